@@ -1,0 +1,41 @@
+"""The time a run may take (`--max-time`)."""
+
+import re
+import time
+from dataclasses import dataclass, field
+
+from cpnas_cli.errors import MaxTimeReached, UsageError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> float:
+    """ "90", "90s", "30m", "1.5h" or "1h30m" in seconds.
+
+    Raises:
+      UsageError: anything else.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip().lower())
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip().lower():
+        raise UsageError(f"--max-time expects a duration such as 90s, 30m or 1h30m, got {text!r}")
+    return sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
+
+
+@dataclass
+class Deadline:
+    """Stops a run between two units of work (draws, epochs) when the next would not fit."""
+
+    max_seconds: float | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def check(self, last_unit_seconds: float) -> None:
+        """Call after each saved unit; at least one unit is always done, so a requeued run gets on.
+
+        Raises:
+          MaxTimeReached: the time is used up, or a further unit of the last one's length would exceed it.
+        """
+        if self.max_seconds is None:
+            return
+        elapsed = time.monotonic() - self.started
+        if elapsed + last_unit_seconds > self.max_seconds:
+            raise MaxTimeReached(f"stopped after {elapsed:.0f} s: --max-time is {self.max_seconds:.0f} s")

@@ -1,0 +1,424 @@
+"""Images: loading, the cache of decoded images, splits, and batches with augmentation on the device.
+
+A data set is decoded once into uint8 tensors, which live on the device; everything after that is
+done in batches there.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms.v2.functional import resize
+
+from cpnas_cli.checkpoint import load_tensors, save_tensors
+from cpnas_cli.config import DataConfig
+from cpnas_cli.errors import CheckpointError, DataError
+from cpnas_cli.randomness import python_generator, shuffled, torch_generator
+
+_CACHE_SCHEMA = "cpnas.images/1"
+_NOT_IMAGES = {"thumbs.db", "desktop.ini"}
+_GREY_MODES = {"1", "L", "I", "I;16", "I;16B", "I;16L", "F"}
+_TORCHVISION_HINTS = {
+    "mnist": "MNIST/raw/train-images-idx3-ubyte and the three other files of MNIST",
+    "fashion-mnist": "FashionMNIST/raw/train-images-idx3-ubyte and the three other files of Fashion-MNIST",
+    "cifar10": "cifar-10-batches-py/ (unpacked cifar-10-python.tar.gz)",
+    "cifar100": "cifar-100-python/ (unpacked cifar-100-python.tar.gz)",
+}
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images and their labels: uint8 (N, C, S, S) and int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor) -> "ImageSet":
+        return ImageSet(self.images[indices], self.labels[indices])
+
+    def to(self, device: torch.device) -> "ImageSet":
+        return ImageSet(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test images, the classes' names, and the training set's mean and deviation per channel.
+
+    `mean` and `std` are in units of the full range (0 to 1).
+    """
+
+    train: ImageSet
+    test: ImageSet
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def num_image_channels(self) -> int:
+        return self.train.images.shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def to(self, device: torch.device) -> "Dataset":
+        return Dataset(self.train.to(device), self.test.to(device), self.classes, self.mean, self.std)
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """The data set that the settings name, on the CPU.
+
+    Raises:
+      DataError: missing, empty, inconsistent or unreadable; the message names the folder or the file.
+    """
+    train, test, classes = _LOADERS[config.name](config)
+    if len(classes) < 2:
+        raise DataError(f"a classifier needs at least two classes; {config.name} has {len(classes)}: {classes}")
+    pixels = train.images.transpose(0, 1).flatten(1).float() / 255
+    std, mean = torch.std_mean(pixels, dim=1)
+    return Dataset(
+        train,
+        test,
+        tuple(classes),
+        mean=tuple(round(value, 6) for value in mean.tolist()),
+        std=tuple(round(max(value, 1e-3), 6) for value in std.tolist()),
+    )
+
+
+def balanced_subset(labels: Sequence[int], size: int | None) -> list[int]:
+    """Indices, in order, of a fixed subset in which each class keeps its share; all for None.
+
+    The choice depends on the labels and the size only, so that every run and every seed has the same.
+    """
+    if size is None or size >= len(labels):
+        return list(range(len(labels)))
+    by_class: dict[int, list[int]] = {}
+    for index, label in enumerate(labels):
+        by_class.setdefault(label, []).append(index)
+    ranked = []
+    for label, indices in sorted(by_class.items()):
+        order = shuffled(indices, python_generator(0, "subset", label))
+        ranked += [((rank + 0.5) / len(order), label, index) for rank, index in enumerate(order)]
+    return sorted(index for _, _, index in sorted(ranked)[:size])
+
+
+def split_for_search(train: ImageSet, *, validation_fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """The training set cut into a training and a validation part at random; the test set is not touched.
+
+    Raises:
+      DataError: a part would have fewer than 2 images.
+    """
+    order = torch.randperm(len(train), generator=torch_generator(seed, "search split"))
+    num_validation = round(len(train) * validation_fraction)
+    if min(num_validation, len(train) - num_validation) < 2:
+        raise DataError(f"{len(train)} training images are too few to split into training and validation")
+    order = order.to(train.labels.device)
+    return train.subset(order[num_validation:]), train.subset(order[:num_validation])
+
+
+# ---------------------------------------------------------------- data sets by name
+
+
+_Loaded = tuple[ImageSet, ImageSet, Sequence[str]]
+
+
+def _load_digits(config: DataConfig) -> _Loaded:
+    """scikit-learn's 1,797 digits; of each class every fifth image is a test image (ours: it has no split)."""
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    images = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    is_test = torch.zeros(len(labels), dtype=torch.bool)
+    for label in range(10):
+        is_test[(labels == label).nonzero()[::5, 0]] = True
+    classes = [str(label) for label in range(10)]
+    return (*_from_arrays(config, (images[~is_test], labels[~is_test]), (images[is_test], labels[is_test])), classes)
+
+
+def _load_torchvision(config: DataConfig) -> _Loaded:
+    from torchvision import datasets
+
+    kinds = {
+        "mnist": datasets.MNIST,
+        "fashion-mnist": datasets.FashionMNIST,
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+    }
+    folder = Path(config.dir) if config.dir else cache_folder() / "datasets"
+    parts, classes = [], []
+    for train in (True, False):
+        try:
+            part: Any = kinds[config.name](str(folder), train=train, download=True)
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise DataError(
+                f"{config.name} is not in {folder} and could not be downloaded ({reason}); put "
+                f"{_TORCHVISION_HINTS[config.name]} there and name the folder with --data-dir"
+            ) from None
+        images = torch.as_tensor(part.data)
+        images = images[:, None] if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+        parts.append((images, torch.as_tensor(part.targets, dtype=torch.int64)))
+        classes = part.classes
+    return (*_from_arrays(config, parts[0], parts[1]), classes)
+
+
+def _from_arrays(
+    config: DataConfig, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
+) -> tuple[ImageSet, ImageSet]:
+    """Subset, channels and size as the settings ask."""
+
+    def prepare(part: tuple[Tensor, Tensor], size: int | None) -> ImageSet:
+        indices = torch.tensor(balanced_subset(part[1].tolist(), size))
+        images, labels = part[0][indices], part[1][indices]
+        if images.shape[-1] != config.image_size:
+            images = resize(images, [config.image_size, config.image_size], antialias=True)
+        if config.num_channels == 3 and images.shape[1] == 1:
+            images = images.expand(-1, 3, -1, -1).contiguous()
+        elif config.num_channels == 1 and images.shape[1] == 3:
+            luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+            images = (images * luma).sum(dim=1, keepdim=True).round().to(torch.uint8)
+        return ImageSet(images, labels)
+
+    return prepare(train, config.num_train), prepare(test, config.num_test)
+
+
+def _load_folder(config: DataConfig) -> _Loaded:
+    """`train/CLASS/*` and `test/CLASS/*` (or `val/`), any image that Pillow reads."""
+    if config.dir is None:
+        raise DataError("data.name=folder needs --data-dir FOLDER, with train/CLASS/* and test/CLASS/* in it")
+    root = Path(config.dir)
+    if not root.is_dir():
+        raise DataError(f"no data folder at {root}; expected train/CLASS/* and test/CLASS/* in it")
+    test_folder = root / "test" if (root / "test").is_dir() else root / "val"
+    for folder in (root / "train", test_folder):
+        if not folder.is_dir():
+            raise DataError(f"{root} has no {folder.name}/ folder; expected train/CLASS/* and test/CLASS/* (or val/)")
+    classes = _class_names(root / "train")
+    unknown = sorted(set(_class_names(test_folder)) - set(classes))
+    if unknown:
+        raise DataError(f"{test_folder} has classes that {root / 'train'} lacks: {', '.join(unknown)}")
+    parts = [
+        _list_images(folder, classes, size)
+        for folder, size in ((root / "train", config.num_train), (test_folder, config.num_test))
+    ]
+    num_channels = config.num_channels or _num_channels([path for part in parts for path, _ in part])
+    train, test = (_decode_cached(part, root, config.image_size, num_channels) for part in parts)
+    return train, test, classes
+
+
+_LOADERS: dict[str, Callable[[DataConfig], _Loaded]] = {
+    "digits": _load_digits,
+    "mnist": _load_torchvision,
+    "fashion-mnist": _load_torchvision,
+    "cifar10": _load_torchvision,
+    "cifar100": _load_torchvision,
+    "folder": _load_folder,
+}
+
+
+# ---------------------------------------------------------------- folders of images
+
+
+def _class_names(folder: Path) -> list[str]:
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise DataError(f"{folder} has no class folders; expected {folder}/CLASS/*")
+    return names
+
+
+def _list_images(folder: Path, classes: Sequence[str], size: int | None) -> list[tuple[Path, int]]:
+    found = [
+        (path, label)
+        for label, name in enumerate(classes)
+        if (folder / name).is_dir()
+        for path in sorted((folder / name).iterdir())
+        if path.is_file() and not path.name.startswith(".") and path.name.lower() not in _NOT_IMAGES
+    ]
+    present = {label for _, label in found}
+    if folder.name == "train":
+        empty = [name for label, name in enumerate(classes) if label not in present]
+        if empty:
+            raise DataError(f"{folder / empty[0]} holds no images")
+        if len(classes) < 2:
+            raise DataError(f"{folder} has one class ({classes[0]}); a classifier needs at least two")
+    if not found:
+        raise DataError(f"{folder} holds no images; expected {folder}/CLASS/*")
+    return [found[index] for index in balanced_subset([label for _, label in found], size)]
+
+
+def _workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=min(32, os.cpu_count() or 1))
+
+
+def _num_channels(paths: Sequence[Path]) -> int:
+    """1 if every image is grey, else 3; only the headers are read."""
+
+    def is_grey(path: Path) -> bool:
+        try:
+            with Image.open(path) as image:
+                return image.mode in _GREY_MODES
+        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+            raise _unreadable(path) from None
+
+    with _workers() as workers:
+        return 1 if all(workers.map(is_grey, paths)) else 3
+
+
+def _unreadable(path: Path) -> DataError:
+    return DataError(f"cannot read the image {path}: it is no image that Pillow knows, or it is damaged; remove it")
+
+
+def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarray:
+    """One image as uint8 (C, S, S): upright, transparent parts white, resized without regard to its aspect.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as opened:
+            image: Image.Image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I;16"):
+                image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+            if "A" in image.getbands() or "transparency" in image.info:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("L" if num_channels == 1 else "RGB")
+            if image.size != (image_size, image_size):
+                image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+            pixels = np.array(image, dtype=np.uint8)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise _unreadable(path) from None
+    return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def cache_folder() -> Path:
+    """`$CPNAS_CACHE_DIR`, else `$XDG_CACHE_HOME/cpnas`, else `~/.cache/cpnas`."""
+    own = os.environ.get("CPNAS_CACHE_DIR")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cpnas"
+
+
+def _decode_cached(files: Sequence[tuple[Path, int]], root: Path, image_size: int, num_channels: int) -> ImageSet:
+    """Decode, or read what was decoded from the very same bytes before.
+
+    The key is a hash over every file's bytes, so a changed image is never taken from the cache; a
+    cache file that is truncated or damaged is made again.
+    """
+    labels = torch.tensor([label for _, label in files])
+    key = _content_key([path for path, _ in files], root, f"{_CACHE_SCHEMA} {image_size} {num_channels}")
+    path = cache_folder() / f"images-{key}.safetensors"
+    shape = (len(files), num_channels, image_size, image_size)
+    try:
+        tensors, state = load_tensors(path, schema=_CACHE_SCHEMA)
+        images = tensors["images"]
+        if images.shape == shape and images.dtype == torch.uint8 and _checksum(images) == state["checksum"]:
+            return ImageSet(images, labels)
+    except (CheckpointError, KeyError):
+        pass  # absent or damaged
+    images = torch.empty(shape, dtype=torch.uint8)
+
+    def decode(index: int) -> None:
+        pixels = decode_image(files[index][0], image_size=image_size, num_channels=num_channels)
+        images[index] = torch.from_numpy(np.ascontiguousarray(pixels))
+
+    with _workers() as workers:
+        for _ in workers.map(decode, range(len(files))):
+            pass
+    save_tensors(path, {"images": images}, schema=_CACHE_SCHEMA, state={"checksum": _checksum(images)})
+    return ImageSet(images, labels)
+
+
+def _checksum(images: Tensor) -> str:
+    return hashlib.blake2b(images.numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def _content_key(paths: Sequence[Path], root: Path, what: str) -> str:
+    def digest(path: Path) -> bytes:
+        try:
+            return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+        except OSError:
+            raise _unreadable(path) from None
+
+    total = hashlib.blake2b(what.encode(), digest_size=16)
+    with _workers() as workers:
+        for path, content in zip(paths, workers.map(digest, paths), strict=True):
+            total.update(str(path.relative_to(root)).encode() + b"\0" + content)
+    return total.hexdigest()
+
+
+# ---------------------------------------------------------------- batches
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """From uint8 images on the device to normalized float batches, with or without augmentation."""
+
+    config: DataConfig
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def normalize(self, images_BCHW: Tensor) -> Tensor:
+        """uint8 -> float32 with mean 0 and deviation 1 per channel, channels_last."""
+        mean = torch.tensor(self.mean, device=images_BCHW.device).view(1, -1, 1, 1)
+        scale = 1 / torch.tensor(self.std, device=images_BCHW.device).view(1, -1, 1, 1)
+        return (images_BCHW / 255).sub_(mean).mul_(scale).contiguous(memory_format=torch.channels_last)
+
+    def training_batches(
+        self, images: ImageSet, *, batch_size: int, seed: int, purpose: str, epoch: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch in random order; the images of an incomplete last batch are left out.
+
+        Order and augmentation depend on (seed, purpose, epoch) only.
+        """
+        batch_size = min(batch_size, len(images))
+        device = images.labels.device
+        generator = torch_generator(seed, purpose, epoch)
+        order = torch.randperm(len(images), generator=generator).to(device)
+        noise = self._draw_augmentation(len(images), generator).to(device)
+        for start in range(0, len(images) - batch_size + 1, batch_size):
+            indices = order[start : start + batch_size]
+            x_BCHW = self.normalize(images.images[indices])
+            yield self._augment(x_BCHW, noise[start : start + batch_size]), images.labels[indices]
+
+    def evaluation_batches(self, images: ImageSet, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, in order, as it is."""
+        for start in range(0, len(images), batch_size):
+            yield self.normalize(images.images[start : start + batch_size]), images.labels[start : start + batch_size]
+
+    def _draw_augmentation(self, num_images: int, generator: torch.Generator) -> Tensor:
+        """Integers (N, 5): row and column of the crop, mirrored or not, row and column of the cutout."""
+        size, crop = self.config.image_size, 2 * self.config.crop_padding + 1
+        highs = (crop, crop, 2, size, size)
+        return torch.stack([torch.randint(high, (num_images,), generator=generator) for high in highs], dim=1)
+
+    def _augment(self, x_BCHW: Tensor, noise_B5: Tensor) -> Tensor:
+        size, padding = self.config.image_size, self.config.crop_padding
+        pixel = torch.arange(size, device=x_BCHW.device)
+        if padding or self.config.flip:
+            rows_BS = pixel + noise_B5[:, 0:1]
+            columns_BS = pixel.expand(len(x_BCHW), -1)
+            if self.config.flip:
+                columns_BS = torch.where(noise_B5[:, 2:3] == 1, columns_BS.flip(1), columns_BS)
+            columns_BS = columns_BS + noise_B5[:, 1:2]
+            batch_B11 = torch.arange(len(x_BCHW), device=x_BCHW.device)[:, None, None]
+            padded_BHWC = F.pad(x_BCHW, (padding,) * 4).permute(0, 2, 3, 1)
+            x_BCHW = padded_BHWC[batch_B11, rows_BS[:, :, None], columns_BS[:, None, :]].permute(0, 3, 1, 2)
+        if self.config.cutout:
+            half = self.config.cutout // 2
+            start_B2 = noise_B5[:, 3:5] - half
+            inside = (pixel >= start_B2[..., None]) & (pixel < start_B2[..., None] + self.config.cutout)  # (B, 2, S)
+            hole_BHW = inside[:, 0, :, None] & inside[:, 1, None, :]
+            x_BCHW = x_BCHW.masked_fill(hole_BHW[:, None], 0)
+        return x_BCHW

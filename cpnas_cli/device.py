@@ -1,0 +1,77 @@
+"""The device of a run, by Lightning Fabric, and the environment that is written into its folder."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from cpnas_cli import __version__
+from cpnas_cli.errors import DeviceError, UsageError
+from cpnas_cli.records import ENVIRONMENT_SCHEMA
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+_LIBRARIES = ("torch", "torchvision", "lightning-fabric", "numpy", "pydantic", "safetensors", "scikit-learn")
+
+
+def open_device(name: str = "auto") -> Fabric:
+    """Fabric on one device; "auto" is the accelerator that is there, else the CPU.
+
+    Raises:
+      UsageError: unknown name. DeviceError: the device is not there.
+    """
+    if name not in DEVICES:
+        raise UsageError(f"unknown device {name!r}; choose from {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("--device cuda: this machine has no CUDA device that torch can use; try --device cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("--device mps: this machine has no Apple GPU that torch can use; try --device cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return Fabric(accelerator=name, devices=1)
+
+
+def describe_environment(fabric: Fabric) -> dict[str, Any]:
+    """`cpnas.environment/1`: versions, device, threads, commit of a source checkout, command line."""
+    return {
+        "schema": ENVIRONMENT_SCHEMA,
+        "cpnas": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "platform": platform.platform(),
+        "device": str(fabric.device),
+        "device_name": torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else _processor(),
+        "num_threads": torch.get_num_threads(),
+        "command": sys.argv,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that the package runs from; None for an installed one."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    answer = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None

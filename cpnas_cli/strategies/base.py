@@ -1,0 +1,27 @@
+"""What every strategy is given."""
+
+from dataclasses import dataclass, field
+
+from lightning_fabric import Fabric
+
+from cpnas_cli.clock import Deadline
+from cpnas_cli.config import Config
+from cpnas_cli.data import Dataset
+from cpnas_cli.records import RunFolder
+from cpnas_cli.training import Notify, ignore
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search to be run: where, with which settings, on which images and device."""
+
+    run: RunFolder
+    config: Config
+    dataset: Dataset
+    fabric: Fabric
+    deadline: Deadline = field(default_factory=Deadline)
+    notify: Notify = ignore
+
+    @property
+    def num_classes(self) -> int:
+        return self.dataset.num_classes

@@ -1,0 +1,430 @@
+"""One epoch, evaluation, and the training of a genotype's network with (4.17) and (4.18)."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from cpnas_cli.checkpoint import (
+    load_into,
+    load_optimizer,
+    load_tensors,
+    optimizer_tensors,
+    save_tensors,
+    with_prefix,
+    without_prefix,
+)
+from cpnas_cli.clock import Deadline
+from cpnas_cli.config import Config, TrainConfig
+from cpnas_cli.data import Dataset, ImageSet, Pipeline
+from cpnas_cli.errors import CheckpointError, NonFiniteLossError
+from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss
+from cpnas_cli.networks import Network, Output, build_network, network_size, precision_parts
+from cpnas_cli.operations import Precision
+from cpnas_cli.records import RESULT_SCHEMA, RunFolder, genotype_document, read_json, write_json
+from cpnas_cli.space import Genotype
+
+CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
+MODEL_SCHEMA = "cpnas.model/1"
+
+EVALUATION_BATCH_SIZE = 256
+
+Notify = Callable[[Mapping[str, Any]], None]
+"""Called with every history record, and with {"event": "progress", ...} in between."""
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+StepLoss = Callable[[Output, Tensor], LossTerms]
+
+NetworkName = Literal["child", "parent"]
+PRECISIONS: dict[NetworkName, Precision] = {"child": "binary", "parent": "full"}
+MODEL_FILES: dict[NetworkName, str] = {"child": RunFolder.CHILD_MODEL, "parent": RunFolder.PARENT_MODEL}
+
+
+def ignore(_: Mapping[str, Any]) -> None:
+    """The `Notify` of a caller who does not watch."""
+
+
+def cosine(start: float, end: float, progress: float) -> float:
+    """The cosine from `start` at progress 0 to `end` at progress 1 (Loshchilov and Hutter, 2017)."""
+    return end + 0.5 * (start - end) * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def make_optimizer(
+    kind: Literal["sgd", "adam"],
+    parameters: list[torch.nn.Parameter],
+    *,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+) -> torch.optim.Optimizer:
+    """SGD with momentum, or Adam; one fused kernel over all parameters."""
+    if kind == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=True
+        )
+    return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+@dataclass(frozen=True)
+class EpochMeans:
+    """Means over the steps of one epoch; the loss terms are as they enter the sum (4.18)."""
+
+    loss: float
+    loss_cross_entropy: float
+    loss_kernel: float
+    loss_compactness: float
+    accuracy_train: float
+
+
+def train_epoch(
+    network: Callable[[Tensor], Output],
+    parameters: list[torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    step_loss: StepLoss,
+    *,
+    fabric: Fabric,
+    clip_norm: float,
+    learning_rate: Callable[[int], float],
+) -> EpochMeans:
+    """Train once over the batches. The device is waited for once, at the end.
+
+    Args:
+      learning_rate: of the step with this index in the epoch.
+
+    Raises:
+      NonFiniteLossError: a loss was NaN or infinite; says in which step. The weights are spoilt then.
+    """
+    rows, num_images = [], 0
+    for step, (x_BCHW, labels_B) in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step)
+        output = network(x_BCHW)
+        terms = step_loss(output, labels_B)
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(terms.total)
+        torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+        optimizer.step()
+        num_correct = (output.logits.detach().argmax(dim=1) == labels_B).sum()
+        rows.append(
+            torch.stack([terms.total, terms.cross_entropy, terms.kernel, terms.compactness, num_correct]).detach()
+        )
+        num_images += len(labels_B)
+    table = torch.stack(rows).double().cpu()
+    bad = (~table.isfinite()).any(dim=1).nonzero()
+    if len(bad):
+        raise NonFiniteLossError(f"the loss became NaN or infinite in step {int(bad[0]) + 1} of {len(rows)}")
+    means = table.mean(dim=0).tolist()
+    return EpochMeans(*means[:4], accuracy_train=table[:, 4].sum().item() / num_images)
+
+
+@torch.no_grad()
+def evaluate(network: Callable[[Tensor], Output], batches: Batches) -> float:
+    """The fraction of images classified right, in [0, 1]. The caller has put the network into evaluation mode."""
+    counts = [((network(x).logits.argmax(dim=1) == labels).sum(), len(labels)) for x, labels in batches]
+    return torch.stack([correct for correct, _ in counts]).sum().item() / sum(total for _, total in counts)
+
+
+def evaluate_trained(network: Network, dataset: Dataset, pipeline: Pipeline, part: ImageSet) -> float:
+    """Accuracy of a trained network with the batch norm statistics of its training."""
+    del dataset
+    network.eval()
+    try:
+        return evaluate(network, pipeline.evaluation_batches(part, batch_size=EVALUATION_BATCH_SIZE))
+    finally:
+        network.train()
+
+
+def _training_rate(train: TrainConfig, *, epoch: int, step: int, num_steps: int) -> float:
+    """Linear warm-up over the first epochs, then a cosine to the end, both per step."""
+    progress = epoch + step / num_steps
+    if progress < train.warmup_epochs:
+        return train.learning_rate * (progress + 1 / num_steps) / train.warmup_epochs
+    rest = max(train.num_epochs - train.warmup_epochs, 1)
+    return cosine(train.learning_rate, train.learning_rate_min, (progress - train.warmup_epochs) / rest)
+
+
+@dataclass
+class _Stage:
+    """The training of one network: everything that a checkpoint of it holds."""
+
+    name: NetworkName
+    network: Network
+    optimizer: torch.optim.Optimizer
+    class_means: ClassMeans | None
+    epoch: int = 0
+    seconds: float = 0.0
+
+    def tensors(self) -> dict[str, Tensor]:
+        parts = with_prefix("network", self.network.state_dict())
+        parts |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
+        if self.class_means is not None:
+            parts |= with_prefix("class_means", self.class_means.state_dict())
+        return parts
+
+
+class Training:
+    """The training of a genotype: the Child, the Parent, or both; resumable after every epoch.
+
+    All randomness depends on (seed, network, epoch), and a checkpoint holds weights, optimizer and
+    class means, so a resumed training continues to the same bits on the same CPU.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        config: Config,
+        genotype: Genotype,
+        dataset: Dataset,
+        *,
+        fabric: Fabric,
+        networks: tuple[NetworkName, ...],
+        provenance: Mapping[str, Any],
+        deadline: Deadline,
+        notify: Notify = ignore,
+    ) -> None:
+        self.run, self.config, self.genotype, self.networks = run, config, genotype, networks
+        self.fabric, self.deadline, self.notify, self.provenance = fabric, deadline, notify, provenance
+        self.dataset = dataset.to(fabric.device)
+        self.pipeline = Pipeline(config.data, dataset.mean, dataset.std)
+        self._finished: dict[str, dict[str, Any]] = {}
+
+    def train(self) -> dict[str, Any]:
+        """Train to the end and return the result document (`cpnas.result/1`), which is also written.
+
+        Raises:
+          MaxTimeReached: the time is up; saved. NonFiniteLossError: see there; the checkpoint is of the
+            last good epoch. CheckpointError: the checkpoint cannot be used.
+        """
+        if self.run.file(RunFolder.RESULT).exists():
+            return read_json(self.run.file(RunFolder.RESULT))
+        saved = self._load_checkpoint()
+        for name in self.networks:
+            if name in self._finished:
+                continue
+            stage = self._new_stage(name)
+            if saved is not None and saved[1]["network"] == name:
+                self._restore(stage, *saved)
+            self._train_stage(stage)
+        result = self._result()
+        write_json(self.run.file(RunFolder.RESULT), result)
+        return result
+
+    def _new_stage(self, name: NetworkName) -> _Stage:
+        train = self.config.train
+        network = build_network(
+            self.config.network,
+            precision=PRECISIONS[name],
+            num_image_channels=self.dataset.num_image_channels,
+            num_classes=self.dataset.num_classes,
+            seed=self.config.seed,
+            genotype=self.genotype,
+        ).to(self.fabric.device)
+        optimizer = make_optimizer(
+            train.optimizer,
+            list(network.parameters()),
+            learning_rate=train.learning_rate,
+            momentum=train.momentum,
+            weight_decay=train.weight_decay,
+        )
+        class_means = None
+        if name == "child" and train.lambda_compactness > 0:
+            class_means = ClassMeans(
+                self.dataset.num_classes,
+                network.feature_shape(self.config.data.image_size),
+                rate=train.class_mean_rate,
+            ).to(self.fabric.device)
+        return _Stage(name, network, optimizer, class_means)
+
+    def _train_stage(self, stage: _Stage) -> None:
+        num_epochs = self.config.train.num_epochs
+        while stage.epoch < num_epochs:
+            started = time.monotonic()
+            means = self._train_one_epoch(stage)
+            seconds = time.monotonic() - started
+            record = {
+                "event": "epoch",
+                "network": stage.name,
+                "epoch": stage.epoch,
+                **vars(means),
+                "learning_rate": stage.optimizer.param_groups[0]["lr"],
+                "seconds": round(seconds, 3),
+            }
+            stage.epoch += 1
+            stage.seconds += seconds
+            num_bytes = self.run.append_history(record)
+            self._save_checkpoint(stage, num_bytes)
+            self.notify(record)
+            if stage.epoch < num_epochs:
+                self.deadline.check(seconds)
+        self._finish(stage)
+
+    def _train_one_epoch(self, stage: _Stage) -> EpochMeans:
+        train, seed = self.config.train, self.config.seed
+        num_images = len(self.dataset.train)
+        num_steps = max(num_images // train.batch_size, 1)
+        batches = self.pipeline.training_batches(
+            self.dataset.train,
+            batch_size=train.batch_size,
+            seed=seed,
+            purpose=f"{stage.name} training batches",
+            epoch=stage.epoch,
+        )
+
+        def watched() -> Batches:
+            for step, batch in enumerate(batches):
+                self.notify(
+                    {
+                        "event": "progress",
+                        "network": stage.name,
+                        "epoch": stage.epoch,
+                        "done": step,
+                        "total": num_steps,
+                    }
+                )
+                yield batch
+
+        try:
+            return train_epoch(
+                stage.network,
+                list(stage.network.parameters()),
+                stage.optimizer,
+                watched(),
+                lambda output, labels: self._loss(stage, output, labels),
+                fabric=self.fabric,
+                clip_norm=train.clip_norm,
+                learning_rate=lambda step: _training_rate(train, epoch=stage.epoch, step=step, num_steps=num_steps),
+            )
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(
+                f"{error}, epoch {stage.epoch + 1} of {train.num_epochs}, {stage.name}; the checkpoint holds the "
+                f"state after epoch {stage.epoch}; try a smaller --set train.learning_rate in a new run"
+            ) from None
+
+    def _loss(self, stage: _Stage, output: Output, labels_B: Tensor) -> LossTerms:
+        train = self.config.train
+        cross_entropy = F.cross_entropy(output.logits, labels_B, label_smoothing=train.label_smoothing)
+        zero = torch.zeros_like(cross_entropy)
+        is_child = stage.name == "child"
+        with_kernel = is_child and train.kernel_weight > 0
+        kernel = kernel_loss(stage.network.latent_filters()) if with_kernel else zero
+        compactness = zero
+        if stage.class_means is not None:
+            compactness = compactness_loss(output.features, stage.class_means.means, labels_B)
+            stage.class_means.update(output.features, labels_B)
+        return child_parent_loss(
+            cross_entropy=cross_entropy,
+            kernel=kernel,
+            compactness=compactness,
+            kernel_weight=train.kernel_weight,
+            lambda_compactness=train.lambda_compactness,
+        )
+
+    def _finish(self, stage: _Stage) -> None:
+        size = network_size(stage.network)
+        accuracy_test = evaluate_trained(stage.network, self.dataset, self.pipeline, self.dataset.test)
+        model_state = {
+            "config": self.config.model_dump(mode="json"),
+            "genotype": genotype_document(self.genotype, provenance=self.provenance),
+            "precision": PRECISIONS[stage.name],
+            "classes": list(self.dataset.classes),
+            "mean": list(self.dataset.mean),
+            "std": list(self.dataset.std),
+            "num_image_channels": self.dataset.num_image_channels,
+        }
+        save_tensors(
+            self.run.file(MODEL_FILES[stage.name]), stage.network.state_dict(), schema=MODEL_SCHEMA, state=model_state
+        )
+        self._finished[stage.name] = {
+            "accuracy_test": accuracy_test,
+            "num_parameters": size.num_parameters,
+            "num_binary_weights": size.num_binary_weights,
+            "num_real_values": size.num_real_values,
+            "size_bits": size.size_bits,
+            "seconds": round(stage.seconds, 3),
+        }
+
+    def _result(self) -> dict[str, Any]:
+        main = self._finished[self.networks[0]]
+        parent = self._finished.get("parent")
+        return {
+            "schema": RESULT_SCHEMA,
+            "network": self.networks[0],
+            "accuracy_test": main["accuracy_test"],
+            "accuracy_parent_test": parent["accuracy_test"] if parent else None,
+            "num_parameters": main["num_parameters"],
+            "num_binary_weights": main["num_binary_weights"],
+            "num_real_values": main["num_real_values"],
+            "size_bits": main["size_bits"],
+            "size_parent_bits": parent["size_bits"] if parent else None,
+            "precision": precision_parts(self.config.network, PRECISIONS[self.networks[0]]),
+            "num_epochs": self.config.train.num_epochs,
+            "num_train_images": len(self.dataset.train),
+            "num_test_images": len(self.dataset.test),
+            "dataset": self.config.data.name,
+            "classes": list(self.dataset.classes),
+            "seconds": main["seconds"],
+            "seconds_parent": parent["seconds"] if parent else None,
+            "seed": self.config.seed,
+            "genotype": genotype_document(self.genotype, provenance=self.provenance),
+        }
+
+    def _save_checkpoint(self, stage: _Stage, num_bytes: int) -> None:
+        state = {
+            "network": stage.name,
+            "epoch": stage.epoch,
+            "seconds": stage.seconds,
+            "history_bytes": num_bytes,
+            "finished": self._finished,
+        }
+        save_tensors(self.run.checkpoint, stage.tensors(), schema=CHECKPOINT_SCHEMA, state=state)
+
+    def _load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        if not self.run.checkpoint.exists():
+            self.run.truncate_history(0)
+            return None
+        tensors, state = load_tensors(self.run.checkpoint, schema=CHECKPOINT_SCHEMA)
+        if missing := {"network", "epoch", "seconds", "history_bytes", "finished"} - state.keys():
+            raise CheckpointError(f"{self.run.checkpoint} lacks {', '.join(sorted(missing))}; start a new run")
+        self.run.truncate_history(state["history_bytes"])
+        self._finished = state["finished"]
+        return tensors, state
+
+    def _restore(self, stage: _Stage, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        path = self.run.checkpoint
+        load_into(stage.network, without_prefix("network", tensors), path=path)
+        load_optimizer(stage.optimizer, without_prefix("optimizer", tensors))
+        if stage.class_means is not None:
+            load_into(stage.class_means, without_prefix("class_means", tensors), path=path)
+        stage.epoch, stage.seconds = state["epoch"], state["seconds"]
+        for record in self.run.history():
+            self.notify({**record, "resumed": True})
+
+
+def load_trained(path: "RunFolder", name: NetworkName = "child") -> tuple[Network, dict[str, Any]]:
+    """The trained network of a run, on the CPU in evaluation mode, and the state stored with it.
+
+    Raises:
+      CheckpointError: there is no such model, or it is damaged.
+    """
+    file = path.file(MODEL_FILES[name])
+    tensors, state = load_tensors(file, schema=MODEL_SCHEMA)
+    config = Config.model_validate(state["config"])
+    from cpnas_cli.records import parse_genotype
+
+    network = build_network(
+        config.network,
+        precision=PRECISIONS[name],
+        num_image_channels=state["num_image_channels"],
+        num_classes=len(state["classes"]),
+        seed=config.seed,
+        genotype=parse_genotype(state["genotype"]),
+    )
+    load_into(network, tensors, path=file)
+    return network.eval(), state
