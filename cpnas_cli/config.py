@@ -159,6 +159,16 @@ def preset_text(name: str) -> str:
     return (presets_folder() / f"{name}.yaml").read_text(encoding="utf-8")
 
 
+def preset_summary(name: str) -> str:
+    """The first sentence of a preset's opening comment."""
+    comment = []
+    for line in preset_text(name).splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# ").strip())
+    return " ".join(comment).partition(". ")[0].rstrip(".")
+
+
 def load_config(
     source: str | Path = DEFAULT_PRESET, *, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
 ) -> Config:

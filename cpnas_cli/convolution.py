@@ -97,9 +97,7 @@ def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor, *, stride: int, pad
     return _aten_backward(grad, x, weight, stride, padding, dilation, wants_input=True)
 
 
-def _weight_gradient(
-    grad: Tensor, x: Tensor, *, kernel_size: int, stride: int, padding: int, dilation: int
-) -> Tensor:
+def _weight_gradient(grad: Tensor, x: Tensor, *, kernel_size: int, stride: int, padding: int, dilation: int) -> Tensor:
     if dilation > 1 and stride == 1 and _phases_fit(x, padding, dilation) and grad.shape[2:] == x.shape[2:]:
         grad, x = _space_to_batch(grad, dilation), _space_to_batch(x, dilation)
         padding, dilation = padding // dilation, 1

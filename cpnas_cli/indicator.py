@@ -68,7 +68,9 @@ def abandon(evaluations: CellEvaluation) -> tuple[CellCandidates, tuple[str, ...
     leads go to the first edge in the order of `space.EDGES`.
     """
     abandoned = [weakest(evaluation) for evaluation in evaluations]
-    stay = [tuple(op for op in OPERATIONS if op in e and op != gone) for e, gone in zip(evaluations, abandoned, strict=True)]
+    stay = [
+        tuple(op for op in OPERATIONS if op in e and op != gone) for e, gone in zip(evaluations, abandoned, strict=True)
+    ]
     if all(stay[edge] == (NONE,) for edge in INPUT_EDGES):
         edge = min(INPUT_EDGES, key=lambda i: evaluations[i][NONE] - evaluations[i][abandoned[i]])
         stay[edge], abandoned[edge] = (abandoned[edge],), NONE

@@ -1,7 +1,7 @@
 """The Child-Parent loss: (4.17) and (4.18) of "Binary Neural Architecture Search", section 4.3.
 
-    L    = L_CE + L_H^                                                                        (4.18)
-    L_H^ = sum_{l,c} MSE(H_c^l, H^_c^l) + lambda/2 sum_s ||f_s - mean_{class(s)}||^2          (4.17)
+L    = L_CE + L_H^                                                                        (4.18)
+L_H^ = sum_{l,c} MSE(H_c^l, H^_c^l) + lambda/2 sum_s ||f_s - mean_{class(s)}||^2          (4.17)
 """
 
 from collections import defaultdict

@@ -19,6 +19,7 @@ from cpnas_cli.space import CELL_KINDS, EDGES, Cell, Genotype, check_cell
 
 GENOTYPE_SCHEMA = "cpnas.genotype/1"
 RESULT_SCHEMA = "cpnas.result/1"
+EVALUATION_SCHEMA = "cpnas.evaluation/1"
 ENVIRONMENT_SCHEMA = "cpnas.environment/1"
 
 
@@ -149,6 +150,7 @@ class RunFolder:
     HISTORY = "history.jsonl"
     GENOTYPE = "genotype.json"
     RESULT = "result.json"
+    NETWORKS = "networks.json"
     CHILD_MODEL = "model.safetensors"
     PARENT_MODEL = "parent.safetensors"
 
@@ -177,9 +179,7 @@ class RunFolder:
                 os.fsync(file.fileno())
                 return file.tell()
         except OSError as error:
-            raise RunError(
-                f"cannot write {path}: {error.strerror or error}; go on later with --resume"
-            ) from error
+            raise RunError(f"cannot write {path}: {error.strerror or error}; go on later with --resume") from error
 
     def history(self) -> list[dict[str, Any]]:
         path = self.file(self.HISTORY)

@@ -75,9 +75,7 @@ ALL_CANDIDATES = Candidates(normal=(OPERATIONS,) * NUM_EDGES, reduce=(OPERATIONS
 
 def candidates_of(genotype: Genotype) -> Candidates:
     """The candidate sets in which every edge has one operation left."""
-    return Candidates(
-        normal=tuple((op,) for op in genotype.normal), reduce=tuple((op,) for op in genotype.reduce)
-    )
+    return Candidates(normal=tuple((op,) for op in genotype.normal), reduce=tuple((op,) for op in genotype.reduce))
 
 
 def genotype_of(candidates: Candidates) -> Genotype:
@@ -131,9 +129,7 @@ def draw_pass(candidates: Candidates, *, seed: int, pass_index: int) -> list[Gen
     """
     num_candidates = candidates.num_candidates
     generator = python_generator(seed, "draw", num_candidates, pass_index)
-    orders = {
-        kind: [shuffled(alive, generator) for alive in cell] for kind, cell in candidates.cells().items()
-    }
+    orders = {kind: [shuffled(alive, generator) for alive in cell] for kind, cell in candidates.cells().items()}
     return [
         Genotype(
             normal=tuple(order[draw] for order in orders["normal"]),

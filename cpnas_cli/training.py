@@ -27,7 +27,7 @@ from cpnas_cli.errors import CheckpointError, NonFiniteLossError
 from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss
 from cpnas_cli.networks import Network, Output, build_network, network_size, precision_parts
 from cpnas_cli.operations import Precision
-from cpnas_cli.records import RESULT_SCHEMA, RunFolder, genotype_document, read_json, write_json
+from cpnas_cli.records import RESULT_SCHEMA, RunFolder, genotype_document, parse_genotype, read_json, write_json
 from cpnas_cli.space import Genotype
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
@@ -65,9 +65,7 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """SGD with momentum, or Adam; one fused kernel over all parameters."""
     if kind == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=True
-        )
+        return torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=True)
     return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
 
@@ -131,12 +129,11 @@ def evaluate(network: Callable[[Tensor], Output], batches: Batches) -> float:
     return torch.stack([correct for correct, _ in counts]).sum().item() / sum(total for _, total in counts)
 
 
-def evaluate_trained(network: Network, dataset: Dataset, pipeline: Pipeline, part: ImageSet) -> float:
-    """Accuracy of a trained network with the batch norm statistics of its training."""
-    del dataset
+def evaluate_trained(network: Network, pipeline: Pipeline, images: ImageSet) -> float:
+    """Accuracy of a trained network, with the batch norm statistics of its training."""
     network.eval()
     try:
-        return evaluate(network, pipeline.evaluation_batches(part, batch_size=EVALUATION_BATCH_SIZE))
+        return evaluate(network, pipeline.evaluation_batches(images, batch_size=EVALUATION_BATCH_SIZE))
     finally:
         network.train()
 
@@ -328,7 +325,7 @@ class Training:
 
     def _finish(self, stage: _Stage) -> None:
         size = network_size(stage.network)
-        accuracy_test = evaluate_trained(stage.network, self.dataset, self.pipeline, self.dataset.test)
+        accuracy_test = evaluate_trained(stage.network, self.pipeline, self.dataset.test)
         model_state = {
             "config": self.config.model_dump(mode="json"),
             "genotype": genotype_document(self.genotype, provenance=self.provenance),
@@ -407,17 +404,15 @@ class Training:
             self.notify({**record, "resumed": True})
 
 
-def load_trained(path: "RunFolder", name: NetworkName = "child") -> tuple[Network, dict[str, Any]]:
+def load_trained(run: RunFolder, name: NetworkName = "child") -> tuple[Network, dict[str, Any]]:
     """The trained network of a run, on the CPU in evaluation mode, and the state stored with it.
 
     Raises:
       CheckpointError: there is no such model, or it is damaged.
     """
-    file = path.file(MODEL_FILES[name])
+    file = run.file(MODEL_FILES[name])
     tensors, state = load_tensors(file, schema=MODEL_SCHEMA)
     config = Config.model_validate(state["config"])
-    from cpnas_cli.records import parse_genotype
-
     network = build_network(
         config.network,
         precision=PRECISIONS[name],

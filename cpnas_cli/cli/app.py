@@ -1,0 +1,42 @@
+"""The app, assembled from one file per command. Nothing here imports torch."""
+
+import typer
+
+from cpnas_cli.cli import evaluate, presets, search, show, train
+
+app = typer.Typer(
+    name="cpnas",
+    help="Find, train and evaluate 1-bit convolutional networks by Child-Parent architecture search (CP-NAS).",
+    epilog=(
+        "Exit codes: 0 done, 1 an error that the message explains, 2 wrong usage, "
+        "75 stopped at --max-time (--resume goes on), 130 interrupted."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("search")(search.search)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("show")(show.show)
+app.add_typer(presets.app, name="presets")
+
+
+def _version(value: bool) -> None:
+    if value:
+        from cpnas_cli import __version__
+
+        print(f"cpnas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Find, train and evaluate 1-bit convolutional networks by Child-Parent architecture search (CP-NAS)."""
+    del version
+
+
+def main() -> None:
+    app()

@@ -1,0 +1,97 @@
+"""The options that mean the same in every command, and the settings they resolve to."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cpnas_cli.config import Config
+
+
+def _preset_names(incomplete: str) -> list[str]:
+    from cpnas_cli.config import preset_names
+
+    return [name for name in preset_names() if name.startswith(incomplete)]
+
+
+def _setting_keys(incomplete: str) -> list[str]:
+    from cpnas_cli.config import Config, flat_settings
+
+    return [f"{key}=" for key in flat_settings(Config()) if key.startswith(incomplete)]
+
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="A preset's name (see `cpnas presets list`) or a YAML file; without it: digits.",
+        autocompletion=_preset_names,
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="Change a setting; repeatable.", autocompletion=_setting_keys
+    ),
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="The folder of the data set: train/CLASS/* and test/CLASS/*.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; without it one under runs/ is made.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="All randomness is derived from it.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+MaxTime = Annotated[
+    str | None,
+    typer.Option("--max-time", metavar="DURATION", help="Save and stop (exit code 75) after 90s, 30m, 1h30m."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else, on standard output.")]
+
+
+def resolve_config(
+    *,
+    preset: str | None,
+    overrides: list[str] | None,
+    data_dir: Path | None,
+    seed: int | None,
+    default: str | Path,
+    values: dict[str, Any] | None = None,
+) -> "Config":
+    """The settings of the preset (or of `default`) with the options applied."""
+    from cpnas_cli.config import load_config
+
+    given = {"seed": seed, "data.dir": str(data_dir.resolve()) if data_dir else None, **(values or {})}
+    return load_config(preset or default, overrides=overrides or [], values=given)
+
+
+def default_source(out: Path | None, *, resume: bool, otherwise: Callable[[], str | Path]) -> str | Path:
+    """Where the settings come from when no preset is given: the run that is resumed, else `otherwise`.
+
+    Raises:
+      UsageError: --resume without --out.
+    """
+    from cpnas_cli.errors import UsageError
+    from cpnas_cli.records import RunFolder
+
+    if not resume:
+        return otherwise()
+    if out is None:
+        raise UsageError("--resume needs --out FOLDER, the folder of the run to go on with")
+    stored = out / RunFolder.CONFIG
+    return stored if stored.exists() else otherwise()
+
+
+def new_folder(name: str) -> Path:
+    """runs/NAME, or runs/NAME-2 and so on where that exists."""
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder
+
+
+def shell_line(*words: str | Path) -> str:
+    return shlex.join(str(word) for word in words)

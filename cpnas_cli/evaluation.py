@@ -1,0 +1,50 @@
+"""Evaluation of a trained run on its test set."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpnas_cli.config import Config
+from cpnas_cli.data import Pipeline, load_dataset
+from cpnas_cli.errors import DataError, RunError
+from cpnas_cli.records import EVALUATION_SCHEMA, RunFolder, read_json
+from cpnas_cli.training import MODEL_FILES, evaluate_trained, load_trained
+
+
+def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> dict[str, Any]:
+    """`cpnas.evaluation/1`: accuracies of the run's networks on the test set, a fraction in [0, 1].
+
+    Args:
+      data_dir: other images of the same classes, instead of the run's own.
+
+    Raises:
+      RunError: the folder holds no trained network. DataError: the classes differ. CheckpointError.
+    """
+    run = RunFolder(path)
+    names = [name for name, file in MODEL_FILES.items() if run.file(file).exists()]
+    if not names:
+        raise RunError(f"{path} holds no trained network; `cpnas train GENOTYPE --out {path}` makes one")
+    accuracies: dict[str, float | None] = {"child": None, "parent": None}
+    num_test_images = 0
+    for name in names:
+        network, state = load_trained(run, name)
+        config = Config.model_validate(state["config"])
+        data = config.data if data_dir is None else config.data.model_copy(update={"dir": str(data_dir.resolve())})
+        dataset = load_dataset(data).to(device)
+        if list(dataset.classes) != state["classes"]:
+            raise DataError(f"the run knows the classes {state['classes']}, the data has {list(dataset.classes)}")
+        # the statistics of the training images that the network knows, whatever the data is now
+        pipeline = Pipeline(data, tuple(state["mean"]), tuple(state["std"]))
+        accuracies[name] = evaluate_trained(network.to(device), pipeline, dataset.test)
+        num_test_images = len(dataset.test)
+    result = run.file(RunFolder.RESULT)
+    recorded = read_json(result) if result.exists() else {}
+    return {
+        "schema": EVALUATION_SCHEMA,
+        "run": str(path),
+        "accuracy_test": accuracies["child"] if accuracies["child"] is not None else accuracies["parent"],
+        "accuracy_parent_test": accuracies["parent"],
+        "recorded_accuracy_test": recorded.get("accuracy_test"),
+        "num_test_images": num_test_images,
+    }
