@@ -6,6 +6,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -151,7 +152,8 @@ def test_an_edge_starts_at_its_source_and_ends_at_its_target(name: str) -> None:
     for axes in figure.axes:
         boxes = node_boxes(axes, canvas)
         for gid, line in lines_of(axes).items():
-            ends = axes.transData.transform(line.get_path().vertices[[0, -1]])
+            vertices = np.asarray(line.get_path().vertices)
+            ends = axes.transData.transform(vertices[[0, -1]])
             touched = [
                 [node for node, box in boxes.items() if box.padded(margin).contains(*end)]
                 for end, margin in zip(ends, (1.0, reach), strict=True)
@@ -259,7 +261,7 @@ def test_subtitle_is_shown_as_it_is_and_stays_in_the_picture() -> None:
     assert figure.texts[-1].get_text().endswith(" ...")
     boxes = [text.get_window_extent(canvas.get_renderer()) for text in figure.texts]
     title = figure.axes[0].texts[0].get_window_extent(canvas.get_renderer())
-    assert all(0 < box.x0 and box.x1 < figure.bbox.width and box.y1 < figure.bbox.height for box in boxes)
+    assert all(box.x0 > 0 and box.x1 < figure.bbox.width and box.y1 < figure.bbox.height for box in boxes)
     assert boxes[0].y0 > boxes[1].y1 > boxes[1].y0 > title.y1
 
 
@@ -335,13 +337,13 @@ def test_drawing_needs_no_display_and_leaves_no_global_state(tmp_path: Path) -> 
     code = f"""
 import sys, matplotlib
 from pathlib import Path
-before = dict(matplotlib.rcParams)
+before = matplotlib.rcParams.copy()  # as a plain dict it would choose a backend
 from cpnas_cli.reports.cells import cells_info, save_cells
 from cpnas_cli.space import draw_uniform
 for suffix in ("svg", "png"):
     save_cells(cells_info(draw_uniform(seed=0)), Path({str(tmp_path)!r}) / f"cells.{{suffix}}")
 assert "matplotlib.pyplot" not in sys.modules
-assert dict(matplotlib.rcParams) == before
+assert matplotlib.rcParams.copy() == before, before
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

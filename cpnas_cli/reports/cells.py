@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import matplotlib
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -241,8 +241,7 @@ def save_cells(info: CellsInfo, path: Path) -> None:
         raise UsageError(f"cannot draw into {path.name!r}: expected a file name that ends in .svg or .png")
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     # without a salt the ids in an SVG are random; as text, labels can be searched and edited
-    settings = {"svg.hashsalt": "cpnas cells", "svg.fonttype": "none"}
-    with replacing(path) as temporary, matplotlib.rc_context(settings):
+    with replacing(path) as temporary, rc_context({"svg.hashsalt": "cpnas cells", "svg.fonttype": "none"}):
         draw_cells(info).savefig(temporary, format=kind, metadata=metadata, dpi=DPI)
 
 
