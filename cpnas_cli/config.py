@@ -33,21 +33,21 @@ class DataConfig(_Section):
 
     name: DataName = "digits"
     dir: str | None = None  # folder of the data set; none is needed for digits
-    image_size: int = Field(8, ge=4, le=1024)  # pixels, square; images are resized to it
+    image_size: int = Field(default=8, ge=4, le=1024)  # pixels, square; images are resized to it
     num_channels: Literal[1, 3] | None = None  # null: 1 if every image is grey, else 3
-    num_train: int | None = Field(None, ge=2)  # a fixed, class-balanced subset; null: all
-    num_test: int | None = Field(None, ge=1)
-    crop_padding: int = Field(0, ge=0)  # pixels around the image for the random crop; 0: no crop
+    num_train: int | None = Field(default=None, ge=2)  # a fixed, class-balanced subset; null: all
+    num_test: int | None = Field(default=None, ge=1)
+    crop_padding: int = Field(default=0, ge=0)  # pixels around the image for the random crop; 0: no crop
     flip: bool = False  # mirror left and right
-    cutout: int = Field(0, ge=0)  # side of the square that is set to the mean, pixels; 0: none
+    cutout: int = Field(default=0, ge=0)  # side of the square that is set to the mean, pixels; 0: none
 
 
 class NetworkConfig(_Section):
     """The network that a genotype becomes."""
 
-    num_cells: int = Field(3, ge=3, le=100)  # with the 2 reduction cells
-    num_channels: int = Field(16, ge=2, le=1024)  # of a node of the first cell; even
-    stem_multiplier: int = Field(3, ge=1, le=8)  # the stem has this many times num_channels
+    num_cells: int = Field(default=3, ge=3, le=100)  # with the 2 reduction cells
+    num_channels: int = Field(default=16, ge=2, le=1024)  # of a node of the first cell; even
+    stem_multiplier: int = Field(default=3, ge=1, le=8)  # the stem has this many times num_channels
     stem_stride: Literal[1, 2, 4] = 1
     estimator: EstimatorName = "clipped"  # pseudo-gradient of the sign of activations
     real_parts: tuple[RealPart, ...] = ()  # kept in full precision in the Child; (): full W1A1
@@ -64,43 +64,43 @@ class SearchConfig(_Section):
     """Algorithm 9."""
 
     strategy: StrategyName = "cpnas"
-    beta_p: float = Field(2.0, ge=0)  # (4.15)
-    num_passes: int = Field(1, ge=1)  # T
-    num_cells: int | None = Field(None, ge=3, le=100)  # of the shared network; null: network.num_cells
-    num_channels: int | None = Field(None, ge=2, le=1024)  # null: network.num_channels
-    batch_size: int = Field(64, ge=2)
+    beta_p: float = Field(default=2.0, ge=0)  # (4.15)
+    num_passes: int = Field(default=1, ge=1)  # T
+    num_cells: int | None = Field(default=None, ge=3, le=100)  # of the shared network; null: network.num_cells
+    num_channels: int | None = Field(default=None, ge=2, le=1024)  # null: network.num_channels
+    batch_size: int = Field(default=64, ge=2)
     optimizer: OptimizerName = "sgd"
-    learning_rate: float = Field(0.05, gt=0)
-    learning_rate_min: float = Field(0.001, ge=0)  # where the cosine over all draws ends
-    momentum: float = Field(0.9, ge=0, lt=1)  # SGD only
-    weight_decay: float = Field(3e-4, ge=0)
-    clip_norm: float = Field(5.0, gt=0)  # norm of the gradient at most
-    validation_fraction: float = Field(0.5, gt=0, lt=1)  # of the training set
-    num_calibration_batches: int = Field(4, ge=1)  # batch norm statistics before each evaluation
+    learning_rate: float = Field(default=0.05, gt=0)
+    learning_rate_min: float = Field(default=0.001, ge=0)  # where the cosine over all draws ends
+    momentum: float = Field(default=0.9, ge=0, lt=1)  # SGD only
+    weight_decay: float = Field(default=3e-4, ge=0)
+    clip_norm: float = Field(default=5.0, gt=0)  # norm of the gradient at most
+    validation_fraction: float = Field(default=0.5, gt=0, lt=1)  # of the training set
+    num_calibration_batches: int = Field(default=4, ge=1)  # batch norm statistics before each evaluation
 
 
 class TrainConfig(_Section):
     """The training of the final network, with (4.17) and (4.18)."""
 
-    num_epochs: int = Field(40, ge=1)
-    batch_size: int = Field(64, ge=2)
+    num_epochs: int = Field(default=40, ge=1)
+    batch_size: int = Field(default=64, ge=2)
     optimizer: OptimizerName = "adam"
-    learning_rate: float = Field(0.005, gt=0)
-    learning_rate_min: float = Field(0.0, ge=0)  # where the cosine ends
-    warmup_epochs: int = Field(0, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)  # SGD only
-    weight_decay: float = Field(0.0, ge=0)
-    clip_norm: float = Field(5.0, gt=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    kernel_weight: float = Field(1.0, ge=0)  # of the first term of (4.17); 0: without it
-    lambda_compactness: float = Field(1e-6, ge=0)  # lambda of (4.17); 0: without it
-    class_mean_rate: float = Field(0.5, gt=0, le=1)  # of the running class means
+    learning_rate: float = Field(default=0.005, gt=0)
+    learning_rate_min: float = Field(default=0.0, ge=0)  # where the cosine ends
+    warmup_epochs: int = Field(default=0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)  # SGD only
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_norm: float = Field(default=5.0, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    kernel_weight: float = Field(default=1.0, ge=0)  # of the first term of (4.17); 0: without it
+    lambda_compactness: float = Field(default=1e-6, ge=0)  # lambda of (4.17); 0: without it
+    class_mean_rate: float = Field(default=0.5, gt=0, le=1)  # of the running class means
 
 
 class Config(_Section):
     """A complete run."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     search: SearchConfig = SearchConfig()
@@ -113,6 +113,14 @@ class Config(_Section):
         if isinstance(search, dict) and search.get("strategy") == "bnas":
             return {**values, "search": {**search, "beta_p": 0.0}}
         return values
+
+    @model_validator(mode="after")
+    def _digits_need_no_folder(self) -> Self:
+        if self.data.name == "digits" and self.data.dir is not None:
+            raise ValueError(
+                "data.name=digits reads no folder; for your own images use --preset folder, or --set data.name=folder"
+            )
+        return self
 
     @model_validator(mode="after")
     def _two_reductions(self) -> Self:
@@ -188,11 +196,15 @@ def load_config(
     for key, value in (values or {}).items():
         if value is not None:
             _set(document, key, value)
-    return config_from_document(document, origin=str(source))
+    return config_from_document(document)
 
 
-def config_from_document(document: Mapping[str, Any], *, origin: str) -> Config:
-    """Validate a nested mapping of settings; `origin` is named in the error."""
+def config_from_document(document: Mapping[str, Any]) -> Config:
+    """Validate a nested mapping of settings.
+
+    Raises:
+      UsageError: an unknown key, or a value out of range.
+    """
     _refuse_unknown_keys(document, Config)
     try:
         return Config.model_validate(document)

@@ -77,7 +77,8 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        (grad,) = grad_outputs
         x, weight = ctx.saved_tensors
         stride, padding, dilation = ctx.shape
         grad = grad.contiguous(memory_format=torch.channels_last)

@@ -9,7 +9,7 @@ from cpnas_cli.config import Config
 from cpnas_cli.data import Pipeline, load_dataset
 from cpnas_cli.errors import DataError, RunError
 from cpnas_cli.records import EVALUATION_SCHEMA, RunFolder, read_json
-from cpnas_cli.training import MODEL_FILES, evaluate_trained, load_trained
+from cpnas_cli.training import MODEL_FILES, NetworkName, evaluate_trained, load_trained
 
 
 def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> 
     names = [name for name, file in MODEL_FILES.items() if run.file(file).exists()]
     if not names:
         raise RunError(f"{path} holds no trained network; `cpnas train GENOTYPE --out {path}` makes one")
-    accuracies: dict[str, float | None] = {"child": None, "parent": None}
+    accuracies: dict[NetworkName, float | None] = {"child": None, "parent": None}
     num_test_images = 0
     for name in names:
         network, state = load_trained(run, name)

@@ -16,9 +16,11 @@ from rich.text import Text
 
 from cpnas_cli.cli.render import STYLES, duration, percent
 from cpnas_cli.config import Config
-from cpnas_cli.space import EDGES, OPERATIONS
+from cpnas_cli.space import CELL_KINDS, EDGES, OPERATIONS
 
-_SHORT = dict(zip(OPERATIONS, ("none", "skip", "max", "avg", "sep3", "sep5", "dil3", "dil5"), strict=True))
+_SHORT: dict[str, str] = dict(
+    zip(OPERATIONS, ("none", "skip", "max", "avg", "sep3", "sep5", "dil3", "dil5"), strict=True)
+)
 _NUM_DRAWS_PER_PASS = sum(range(2, len(OPERATIONS) + 1))
 
 
@@ -75,9 +77,7 @@ class SearchView(_View):
         self.training = "child"
         self.child: float | None = None
         self.parent: float | None = None
-        self.alive: dict[str, list[tuple[str, ...]]] = {
-            kind: [OPERATIONS] * len(EDGES) for kind in ("normal", "reduce")
-        }
+        self.alive: dict[str, list[tuple[str, ...]]] = {kind: [OPERATIONS] * len(EDGES) for kind in CELL_KINDS}
         self.evaluation: dict[str, list[dict[str, float]]] = {kind: [{} for _ in EDGES] for kind in self.alive}
 
     def notify(self, record: Mapping[str, Any]) -> None:

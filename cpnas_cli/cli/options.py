@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cpnas_cli.config import Config
 
 
-def _preset_names(incomplete: str) -> list[str]:
+def complete_preset(incomplete: str) -> list[str]:
     from cpnas_cli.config import preset_names
 
     return [name for name in preset_names() if name.startswith(incomplete)]
@@ -28,7 +28,7 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         help="A preset's name (see `cpnas presets list`) or a YAML file; without it: digits.",
-        autocompletion=_preset_names,
+        autocompletion=complete_preset,
     ),
 ]
 Set = Annotated[

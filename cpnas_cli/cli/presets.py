@@ -26,7 +26,7 @@ def list_(json_: options.Json = False) -> None:
 
 
 @app.command("show")
-def show(name: Annotated[str, typer.Argument(help="A preset's name.", autocompletion=options._preset_names)]) -> None:
+def show(name: Annotated[str, typer.Argument(help="A preset's name.", autocompletion=options.complete_preset)]) -> None:
     """The YAML of a preset, with what is published and what is ours."""
     with reported_errors():
         from cpnas_cli.config import preset_text

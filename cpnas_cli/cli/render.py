@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -53,10 +54,12 @@ def count_operations(cell: Cell) -> str:
 def cell_table(cell: Cell, *, title: str) -> Table:
     """The cell as a table: a row per intermediate node, a column per node that it reads."""
     live = live_nodes(cell)
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("node")
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    table.add_column("node", no_wrap=True)
     for source in range(NUM_NODES - 1):
-        table.add_column(f"from {source}" + (" (input)" if source < NUM_INPUT_NODES else ""))
+        table.add_column(f"from {'input ' if source < NUM_INPUT_NODES else ''}{source}", no_wrap=True)
     operations = dict(zip(EDGES, cell, strict=True))
     for node in range(NUM_INPUT_NODES, NUM_NODES):
         row = [Text(f"{node}" if node in live else f"{node} (dead)")]

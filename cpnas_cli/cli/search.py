@@ -61,8 +61,6 @@ def search(
         deadline = Deadline(max_seconds)
         dataset = load_dataset(config.data)
         run = open_run(folder, config, resume=resume, environment=describe_environment(fabric))
-        if not resume and run.file(RunFolder.RESULT).exists():
-            raise UsageError(f"{folder} holds a training")
         say(f"searching with {config.search.strategy} on {config.data.name}: {folder}")
 
     from cpnas_cli.cli.live import SearchView
@@ -80,4 +78,7 @@ def search(
 
             print_genotype_summary(document, genotype_file)
         next_line = options.shell_line("cpnas", "train", genotype_file)
-        say(f"\nnext: {next_line}") if json_ else print(f"\nnext, train the 1-bit Child:  {next_line}")
+        if json_:
+            say(f"next, train the 1-bit Child:  {next_line}")
+        else:
+            print(f"\nnext, train the 1-bit Child:  {next_line}")

@@ -167,9 +167,16 @@ class SharedNetworks:
         """One epoch on the training split, then the accuracy on the validation split, a fraction in [0, 1].
 
         Raises:
-          NonFiniteLossError: says in which step.
+          NonFiniteLossError: says in which step of which draw.
         """
-        self._train(name, genotype, draw=draw)
+        try:
+            self._train(name, genotype, draw=draw)
+        except NonFiniteLossError as error:
+            total = num_draws_of_search(self.config.search.num_passes)
+            raise NonFiniteLossError(
+                f"{error}, draw {draw + 1} of {total}, {name}; the checkpoint holds the state before this draw; "
+                "try a smaller --set search.learning_rate in a new run"
+            ) from None
         return self._validate(name, genotype)
 
     def _train(self, name: NetworkName, genotype: Genotype, *, draw: int) -> None:
@@ -261,15 +268,9 @@ def search_cpnas(search: Search) -> Genotype:
         started = time.monotonic()
         genotype = state.draw(seed=search.config.seed)
         record = _draw_record(state, genotype)
-        try:
-            for name in PRECISIONS:
-                search.notify({**record, "event": "progress", "network": name, "done": done})
-                record[f"accuracy_{name}"] = shared.train_and_validate(name, genotype, draw=done)
-        except NonFiniteLossError as error:
-            raise NonFiniteLossError(
-                f"{error}, draw {done + 1} of {num_draws_of_search(settings.num_passes)}, {name}; the checkpoint holds "
-                f"the state before this draw; try a smaller --set search.learning_rate in a new run"
-            ) from None
+        for name in PRECISIONS:
+            search.notify({**record, "event": "progress", "network": name, "done": done})
+            record[f"accuracy_{name}"] = shared.train_and_validate(name, genotype, draw=done)
         record["z"] = indicator(
             accuracy_child=record["accuracy_child"],
             accuracy_parent=record["accuracy_parent"],
