@@ -16,6 +16,8 @@ from torch import Tensor
 from cpnas_cli.errors import CheckpointError
 from cpnas_cli.records import replacing
 
+_METADATA_KEY = "cpnas"
+
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, schema: str, state: Mapping[str, Any]) -> None:
     """Replace the file by these tensors and this state.
@@ -26,7 +28,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, schema: str, stat
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         try:
-            save_file(plain, temporary, metadata={"schema": schema, "state": json.dumps(state)})
+            # one entry: safetensors writes several in a random order, and equal runs must be equal files
+            save_file(plain, temporary, metadata={_METADATA_KEY: json.dumps({"schema": schema, "state": state})})
         except SafetensorError as error:  # wraps "No space left on device", for one
             raise OSError(None, str(error)) from error
 
@@ -39,10 +42,10 @@ def load_tensors(path: Path, *, schema: str) -> tuple[dict[str, Tensor], dict[st
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("schema") != schema:
-                raise CheckpointError(f"{path} has schema {metadata.get('schema')!r}; expected {schema!r}")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["state"])  # noqa: SIM118
+            header = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+            if header.get("schema") != schema:
+                raise CheckpointError(f"{path} has schema {header.get('schema')!r}; expected {schema!r}")
+            return {name: file.get_tensor(name) for name in file.keys()}, header["state"]  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"no file {path}") from None
     except (SafetensorError, OSError, KeyError, ValueError) as error:

@@ -22,7 +22,7 @@ def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> 
       RunError: the folder holds no trained network. DataError: the classes differ. CheckpointError.
     """
     run = RunFolder(path)
-    names = [name for name, file in MODEL_FILES.items() if run.file(file).exists()]
+    names: list[NetworkName] = [name for name, file in MODEL_FILES.items() if run.file(file).exists()]
     if not names:
         raise RunError(f"{path} holds no trained network; `cpnas train GENOTYPE --out {path}` makes one")
     accuracies: dict[NetworkName, float | None] = {"child": None, "parent": None}

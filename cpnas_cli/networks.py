@@ -4,7 +4,7 @@ One class serves both the shared network of a search, which holds every candidat
 network of a genotype, in which every edge has one candidate. Layout on a CPU: channels_last.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -301,18 +301,10 @@ def build_network(
             num_classes=num_classes,
         )
     if genotype is None:
-        set_statistics(network.modules(), "none")
+        for module in network.modules():
+            if isinstance(module, BatchNorm):
+                module.statistics = "none"
     return network.to(memory_format=torch.channels_last)
-
-
-def set_statistics(modules: Iterable[nn.Module], mode: str) -> None:
-    """Put every batch norm among the modules into "running", "none" or "collect" (see `BatchNorm`)."""
-    for module in modules:
-        if isinstance(module, BatchNorm):
-            if mode == "collect":
-                module.start_collecting()
-            else:
-                module.statistics = mode  # type: ignore[assignment]
 
 
 def _without_dead_edges(genotype: Genotype) -> Genotype:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
+from matplotlib.patches import PathPatch, Polygon
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -171,7 +171,7 @@ def node_boxes(axes: Axes, canvas: FigureCanvasAgg) -> dict[str, Bbox]:
     return {name: found[0] for name, found in boxes.items()}
 
 
-def test_no_label_touches_another_a_node_or_a_foreign_line() -> None:
+def test_no_label_touches_another_a_node_an_arrowhead_or_a_foreign_line() -> None:
     """With all 14 edges and the widest names, in pixels of the rendered picture."""
     figure, canvas = rendered(Genotype((WIDEST,) * NUM_EDGES, (WIDEST,) * NUM_EDGES), "cpnas, beta_P 2, seed 0, digits")
     for axes in figure.axes:
@@ -184,6 +184,10 @@ def test_no_label_touches_another_a_node_or_a_foreign_line() -> None:
             assert axes.bbox.containsx(pill.x1)
             for name, box in node_boxes(axes, canvas).items():
                 assert not pill.overlaps(box), (gid, name)
+            for words in axes.texts[:2]:  # the title and the counts
+                assert not pill.overlaps(words.get_window_extent(canvas.get_renderer())), (gid, words)
+            for head in (patch for patch in axes.patches if isinstance(patch, Polygon)):
+                assert not pill.overlaps(head.get_window_extent(canvas.get_renderer())), (gid, head)
             for other, line in lines_of(axes).items():
                 crossed = line.get_path().transformed(axes.transData).intersects_bbox(pill, filled=False)
                 assert crossed == (other == gid), (gid, other)
@@ -217,7 +221,7 @@ def test_families_differ_in_colour_and_in_grey() -> None:
 
 
 def test_a_dead_node_says_so_and_its_edges_are_faint() -> None:
-    figure, _ = rendered(GENOTYPES["dead nodes"])
+    figure, _ = rendered(Genotype(normal=DEAD, reduce=FULL))
     axes = figure.axes[0]
     assert words_of(axes).count("dead") == 2
     colours = {gid: to_hex(line.get_edgecolor()) for gid, line in lines_of(axes).items()}
@@ -254,6 +258,7 @@ def test_counts_stand_under_the_panel(cell: Cell, line: str) -> None:
 def test_subtitle_is_shown_as_it_is_and_stays_in_the_picture() -> None:
     figure, _ = rendered(GENOTYPES["random"], "random, seed 3, folder $a_1\x07$")
     assert [text.get_text() for text in figure.texts] == ["random, seed 3, folder $a_1 $"]
+    assert not figure.texts[0].get_parse_math()
     assert not rendered(GENOTYPES["random"])[0].texts
 
     figure, canvas = rendered(GENOTYPES["random"], "many words " * 100)

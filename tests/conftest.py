@@ -1,0 +1,84 @@
+"""Settings and data that many tests share: everything tiny, everything on the CPU with one thread."""
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+# A whole search (35 draws of a Child and a Parent) in a few seconds.
+TINY_SETTINGS = (
+    "data.num_train=40",
+    "data.num_test=20",
+    "network.num_channels=4",
+    "network.stem_multiplier=1",
+    "search.batch_size=20",
+    "search.num_calibration_batches=1",
+    "train.num_epochs=3",
+    "train.batch_size=20",
+)
+TINY_OPTIONS = [word for setting in TINY_SETTINGS for word in ("--set", setting)]
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test reads the user's cache or writes outside its own folder."""
+    monkeypatch.setenv("CPNAS_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+CpnasRun = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_cpnas(folder: Path, *words: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """`python -m cpnas_cli WORDS` in its own process, with one thread, in the folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "cpnas_cli", *map(str, words)],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture
+def cpnas(tmp_path: Path) -> CpnasRun:
+    """Run `python -m cpnas_cli ...` in its own process, in the test's folder."""
+
+    return functools.partial(run_cpnas, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def tiny_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished tiny search with seed 0; read it, never write to it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    answer = run_cpnas(folder, "search", *TINY_OPTIONS, "--out", "search")
+    assert answer.returncode == 0, answer.stderr
+    return folder / "search"
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Two classes that differ in brightness, 12 training and 4 test images each, in colour, 20x16 pixels."""
+    root = tmp_path / "images"
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 12), ("test", 4)):
+        for name, level in (("dark", 60), ("light", 190)):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = np.clip(generator.normal(level, 20, (16, 20, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+    return root
