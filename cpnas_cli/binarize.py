@@ -19,8 +19,8 @@ from cpnas_cli.convolution import convolve
 
 ESTIMATORS = ("clipped", "polynomial")
 
-# The smallest float32 above 1: |x| < this is exactly |x| <= 1, which is what the fused kernel
-# (open interval) needs to pass the gradient at |x| = 1.
+# The smallest float32 above 1: in float32 and narrower types |x| < this is exactly |x| <= 1, which is
+# what the fused kernel (open interval) needs to pass the gradient at |x| = 1.
 _JUST_ABOVE_ONE = 1.0 + 2.0**-23
 
 

@@ -3,6 +3,7 @@
 Settings are frozen; unknown keys are refused with the nearest valid name.
 """
 
+import datetime
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,18 +47,12 @@ class NetworkConfig(_Section):
     """The network that a genotype becomes."""
 
     num_cells: int = Field(default=3, ge=3, le=100)  # with the 2 reduction cells
-    num_channels: int = Field(default=16, ge=2, le=1024)  # of a node of the first cell; even
+    num_channels: int = Field(default=16, ge=2, le=1024, multiple_of=2)  # of a node of the first cell
     stem_multiplier: int = Field(default=3, ge=1, le=8)  # the stem has this many times num_channels
     stem_stride: Literal[1, 2, 4] = 1
     estimator: EstimatorName = "clipped"  # pseudo-gradient of the sign of activations
     real_parts: tuple[RealPart, ...] = ()  # kept in full precision in the Child; (): full W1A1
     shortcut: bool = True  # a real-valued, parameter-free shortcut around the preprocessing
-
-    @model_validator(mode="after")
-    def _even_channels(self) -> Self:
-        if self.num_channels % 2:
-            raise ValueError(f"num_channels must be even (a factorized reduction halves it), got {self.num_channels}")
-        return self
 
 
 class SearchConfig(_Section):
@@ -67,7 +62,7 @@ class SearchConfig(_Section):
     beta_p: float = Field(default=2.0, ge=0)  # (4.15)
     num_passes: int = Field(default=1, ge=1)  # T
     num_cells: int | None = Field(default=None, ge=3, le=100)  # of the shared network; null: network.num_cells
-    num_channels: int | None = Field(default=None, ge=2, le=1024)  # null: network.num_channels
+    num_channels: int | None = Field(default=None, ge=2, le=1024, multiple_of=2)  # null: network.num_channels
     batch_size: int = Field(default=64, ge=2)
     optimizer: OptimizerName = "sgd"
     learning_rate: float = Field(default=0.05, gt=0)
@@ -106,13 +101,12 @@ class Config(_Section):
     search: SearchConfig = SearchConfig()
     train: TrainConfig = TrainConfig()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bnas_is_beta_zero(cls, values: Any) -> Any:
-        search = values.get("search") if isinstance(values, dict) else None
-        if isinstance(search, dict) and search.get("strategy") == "bnas":
-            return {**values, "search": {**search, "beta_p": 0.0}}
-        return values
+    @model_validator(mode="after")
+    def _bnas_is_beta_zero(self) -> Self:
+        """bnas is cpnas at beta_P = 0, whatever a preset says."""
+        if self.search.strategy == "bnas" and self.search.beta_p != 0:
+            return self.model_copy(update={"search": self.search.model_copy(update={"beta_p": 0.0})})
+        return self
 
     @model_validator(mode="after")
     def _digits_need_no_folder(self) -> Self:
@@ -241,7 +235,7 @@ def _read_source(source: str | Path) -> tuple[str, str]:
 def _parse_yaml(text: str, origin: str) -> dict[str, Any]:
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for a date that does not exist, for one
         raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise UsageError(f"{origin} holds no settings; expected sections such as data, network, search, train")
@@ -254,13 +248,15 @@ def _parse_override(text: str) -> tuple[str, Any]:
         raise UsageError(f"--set expects section.key=value, got {text!r}; for example --set search.num_passes=2")
     try:
         return key.strip(), _yaml_value(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UsageError(f"--set {key}: {value!r} is not a YAML value") from None
 
 
 def _yaml_value(text: str) -> Any:
     value = yaml.safe_load(text)
-    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a text
+    if isinstance(value, datetime.date):
+        return str(value)
+    if isinstance(value, str) and not text.strip().startswith(("'", '"')):  # YAML 1.1 reads 1e-3 as a text
         try:
             return float(value)
         except ValueError:
@@ -282,9 +278,10 @@ def _refuse_unknown_keys(document: Mapping[str, Any], model: type[BaseModel], pr
     for key, value in document.items():
         field = model.model_fields.get(str(key))
         if field is None:
-            known = sorted(_all_keys(Config))
+            inner_key = f".{next(iter(value))}" if isinstance(value, Mapping) and value else ""
+            full_key = f"{prefix}{key}{inner_key}"
             raise UsageError(
-                f"unknown setting {prefix + str(key)!r}{_nearest(prefix + str(key), known)}; "
+                f"unknown setting {full_key!r}{_nearest(full_key, sorted(_all_keys(Config)))}; "
                 f"`cpnas presets show {DEFAULT_PRESET}` lists the settings"
             )
         inner = field.annotation
@@ -304,9 +301,10 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not near:  # a bare key, such as beta_p
-        near = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+    """The same last part in another section, else the most similar name."""
+    last_part = name.rpartition(".")[2]
+    near = [key for key in known if key.rpartition(".")[2] == last_part]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

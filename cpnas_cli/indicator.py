@@ -27,7 +27,7 @@ def indicator(*, accuracy_child: float, accuracy_parent: float, beta_p: float) -
 
 
 def mean_indicator(values: Sequence[float]) -> float:
-    """The mean of z over the T passes, correctly rounded whatever the order of the passes.
+    """The mean of z over the T passes, the same whatever the order of the passes.
 
     The order matters for ties: three equal multisets of accuracies must give three equal means.
     """

@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise RunError(
@@ -49,6 +49,12 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: Path, text: str) -> None:
@@ -91,6 +97,8 @@ def _parse_cell(entries: Any, kind: str) -> Cell:
         if not isinstance(entry, dict) or {"from", "to", "op"} - entry.keys():
             raise GenotypeError(f"an edge of the {kind} cell must have from, to and op, got {entry!r}")
         edge = entry["from"], entry["to"]
+        if any(type(node) is not int for node in edge):
+            raise GenotypeError(f"from and to of an edge of the {kind} cell must be whole numbers, got {entry!r}")
         if edge not in EDGES:
             backwards = "it runs backwards; " if edge[::-1] in EDGES else ""
             raise GenotypeError(
@@ -131,7 +139,7 @@ def read_genotype(path: Path) -> tuple[Genotype, dict[str, Any]]:
         raise GenotypeError(f"no genotype at {path}; `cpnas search` writes one") from None
     except OSError as error:
         raise GenotypeError(f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GenotypeError(f"{path} is not complete JSON ({error}); it may be truncated") from None
     try:
         return parse_genotype(document), document
@@ -220,7 +228,9 @@ def open_run(
             raise RunError(f"{path} already holds a run; add --resume to go on with it, or choose another --out")
         _check_same_run(run, config, owned or {})
         return run
-    if path.is_dir() and not resume and any(not name.startswith(".") for name in os.listdir(path)):
+    # what a start that was killed can leave behind; hidden files are ours (temporary) or the system's
+    unfinished = {RunFolder.ENVIRONMENT, *files} if resume else set()
+    if path.is_dir() and any(not name.startswith(".") and name not in unfinished for name in os.listdir(path)):
         raise RunError(f"{path} is not empty and holds no run; choose another --out")
     # config.yaml last: a folder that has it has everything
     write_json(run.file(RunFolder.ENVIRONMENT), environment)

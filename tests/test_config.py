@@ -242,8 +242,9 @@ def test_an_image_that_can(image_size: int, stem_stride: int) -> None:
 @pytest.mark.parametrize("num_channels", [3, 15])
 def test_odd_channels_are_refused(num_channels: int) -> None:
     message = refusal(f"network.num_channels={num_channels}")
-    assert "num_channels must be even" in message
+    assert message.startswith("network.num_channels: input should be a multiple of 2")
     assert f"got {num_channels}" in message
+    assert "search.num_channels" in refusal(f"search.num_channels={num_channels}")
     assert load_config(overrides=["network.num_channels=2"]).network.num_channels == 2
 
 
@@ -387,3 +388,30 @@ def test_the_network_of_a_search() -> None:
     small = load_config(overrides=["search.num_cells=5", "search.num_channels=4", "network.num_cells=20"])
     assert (small.search_network().num_cells, small.search_network().num_channels) == (5, 4)
     assert small.search_network().model_copy(update={"num_cells": 20, "num_channels": 16}) == small.network
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("train.beta_p=1", "search.beta_p"),
+        ("search.num_epochs=1", "train.num_epochs"),
+        ("trian.num_epochs=3", "train.num_epochs"),
+        ("beta_p=1", "search.beta_p"),
+        ("search.num_pases=1", "search.num_passes"),
+    ],
+)
+def test_the_right_name_in_the_wrong_section_is_found(typed: str, meant: str) -> None:
+    assert f"did you mean '{meant}'?" in refusal(typed)
+
+
+@pytest.mark.parametrize("typed", ["data.dir=2024-99-99", "seed=0x_"])
+def test_what_yaml_cannot_read_is_an_error_of_usage(typed: str) -> None:
+    assert typed.partition("=")[2] in refusal(typed)
+
+
+def test_a_quoted_text_stays_a_text() -> None:
+    assert load_config(overrides=["data.name=folder", "data.dir='2024'"]).data.dir == "2024"
+
+
+def test_bnas_hides_no_bad_value() -> None:
+    assert "search.beta_p" in refusal("search.strategy=bnas", "search.beta_p=two")

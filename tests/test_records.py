@@ -121,9 +121,10 @@ def disconnect(document: Any, kind: str) -> None:
         (lambda d: edge_ends(d, 0, 1), "edge 0->1 of the normal cell does not exist: edges run"),
         (lambda d: edge_ends(d, 2, 2), "edge 2->2 of the normal cell does not exist"),
         (lambda d: edge_ends(d, -1, 2), "edge -1->2 of the normal cell does not exist"),
-        (lambda d: edge_ends(d, "2", "3"), "edge 2->3 of the normal cell does not exist"),
-        (lambda d: edge_ends(d, [2], {}), "of the normal cell does not exist"),
-        (lambda d: edge_ends(d, None, 3), "edge None->3 of the normal cell does not exist"),
+        (lambda d: edge_ends(d, "2", "3"), "an edge of the normal cell must be whole numbers"),
+        (lambda d: edge_ends(d, [2], {}), "an edge of the normal cell must be whole numbers"),
+        (lambda d: edge_ends(d, None, 3), "an edge of the normal cell must be whole numbers"),
+        (lambda d: edge_ends(d, False, 3), "an edge of the normal cell must be whole numbers"),
         (lambda d: d["normal"][4].pop("to"), "an edge of the normal cell must have from, to and op"),
         (lambda d: d["normal"].__setitem__(0, "none"), "an edge of the normal cell must have from, to and op"),
         (lambda d: edge_op(d, "conv_7x7"), "unknown operation 'conv_7x7' on edge 2->3 of the reduce cell"),
@@ -198,12 +199,14 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with replacing(path) as temporary:
-        temporary.write_text("half")
-        assert path.read_text() == "old"
-        assert temporary.parent == path.parent  # a rename within one file system
-        temporary.write_text("new")
-    assert path.read_text() == "new"
+    with path.open() as reader:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            assert path.read_text() == "old"
+            assert temporary.parent == path.parent  # a rename within one file system
+            temporary.write_text("new")
+        assert path.read_text() == "new"
+        assert reader.read() == "old"  # another file took its place; it was not written over
     assert list(tmp_path.iterdir()) == [path]
 
 

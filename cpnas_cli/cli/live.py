@@ -29,17 +29,14 @@ class _View:
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
-        self.live = (
-            Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=False)
-            if self.console.is_terminal
-            else None
-        )
+        self.live: Live | None = None
         self._seconds: deque[float] = deque(maxlen=50)
         self._unit_started = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self.live:
-            self.live.start()
+        if self.console.is_terminal:
+            self.live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4)
+            self.live.start(refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:

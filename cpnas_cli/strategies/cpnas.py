@@ -26,7 +26,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import parameters_to_vector
 
 from cpnas_cli.checkpoint import load_tensors, save_tensors
 from cpnas_cli.data import ImageSet, Pipeline, split_for_search
@@ -238,13 +238,15 @@ class SharedNetworks:
           CheckpointError: they belong to other networks.
         """
         for name, network in self.networks.items():
-            expected = sum(parameter.numel() for parameter in network.parameters())
+            parameters = list(network.parameters())
+            sizes = [parameter.numel() for parameter in parameters]
             found = tensors[name].numel() if name in tensors else 0
-            if found != expected:
-                raise CheckpointError(
-                    f"{path} belongs to another search: {found} weights of the {name}, not {expected}"
-                )
-            vector_to_parameters(tensors[name].to(self.fabric.device), network.parameters())
+            if found != sum(sizes):
+                raise CheckpointError(f"{path} is of another search: {found} weights of the {name}, not {sum(sizes)}")
+            # copied in place: a parameter keeps its memory layout, on which the rounding of kernels depends
+            with torch.no_grad():
+                for parameter, values in zip(parameters, tensors[name].split(sizes), strict=True):
+                    parameter.copy_(values.view_as(parameter))
 
 
 def _cross_entropy(output: Output, labels_B: Tensor) -> LossTerms:

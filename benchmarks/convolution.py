@@ -1,0 +1,57 @@
+"""Forward and backward of `cpnas_cli.convolution.convolve` against `torch.nn.functional.conv2d`, channels_last."""
+
+import statistics
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.timing import interleaved_seconds, median_ratio, parse_arguments, report
+from cpnas_cli.convolution import convolve
+
+IMAGES = ((64, 16, 32), (64, 32, 16), (64, 64, 8), (64, 16, 8), (64, 64, 2))  # batch, channels, size
+FILTERS = ((1, 1, 1), (3, 1, 1), (5, 1, 1), (3, 2, 1), (5, 2, 1), (3, 2, 2), (5, 2, 2))  # size, dilation, stride
+
+
+def forward_and_backward(
+    convolution: Callable[..., torch.Tensor], x: torch.Tensor, w: torch.Tensor, **shape: int
+) -> None:
+    y = convolution(x, w, **shape)
+    torch.autograd.grad(y, (x, w), torch.ones_like(y))
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__, repetitions=15)
+    rows = []
+    for batch, channels, size in IMAGES:
+        for kernel_size, dilation, stride in FILTERS:
+            groups = 1 if kernel_size == 1 else channels
+            x = torch.randn(batch, channels, size, size).to(memory_format=torch.channels_last).requires_grad_()
+            w = torch.randn(channels, channels // groups, kernel_size, kernel_size, requires_grad=True)
+            shape = {
+                "stride": stride,
+                "padding": dilation * (kernel_size - 1) // 2,
+                "dilation": dilation,
+                "groups": groups,
+            }
+            seconds = interleaved_seconds(
+                {
+                    "torch": lambda x=x, w=w, shape=shape: forward_and_backward(F.conv2d, x, w, **shape),
+                    "ours": lambda x=x, w=w, shape=shape: forward_and_backward(convolve, x, w, **shape),
+                },
+                repetitions=arguments.repetitions,
+            )
+            rows.append(
+                {
+                    "batch, channels, pixels": f"{batch}, {channels}, {size}",
+                    "filter": f"{kernel_size}x{kernel_size} dilation {dilation} stride {stride}",
+                    "conv2d ms": 1000 * statistics.median(seconds["torch"]),
+                    "convolve ms": 1000 * statistics.median(seconds["ours"]),
+                    "conv2d / convolve": median_ratio(seconds["torch"], seconds["ours"]),
+                }
+            )
+    report("convolution, forward and backward", rows, as_json=arguments.json)
+
+
+if __name__ == "__main__":
+    main()
