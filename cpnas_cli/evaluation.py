@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 
+from cpnas_cli.checkpoint import load_into, load_tensors
 from cpnas_cli.config import Config
 from cpnas_cli.data import Pipeline, load_dataset
 from cpnas_cli.errors import DataError, RunError
-from cpnas_cli.records import EVALUATION_SCHEMA, RunFolder, read_json
-from cpnas_cli.training import MODEL_FILES, NetworkName, evaluate_trained, load_trained
+from cpnas_cli.networks import Network, build_network
+from cpnas_cli.records import EVALUATION_SCHEMA, RunFolder, parse_genotype, read_json
+from cpnas_cli.training import MODEL_FILES, MODEL_SCHEMA, PRECISIONS, NetworkName, evaluate_trained
 
 
 def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> dict[str, Any]:
@@ -48,3 +50,24 @@ def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> 
         "recorded_accuracy_test": recorded.get("accuracy_test"),
         "num_test_images": num_test_images,
     }
+
+
+def load_trained(run: RunFolder, name: NetworkName = "child") -> tuple[Network, dict[str, Any]]:
+    """The trained network of a run, on the CPU in evaluation mode, and the state stored with it.
+
+    Raises:
+      CheckpointError: there is no such model, or it is damaged.
+    """
+    file = run.file(MODEL_FILES[name])
+    tensors, state = load_tensors(file, schema=MODEL_SCHEMA)
+    config = Config.model_validate(state["config"])
+    network = build_network(
+        config.network,
+        precision=PRECISIONS[name],
+        num_image_channels=state["num_image_channels"],
+        num_classes=len(state["classes"]),
+        seed=config.seed,
+        genotype=parse_genotype(state["genotype"]),
+    )
+    load_into(network, tensors, path=file)
+    return network.eval(), state

@@ -27,7 +27,7 @@ from cpnas_cli.errors import CheckpointError, NonFiniteLossError
 from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss
 from cpnas_cli.networks import Network, Output, build_network, network_size, precision_parts
 from cpnas_cli.operations import Precision
-from cpnas_cli.records import RESULT_SCHEMA, RunFolder, genotype_document, parse_genotype, read_json, write_json
+from cpnas_cli.records import RESULT_SCHEMA, RunFolder, genotype_document, read_json, write_json
 from cpnas_cli.space import Genotype
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
@@ -402,24 +402,3 @@ class Training:
         stage.epoch, stage.seconds = state["epoch"], state["seconds"]
         for record in self.run.history():
             self.notify({**record, "resumed": True})
-
-
-def load_trained(run: RunFolder, name: NetworkName = "child") -> tuple[Network, dict[str, Any]]:
-    """The trained network of a run, on the CPU in evaluation mode, and the state stored with it.
-
-    Raises:
-      CheckpointError: there is no such model, or it is damaged.
-    """
-    file = run.file(MODEL_FILES[name])
-    tensors, state = load_tensors(file, schema=MODEL_SCHEMA)
-    config = Config.model_validate(state["config"])
-    network = build_network(
-        config.network,
-        precision=PRECISIONS[name],
-        num_image_channels=state["num_image_channels"],
-        num_classes=len(state["classes"]),
-        seed=config.seed,
-        genotype=parse_genotype(state["genotype"]),
-    )
-    load_into(network, tensors, path=file)
-    return network.eval(), state
