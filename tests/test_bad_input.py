@@ -27,7 +27,7 @@ from cpnas_cli import training
 from cpnas_cli.checkpoint import load_tensors, save_tensors
 from cpnas_cli.cli.app import app
 from cpnas_cli.records import genotype_document
-from cpnas_cli.space import EDGES, OPERATIONS, Genotype
+from cpnas_cli.space import OPERATIONS, Genotype
 
 RUNNER = CliRunner()
 
@@ -255,22 +255,22 @@ def damage(path: Path, kind: str) -> None:
         path.write_text("no image")
     elif kind == "empty":
         path.write_bytes(b"")
-    elif kind == "a link to nothing":
-        path.symlink_to(path.parent / "nothing.png")
     else:
         name, _, share = kind.partition(" ")
         Image.fromarray(pixels).save(path, format=name)
         whole = path.read_bytes()
         if share == "flipped":
-            middle = len(whole) // 2
-            path.write_bytes(whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 40]) + whole[middle + 40 :])
+            start = len(whole) // 2
+            flipped = bytes(255 - byte for byte in whole[start : start + 40])
+            path.write_bytes(whole[:start] + flipped + whole[start + 40 :])
         else:
             path.write_bytes(whole[: round(len(whole) * float(share))])
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
 @pytest.mark.parametrize(
-    "kind", ["text", "empty", "png 0.01", "png 0.5", "png 0.9", "jpeg 0.01", "jpeg 0.5", "jpeg 0.9", "gif 0.5", "bmp 0.5"]
+    "kind",
+    ["text", "empty", "png 0.01", "png 0.5", "png 0.9", "jpeg 0.01", "jpeg 0.5", "jpeg 0.9", "gif 0.5", "bmp 0.5"],
 )
 def test_an_image_that_cannot_be_read_is_named(image_folder: Path, kind: str, part: str) -> None:
     path = image_folder / part / "dark" / "bad.png"
@@ -295,9 +295,7 @@ def test_too_few_images_for_a_search_write_no_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist", "fashion-mnist"])
-def test_a_download_without_a_network(
-    name: str, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download_without_a_network(name: str, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError(OSError(errno.ENETUNREACH, "Network is unreachable"))
 
@@ -601,7 +599,8 @@ def test_a_checkpoint_of_a_training_of_another_network(training_run: Path, tmp_p
         ("genotype", Genotype(CELL, ("sep_conv_5x5", *CELL[1:])), []),
     ):
         Path("other.json").write_text(json.dumps(genotype_document(change, provenance={})))
-        assert invoke("train", "other.json", *TINY_OPTIONS, *options, "--out", name, "--max-time", "0.01s").exit_code == 75
+        words = ["train", "other.json", *TINY_OPTIONS, *options, "--out", name]
+        assert invoke(*words, "--max-time", "0.01s").exit_code == 75
         shutil.copy(tmp_path / name / "checkpoint/state.safetensors", training_run / "checkpoint/state.safetensors")
         message = refused_checkpoint(training_run, "train", "g.json")
         assert "another network" in message
@@ -751,17 +750,19 @@ def test_a_training_whose_loss_becomes_nan_keeps_the_last_good_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rate becomes infinite in the second half of four epochs of two steps."""
+
+    def rate(start: float, end: float, progress: float) -> float:
+        return start if progress < 0.5 else float("inf")
+
     Path("g.json").write_text(json.dumps(DOCUMENT))
     with monkeypatch.context() as patched:
-        patched.setattr(training, "cosine", lambda start, end, progress: start if progress < 0.5 else float("inf"))
+        patched.setattr(training, "cosine", rate)
         words = ["train", "g.json", *TINY_OPTIONS, "--set", "train.num_epochs=4", "--out", "run"]
         message = error_of(invoke(*words), code=1)
     assert "NaN or infinite in step 2 of 2, epoch 3 of 4, child" in message
     assert "after epoch 2" in message
     assert "train.learning_rate" in message
-    tensors, state = load_tensors(
-        tmp_path / "run/checkpoint/state.safetensors", schema="cpnas.training-checkpoint/1"
-    )
+    tensors, state = load_tensors(tmp_path / "run/checkpoint/state.safetensors", schema="cpnas.training-checkpoint/1")
     assert state["epoch"] == 2
     assert all(tensor.isfinite().all() for tensor in tensors.values())
     assert len((tmp_path / "run/history.jsonl").read_text().splitlines()) == 2

@@ -63,7 +63,7 @@ def write_folder(root: Path, images: dict[str, Image.Image], **options: Any) -> 
 def test_a_colour_image_is_its_pixels(tmp_path: Path) -> None:
     pixels = pixels_of(8, 8, 3)
     for name in ("a.png", "a.bmp", "a.webp", "a.tiff", "a.ppm"):
-        Image.fromarray(pixels).save(tmp_path / name, **({"lossless": True} if name == "a.webp" else {}))
+        Image.fromarray(pixels).save(tmp_path / name, lossless=True)  # which only WebP asks for
         decoded = decode_image(tmp_path / name, image_size=8, num_channels=3)
         assert decoded.dtype == np.uint8
         np.testing.assert_array_equal(decoded, pixels.transpose(2, 0, 1))
@@ -320,21 +320,14 @@ def test_num_train_and_num_test_keep_the_classes_balanced(image_folder: Path) ->
     assert Counter(loaded.test.labels.tolist()) == {0: 2, 1: 2}
 
 
-def test_a_subset_is_not_spoilt_by_what_it_leaves_out(image_folder: Path) -> None:
-    """Only what is used is read: 50,000 images are not hashed for 100 of them."""
-    files = sorted((image_folder / "train" / "dark").iterdir())
-    kept = load_folder(image_folder, num_train=10).train.images
-    for path in files:
-        content = path.read_bytes()
-        path.write_bytes(b"no image")
-        try:
-            assert torch.equal(load_folder(image_folder, num_train=10, num_channels=3).train.images, kept)
-            break
-        except DataError as error:
-            assert str(path) in str(error)
-        path.write_bytes(content)
-    else:
-        raise AssertionError("every image was read")
+def test_what_a_subset_leaves_out_is_not_read(image_folder: Path) -> None:
+    """Not even its header, so that 100 of 50,000 images are a matter of a moment."""
+    first = load_folder(image_folder, num_train=10)
+    used = {image.numpy().tobytes() for image in first.train.images}
+    for path in sorted((image_folder / "train").glob("*/*")):
+        if decode_image(path, image_size=16, num_channels=3).tobytes() not in used:
+            path.write_bytes(b"no image")
+    assert same(load_folder(image_folder, num_train=10), first)
 
 
 # ---------------------------------------------------------------- the cache
@@ -614,7 +607,8 @@ def test_no_test_image_is_in_a_search() -> None:
 
 @pytest.mark.parametrize("num_channels", [None, 1, 3])
 def test_digits_in_another_size_and_in_colour(num_channels: int | None) -> None:
-    config = DataConfig.model_validate({"image_size": 16, "num_channels": num_channels, "num_train": 20, "num_test": 10})
+    values = {"image_size": 16, "num_channels": num_channels, "num_train": 20, "num_test": 10}
+    config = DataConfig.model_validate(values)
     loaded = load_dataset(config)
     assert loaded.train.images.shape == (20, num_channels or 1, 16, 16)
     assert loaded.train.images.dtype == torch.uint8
@@ -649,7 +643,8 @@ def test_cifar10_as_torchvision_reads_it(tmp_path: Path, monkeypatch: pytest.Mon
 
     expected = write_cifar10(tmp_path)
     sums = json.loads((tmp_path / "sums.json").read_text())
-    monkeypatch.setattr(datasets.CIFAR10, "train_list", [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)])
+    batches = [f"data_batch_{i}" for i in range(1, 6)]
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", [[name, sums[name]] for name in batches])
     monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
     meta = {**datasets.CIFAR10.meta, "md5": sums["batches.meta"]}
     monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
@@ -770,12 +765,16 @@ def test_batches_depend_on_seed_purpose_and_epoch_only() -> None:
     for other in ({"seed": 1}, {"purpose": "q"}, {"epoch": 1}):
         different = batches_of(under_test, images, **other)
         assert torch.cat([b for _, b in first]).tolist() != torch.cat([b for _, b in different]).tolist()
-        by_label = [dict(zip(torch.cat([b for _, b in bs]).tolist(), torch.cat([a for a, _ in bs]), strict=True))
-                    for bs in (first, different)]
+        by_label = [
+            dict(zip(torch.cat([b for _, b in bs]).tolist(), torch.cat([a for a, _ in bs]), strict=True))
+            for bs in (first, different)
+        ]
         assert any(not torch.equal(by_label[0][k], by_label[1][k]) for k in by_label[0] if k in by_label[1])
 
 
-@pytest.mark.parametrize(("count", "batch_size", "sizes"), [(40, 8, [8] * 5), (43, 8, [8] * 5), (5, 8, [5]), (1, 8, [1])])
+@pytest.mark.parametrize(
+    ("count", "batch_size", "sizes"), [(40, 8, [8] * 5), (43, 8, [8] * 5), (5, 8, [5]), (1, 8, [1])]
+)
 def test_every_image_at_most_once_and_no_incomplete_batch(count: int, batch_size: int, sizes: list[int]) -> None:
     under_test, images = pipeline(channels=1), numbered(count, size=8)
     batches = batches_of(under_test, images, batch_size=batch_size)

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cpnas_cli.binarize import BinaryConv2d
 from cpnas_cli.config import NetworkConfig
 from cpnas_cli.networks import (
+    Arithmetics,
     Cell,
     Network,
     Preprocessing,
@@ -53,7 +54,12 @@ def config(**values: Any) -> NetworkConfig:
 
 
 def build(
-    genotype: Genotype | None = None, *, precision: Precision = "binary", channels: int = 1, seed: int = 0, **values: Any
+    genotype: Genotype | None = None,
+    *,
+    precision: Precision = "binary",
+    channels: int = 1,
+    seed: int = 0,
+    **values: Any,
 ) -> Network:
     return build_network(
         config(**values),
@@ -69,13 +75,15 @@ def everywhere(op: str) -> Genotype:
     return Genotype((op,) * 14, (op,) * 14)
 
 
-# Every operation at stride 1 and at stride 2 (the first edges of the reduction cell).
-EVERY_OPERATION = Genotype(
-    (*OPERATIONS[1:], *OPERATIONS[1:]),
-    tuple(
-        op for _, op in sorted(zip(sorted(range(14), key=lambda e: EDGES[e][0] > 1), (*OPERATIONS[1:],) * 2, strict=True))
-    ),
-)
+def _every_operation() -> Genotype:
+    """Each of the 7 operations twice in a cell; in the reduction cell at stride 2 (from the inputs) and at stride 1."""
+    twice = OPERATIONS[1:] * 2
+    inputs_first = sorted(range(14), key=lambda edge: EDGES[edge][0] > 1)
+    reduce = dict(zip(inputs_first, twice, strict=True))
+    return Genotype(twice, tuple(reduce[edge] for edge in range(14)))
+
+
+EVERY_OPERATION = _every_operation()
 
 
 def images(batch: int = 4, *, channels: int = 1, size: int = 8, seed: int = 0) -> Tensor:
@@ -84,6 +92,18 @@ def images(batch: int = 4, *, channels: int = 1, size: int = 8, seed: int = 0) -
 
 def cells_of(network: Network) -> list[Cell]:
     return [module for module in network.modules() if isinstance(module, Cell)]
+
+
+def record_outputs(network: Network) -> list[Tensor]:
+    """The outputs of the cells, filled in by the next forward pass."""
+    outputs: list[Tensor] = []
+
+    def record(module: torch.nn.Module, inputs: Any, output: Tensor) -> None:
+        outputs.append(output)
+
+    for cell in cells_of(network):
+        cell.register_forward_hook(record)
+    return outputs
 
 
 # ---------------------------------------------------------------- shapes
@@ -105,16 +125,14 @@ def test_the_reductions_are_at_one_third_and_two_thirds(num_cells: int, expected
 def test_the_shapes_of_every_depth(num_cells: int, precision: Precision) -> None:
     """Each reduction halves the image and doubles the channels; a cell's output has four nodes."""
     network = build(EVERY_OPERATION, precision=precision, num_cells=num_cells)
-    shapes = []
-    for cell in cells_of(network):
-        cell.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape)))
+    outputs = record_outputs(network)
     logits, features = network(images(2))
     channels, size = 4, 8
-    for index, shape in enumerate(shapes):
+    for index, output in enumerate(outputs):
         if index in reduction_cells(num_cells):
             channels, size = 2 * channels, size // 2
-        assert shape == (2, 4 * channels, size, size)
-    assert len(shapes) == num_cells
+        assert tuple(output.shape) == (2, 4 * channels, size, size)
+    assert len(outputs) == num_cells
     assert (channels, size) == (16, 2)
     assert tuple(features.shape) == (2, 64, 2, 2)
     assert tuple(logits.shape) == (2, NUM_CLASSES)
@@ -239,7 +257,9 @@ class Products(TorchDispatchMode):
             self.products.append((x.detach().clone(), weight.detach().clone().flatten(1), shape))
         elif name in ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear"):
             x, weight = args[-2:]
-            assert weight.dim() == 2, name
+            if weight.dim() == 3:  # one matrix, repeated over the batch
+                assert bool((weight == weight[:1]).all())
+                weight = weight[0]
             self.products.append((x.detach().clone(), weight.detach().clone().T, {"matrix": name}))
         else:
             assert "conv" not in name, name
@@ -381,7 +401,7 @@ def normed(x: np.ndarray, norm: Any) -> np.ndarray:
     return (x - mean) / np.sqrt(var + 1e-5) * weight + bias
 
 
-def operation(op: str, *, stride: int, precision: Precision, channels: int = 4) -> torch.nn.Module:
+def operation(op: str, *, stride: int, precision: Precision, channels: int = 4) -> Any:
     """In evaluation mode, with a batch norm that does something."""
     arithmetic = Arithmetic(precision)
     torch.manual_seed(0)
@@ -462,12 +482,8 @@ def test_skip_at_stride_2_is_a_factorized_reduction(channels: int, precision: Pr
 def test_the_shortcut_around_the_preprocessing(in_channels: int, halves: bool) -> None:
     """The mean over groups of 4 channels, and over 2x2 pixels where the image shrinks; none where 4 does not divide."""
     torch.manual_seed(0)
-    arithmetics = build(everywhere("none")).settings
-    from cpnas_cli.networks import Arithmetics
-
-    module = Preprocessing(
-        in_channels, 4, halves=halves, shortcut=True, arithmetics=Arithmetics.of(arithmetics, "binary")
-    ).eval()
+    arithmetics = Arithmetics.of(config(), "binary")
+    module = Preprocessing(in_channels, 4, halves=halves, shortcut=True, arithmetics=arithmetics).eval()
     node = np.random.default_rng(1).normal(size=(2, in_channels, 8, 8))
     added = run(module, node) - run(module.convolution, node)
     if in_channels == 6:
@@ -499,9 +515,7 @@ def test_a_dead_node_is_zero_and_what_leaves_it_is_nothing(node: int, precision:
     bare = tuple("none" if i == node else op for (i, _), op in zip(EDGES, cell, strict=True))
     network, without = (build(Genotype(c, c), precision=precision) for c in (cell, bare))
     assert sum(p.numel() for p in network.parameters()) == sum(p.numel() for p in without.parameters())
-    outputs: list[Tensor] = []
-    for module in cells_of(network):
-        module.register_forward_hook(lambda _, __, output: outputs.append(output))
+    outputs = record_outputs(network)
     logits, _ = network(images())
     for output in outputs:
         by_node = output.chunk(4, dim=1)
@@ -515,9 +529,7 @@ def test_a_dead_node_is_zero_and_what_leaves_it_is_nothing(node: int, precision:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_node_behind_a_dead_node_is_dead(precision: Precision) -> None:
     """Node 2 reads nothing, node 3 reads only node 2."""
-    cell = tuple(
-        "none" if to == 2 or (to == 3 and i < 2) else "skip_connect" for i, to in EDGES
-    )
+    cell = tuple("none" if to == 2 or (to == 3 and i < 2) else "skip_connect" for i, to in EDGES)
     features = build(Genotype(cell, cell), precision=precision)(images()).features
     assert [bool(value.any()) for value in features.chunk(4, dim=1)] == [False, False, True, True]
 
@@ -617,8 +629,9 @@ def test_the_weights_depend_on_seed_and_precision_only() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
     again, other = build(), build(seed=1)
+    found = again.state_dict()
     for name, value in first.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name])
+        assert torch.equal(value, found[name])
     assert not torch.equal(first.classifier.weight, other.classifier.weight)
     assert not torch.equal(first.classifier.weight, build(precision="full").classifier.weight)
 
