@@ -43,8 +43,11 @@ def load_tensors(path: Path, *, schema: str) -> tuple[dict[str, Tensor], dict[st
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
-            if header.get("schema") != schema:
-                raise CheckpointError(f"{path} has schema {header.get('schema')!r}; expected {schema!r}")
+            found = header.get("schema") if isinstance(header, dict) else None
+            if found != schema:
+                raise CheckpointError(f"{path} has schema {found!r}; expected {schema!r}")
+            if not isinstance(header.get("state"), dict):
+                raise CheckpointError(f"{path} has no state; start again in another --out, or restore the file")
             return {name: file.get_tensor(name) for name in file.keys()}, header["state"]  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"no file {path}") from None

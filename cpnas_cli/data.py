@@ -5,6 +5,7 @@ done in batches there.
 """
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +22,13 @@ from torchvision.transforms.v2.functional import resize
 
 from cpnas_cli.checkpoint import load_tensors, save_tensors
 from cpnas_cli.config import DataConfig
-from cpnas_cli.errors import CheckpointError, DataError
+from cpnas_cli.errors import CheckpointError, DataError, RunError
 from cpnas_cli.randomness import python_generator, shuffled, torch_generator
 
 _CACHE_SCHEMA = "cpnas.images/1"
 _NOT_IMAGES = {"thumbs.db", "desktop.ini"}
-_GREY_MODES = {"1", "L", "I", "I;16", "I;16B", "I;16L", "F"}
+_GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"}
+_LOGGER = logging.getLogger(__name__)
 _TORCHVISION_HINTS = {
     "mnist": "MNIST/raw/train-images-idx3-ubyte and the three other files of MNIST",
     "fashion-mnist": "FashionMNIST/raw/train-images-idx3-ubyte and the three other files of Fashion-MNIST",
@@ -114,16 +116,26 @@ def balanced_subset(labels: Sequence[int], size: int | None) -> list[int]:
     return sorted(index for _, _, index in sorted(ranked)[:size])
 
 
+def check_split(num_images: int, validation_fraction: float) -> int:
+    """How many of the images validate in a search.
+
+    Raises:
+      DataError: fewer than 2 images would train or validate.
+    """
+    num_validation = round(num_images * validation_fraction)
+    if min(num_validation, num_images - num_validation) < 2:
+        raise DataError(f"{num_images} training images are too few to split into training and validation")
+    return num_validation
+
+
 def split_for_search(train: ImageSet, *, validation_fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """The training set cut into a training and a validation part at random; the test set is not touched.
 
     Raises:
       DataError: a part would have fewer than 2 images.
     """
+    num_validation = check_split(len(train), validation_fraction)
     order = torch.randperm(len(train), generator=torch_generator(seed, "search split"))
-    num_validation = round(len(train) * validation_fraction)
-    if min(num_validation, len(train) - num_validation) < 2:
-        raise DataError(f"{len(train)} training images are too few to split into training and validation")
     order = order.to(train.labels.device)
     return train.subset(order[num_validation:]), train.subset(order[:num_validation])
 
@@ -290,8 +302,8 @@ def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarra
     try:
         with Image.open(path) as opened:
             image: Image.Image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I;16"):
-                image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+            if image.mode.startswith("I"):  # 16 bits, whichever way Pillow reads them
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
             if "A" in image.getbands() or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -336,7 +348,10 @@ def _decode_cached(files: Sequence[tuple[Path, int]], root: Path, image_size: in
     with _workers() as workers:
         for _ in workers.map(decode, range(len(files))):
             pass
-    save_tensors(path, {"images": images}, schema=_CACHE_SCHEMA, state={"checksum": _checksum(images)})
+    try:
+        save_tensors(path, {"images": images}, schema=_CACHE_SCHEMA, state={"checksum": _checksum(images)})
+    except RunError as error:
+        _LOGGER.warning("the decoded images are not cached, the next run decodes them again: %s", error)
     return ImageSet(images, labels)
 
 

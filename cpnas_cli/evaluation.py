@@ -1,16 +1,17 @@
 """Evaluation of a trained run on its test set."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cpnas_cli.checkpoint import load_into, load_tensors
-from cpnas_cli.config import Config
+from cpnas_cli.config import Config, DataConfig, config_from_document
 from cpnas_cli.data import Pipeline, load_dataset
 from cpnas_cli.errors import DataError, RunError
 from cpnas_cli.networks import Network, build_network
-from cpnas_cli.records import EVALUATION_SCHEMA, RunFolder, parse_genotype, read_json
+from cpnas_cli.records import EVALUATION_SCHEMA, RunFolder, parse_genotype, read_document
 from cpnas_cli.training import MODEL_FILES, MODEL_SCHEMA, PRECISIONS, NetworkName, evaluate_trained
 
 
@@ -31,17 +32,15 @@ def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> 
     num_test_images = 0
     for name in names:
         network, state = load_trained(run, name)
-        config = Config.model_validate(state["config"])
-        data = config.data if data_dir is None else config.data.model_copy(update={"dir": str(data_dir.resolve())})
-        dataset = load_dataset(data).to(device)
+        dataset = load_dataset(data_settings(state, data_dir)).to(device)
         if list(dataset.classes) != state["classes"]:
             raise DataError(f"the run knows the classes {state['classes']}, the data has {list(dataset.classes)}")
         # the statistics of the training images that the network knows, whatever the data is now
-        pipeline = Pipeline(data, tuple(state["mean"]), tuple(state["std"]))
+        pipeline = Pipeline(Config.model_validate(state["config"]).data, tuple(state["mean"]), tuple(state["std"]))
         accuracies[name] = evaluate_trained(network.to(device), pipeline, dataset.test)
         num_test_images = len(dataset.test)
     result = run.file(RunFolder.RESULT)
-    recorded = read_json(result) if result.exists() else {}
+    recorded = read_document(result) if result.exists() else {}
     return {
         "schema": EVALUATION_SCHEMA,
         "run": str(path),
@@ -50,6 +49,18 @@ def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> 
         "recorded_accuracy_test": recorded.get("accuracy_test"),
         "num_test_images": num_test_images,
     }
+
+
+def data_settings(state: Mapping[str, Any], data_dir: Path | None) -> DataConfig:
+    """The data of a trained network: its own folder or another, with the channels that it was trained with.
+
+    Raises:
+      UsageError: the network's data set reads no folder.
+    """
+    values = {**state["config"]["data"], "num_channels": state["num_image_channels"]}
+    if data_dir is not None:
+        values["dir"] = str(data_dir.resolve())
+    return config_from_document({**state["config"], "data": values}).data
 
 
 def load_trained(run: RunFolder, name: NetworkName = "child") -> tuple[Network, dict[str, Any]]:

@@ -125,15 +125,36 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_document(path: Path) -> dict[str, Any]:
+    """The JSON object of a run's own file.
+
+    Raises:
+      RunError: unreadable, damaged, or not an object; the message names the file.
+    """
+    try:
+        document = read_json(path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise RunError(f"{path} is no JSON object; restore the file or start a new run")
+    return document
+
+
+def provenance_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a genotype comes from, as its document says; empty if it does not say in the usual way."""
+    provenance = document.get("provenance")
+    return provenance if isinstance(provenance, dict) else {}
+
+
 def read_genotype(path: Path) -> tuple[Genotype, dict[str, Any]]:
     """Genotype and document of a genotype file, or of a run folder that holds one.
 
     Raises:
       GenotypeError: missing, truncated, or not a valid genotype; the message names the file.
     """
-    if path.is_dir():
-        path = path / RunFolder.GENOTYPE
     try:
+        if path.is_dir():
+            path = path / RunFolder.GENOTYPE
         document = read_json(path)
     except FileNotFoundError:
         raise GenotypeError(f"no genotype at {path}; `cpnas search` writes one") from None
@@ -193,14 +214,19 @@ class RunFolder:
         path = self.file(self.HISTORY)
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except ValueError as error:
+            raise RunError(f"{path} is damaged ({error}); start a new run") from None
 
     def truncate_history(self, num_bytes: int) -> None:
         """Drop what was appended after the checkpoint that is resumed."""
         path = self.file(self.HISTORY)
         size = path.stat().st_size if path.exists() else 0
         if size < num_bytes:
-            raise RunError(f"{path} is shorter than its checkpoint says ({size} < {num_bytes} bytes): start a new run")
+            raise RunError(
+                f"{path} does not fit {self.checkpoint}: it has {size} bytes of the {num_bytes}; start a new run"
+            )
         if size > num_bytes:
             os.truncate(path, num_bytes)
 
@@ -220,8 +246,11 @@ def open_run(
     """
     run = RunFolder(path)
     files = {**(owned or {}), RunFolder.CONFIG: config_yaml(config)}
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file; --out expects a folder")
+    try:
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file; --out expects a folder")
+    except OSError as error:  # a name that is too long, for one
+        raise RunError(f"cannot use {path}: {error.strerror or error}; choose another --out") from None
     holds_run = run.file(RunFolder.CONFIG).exists()
     if holds_run:
         if not resume:
@@ -240,6 +269,8 @@ def open_run(
 
 
 def _check_same_run(run: RunFolder, config: Config, owned: Mapping[str, str]) -> None:
+    if RunFolder.NETWORKS not in owned and run.file(RunFolder.NETWORKS).exists():
+        raise RunError(f"{run.path} holds a training, not a search; choose another --out")
     for name, text in owned.items():
         file = run.file(name)
         if not file.exists():

@@ -27,7 +27,7 @@ from cpnas_cli.errors import CheckpointError, NonFiniteLossError
 from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss
 from cpnas_cli.networks import Network, Output, build_network, network_size, precision_parts
 from cpnas_cli.operations import Precision
-from cpnas_cli.records import RESULT_SCHEMA, RunFolder, genotype_document, read_json, write_json
+from cpnas_cli.records import RESULT_SCHEMA, RunFolder, genotype_document, read_document, write_json
 from cpnas_cli.space import Genotype
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
@@ -97,7 +97,8 @@ def train_epoch(
       learning_rate: of the step with this index in the epoch.
 
     Raises:
-      NonFiniteLossError: a loss was NaN or infinite; says in which step. The weights are spoilt then.
+      NonFiniteLossError: a loss was NaN or infinite, or the last step made weights so; says in which
+        step. The weights are spoilt then.
     """
     rows, num_images = [], 0
     for step, (x_BCHW, labels_B) in enumerate(batches):
@@ -118,15 +119,28 @@ def train_epoch(
     bad = (~table.isfinite()).any(dim=1).nonzero()
     if len(bad):
         raise NonFiniteLossError(f"the loss became NaN or infinite in step {int(bad[0]) + 1} of {len(rows)}")
+    if not torch.stack([parameter.isfinite().all() for parameter in parameters]).all():
+        raise NonFiniteLossError(f"weights became NaN or infinite in step {len(rows)} of {len(rows)}")
     means = table.mean(dim=0).tolist()
     return EpochMeans(*means[:4], accuracy_train=table[:, 4].sum().item() / num_images)
 
 
 @torch.no_grad()
 def evaluate(network: Callable[[Tensor], Output], batches: Batches) -> float:
-    """The fraction of images classified right, in [0, 1]. The caller has put the network into evaluation mode."""
-    counts = [((network(x).logits.argmax(dim=1) == labels).sum(), len(labels)) for x, labels in batches]
-    return torch.stack([correct for correct, _ in counts]).sum().item() / sum(total for _, total in counts)
+    """The fraction of images classified right, in [0, 1]. The caller has put the network into evaluation mode.
+
+    Raises:
+      NonFiniteLossError: a score is NaN or infinite, so that no class is the largest.
+    """
+    rows, num_images = [], 0
+    for x_BCHW, labels_B in batches:
+        logits_BK = network(x_BCHW).logits
+        rows.append(torch.stack([(logits_BK.argmax(dim=1) == labels_B).sum(), logits_BK.isfinite().all()]))
+        num_images += len(labels_B)
+    table = torch.stack(rows).cpu()
+    if not table[:, 1].all():
+        raise NonFiniteLossError("scores became NaN or infinite in an evaluation")
+    return table[:, 0].sum().item() / num_images
 
 
 def evaluate_trained(network: Network, pipeline: Pipeline, images: ImageSet) -> float:
@@ -200,7 +214,7 @@ class Training:
             last good epoch. CheckpointError: the checkpoint cannot be used.
         """
         if self.run.file(RunFolder.RESULT).exists():
-            return read_json(self.run.file(RunFolder.RESULT))
+            return read_document(self.run.file(RunFolder.RESULT))
         saved = self._load_checkpoint()
         for name in self.networks:
             if name in self._finished:
@@ -299,10 +313,14 @@ class Training:
                 learning_rate=lambda step: _training_rate(train, epoch=stage.epoch, step=step, num_steps=num_steps),
             )
         except NonFiniteLossError as error:
-            raise NonFiniteLossError(
-                f"{error}, epoch {stage.epoch + 1} of {train.num_epochs}, {stage.name}; the checkpoint holds the "
-                f"state after epoch {stage.epoch}; try a smaller --set train.learning_rate in a new run"
-            ) from None
+            raise self._located(error, stage) from None
+
+    def _located(self, error: NonFiniteLossError, stage: _Stage) -> NonFiniteLossError:
+        num_epochs = self.config.train.num_epochs
+        return NonFiniteLossError(
+            f"{error}, epoch {min(stage.epoch + 1, num_epochs)} of {num_epochs}, {stage.name}; the checkpoint holds "
+            f"the state after epoch {stage.epoch}; try a smaller --set train.learning_rate in a new run"
+        )
 
     def _loss(self, stage: _Stage, output: Output, labels_B: Tensor) -> LossTerms:
         train = self.config.train
@@ -325,7 +343,10 @@ class Training:
 
     def _finish(self, stage: _Stage) -> None:
         size = network_size(stage.network)
-        accuracy_test = evaluate_trained(stage.network, self.pipeline, self.dataset.test)
+        try:
+            accuracy_test = evaluate_trained(stage.network, self.pipeline, self.dataset.test)
+        except NonFiniteLossError as error:
+            raise self._located(error, stage) from None
         model_state = {
             "config": self.config.model_dump(mode="json"),
             "genotype": genotype_document(self.genotype, provenance=self.provenance),
@@ -389,7 +410,6 @@ class Training:
         tensors, state = load_tensors(self.run.checkpoint, schema=CHECKPOINT_SCHEMA)
         if missing := {"network", "epoch", "seconds", "history_bytes", "finished"} - state.keys():
             raise CheckpointError(f"{self.run.checkpoint} lacks {', '.join(sorted(missing))}; start a new run")
-        self.run.truncate_history(state["history_bytes"])
         self._finished = state["finished"]
         return tensors, state
 
@@ -400,5 +420,6 @@ class Training:
         if stage.class_means is not None:
             load_into(stage.class_means, without_prefix("class_means", tensors), path=path)
         stage.epoch, stage.seconds = state["epoch"], state["seconds"]
+        self.run.truncate_history(state["history_bytes"])
         for record in self.run.history():
             self.notify({**record, "resumed": True})

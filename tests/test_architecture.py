@@ -117,7 +117,7 @@ def test_the_imports_are_found() -> None:
     imports = {module: set(imports_of(ast.parse(source), sources)) for module, source in sources.items()}
     assert {"cpnas_cli.errors", "cpnas_cli.randomness"} <= imports["cpnas_cli.space"]
     assert {"cpnas_cli.networks", "cpnas_cli.strategies.base", "torch.nn.functional"} <= imports[
-        "cpnas_cli.strategies.cpnas"
+        "cpnas_cli.strategies.shared_networks"
     ]
     assert "cpnas_cli" in imports["cpnas_cli.device"]  # from cpnas_cli import __version__
 

@@ -463,10 +463,10 @@ def test_what_came_after_the_checkpoint_is_dropped(tmp_path: Path) -> None:
 def test_a_history_shorter_than_the_checkpoint_is_refused(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.truncate_history(0)  # nothing there, nothing lost
-    with pytest.raises(RunError, match=r"shorter than its checkpoint says \(0 < 10 bytes\)"):
+    with pytest.raises(RunError, match="it has 0 bytes of the 10"):
         run.truncate_history(10)
     size = run.append_history({"epoch": 0})
-    with pytest.raises(RunError, match="shorter than its checkpoint says"):
+    with pytest.raises(RunError, match="does not fit"):
         run.truncate_history(size + 1)
     assert run.history() == [{"epoch": 0}]
 

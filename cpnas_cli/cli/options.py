@@ -41,7 +41,8 @@ DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="The folder of the data set: train/CLASS/* and test/CLASS/*.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; without it one under runs/ is made.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="All randomness is derived from it.")]
+# A text here and a number in the settings, so that the error says which value came
+Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="All randomness is derived from it.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 MaxTime = Annotated[
@@ -56,7 +57,7 @@ def resolve_config(
     preset: str | None,
     overrides: list[str] | None,
     data_dir: Path | None,
-    seed: int | None,
+    seed: str | None,
     default: str | Path,
     values: dict[str, Any] | None = None,
 ) -> "Config":
@@ -64,7 +65,7 @@ def resolve_config(
     from cpnas_cli.config import load_config
 
     given = {"seed": seed, "data.dir": str(data_dir.resolve()) if data_dir else None, **(values or {})}
-    return load_config(preset or default, overrides=overrides or [], values=given)
+    return load_config(default if preset is None else preset, overrides=overrides or [], values=given)
 
 
 def default_source(out: Path | None, *, resume: bool, otherwise: Callable[[], str | Path]) -> str | Path:

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cpnas_cli.records import RunFolder
+from cpnas_cli.records import RunFolder, provenance_of
 from cpnas_cli.space import EDGES, NONE, NUM_INPUT_NODES, NUM_NODES, OPERATIONS, Cell, Genotype, live_nodes
 
 STYLES = {
@@ -41,7 +41,7 @@ def duration(seconds: float) -> str:
 def describe_origin(document: Mapping[str, Any]) -> str:
     """One line on where a genotype comes from; empty if its document does not say."""
     names = {"strategy": "", "beta_p": "beta_P ", "dataset": "", "seed": "seed ", "num_passes": "T "}
-    provenance = document.get("provenance") or {}
+    provenance = provenance_of(document)
     parts = [f"{label}{provenance[key]}" for key, label in names.items() if provenance.get(key) is not None]
     return ", ".join(parts)
 
@@ -89,14 +89,16 @@ def print_genotype(genotype: Genotype, document: Mapping[str, Any], *, folder: P
 
 def print_precision(document: Mapping[str, Any], *, folder: Path) -> None:
     """What is 1-bit and what is real in the Child: by the run's settings, or by the genotype's origin."""
-    from cpnas_cli.config import NetworkConfig
+    from cpnas_cli.config import NetworkConfig, RealPart
     from cpnas_cli.networks import precision_parts
 
     run = RunFolder(folder)
     if run.file(RunFolder.CONFIG).exists():
         settings = run.config().network
     else:
-        settings = NetworkConfig(real_parts=tuple((document.get("provenance") or {}).get("real_parts", ())))
+        real_parts = provenance_of(document).get("real_parts")
+        known = [part for part in get_args(RealPart) if isinstance(real_parts, list) and part in real_parts]
+        settings = NetworkConfig(real_parts=tuple(known))
     parts = precision_parts(settings, "binary")
     console = Console()
     console.print(f"\n1-bit in the Child: {', '.join(parts['binary'])}", highlight=False)

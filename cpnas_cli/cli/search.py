@@ -20,7 +20,9 @@ def search(
         str | None,
         typer.Option("--strategy", help="cpnas, bnas (cpnas at beta_P = 0) or random.", autocompletion=_strategies),
     ] = None,
-    beta_p: Annotated[float | None, typer.Option("--beta-p", help="Weight of the Parent's lead, (4.15).")] = None,
+    beta_p: Annotated[
+        str | None, typer.Option("--beta-p", metavar="NUMBER", help="Weight of the Parent's lead, (4.15).")
+    ] = None,
     set_: options.Set = None,
     data_dir: options.DataDir = None,
     out: options.Out = None,
@@ -47,11 +49,11 @@ def search(
             default=options.default_source(out, resume=resume, otherwise=lambda: DEFAULT_PRESET),
             values={"search.strategy": strategy, "search.beta_p": beta_p},
         )
-        if config.search.strategy == "bnas" and beta_p:
+        if config.search.strategy == "bnas" and beta_p is not None and float(beta_p) != 0:
             raise UsageError(f"bnas is cpnas at beta_P = 0, got --beta-p {beta_p}; use --strategy cpnas")
-        max_seconds = parse_duration(max_time) if max_time else None
+        max_seconds = None if max_time is None else parse_duration(max_time)
 
-        from cpnas_cli.data import load_dataset
+        from cpnas_cli.data import check_split, load_dataset
         from cpnas_cli.device import describe_environment, open_device
         from cpnas_cli.records import RunFolder, open_run
 
@@ -60,6 +62,8 @@ def search(
         folder = out or options.new_folder(name)
         deadline = Deadline(max_seconds)
         dataset = load_dataset(config.data)
+        if config.search.strategy != "random":
+            check_split(len(dataset.train), config.search.validation_fraction)
         run = open_run(folder, config, resume=resume, environment=describe_environment(fabric))
         say(f"searching with {config.search.strategy} on {config.data.name}: {folder}")
 

@@ -36,7 +36,7 @@ def train(
         from cpnas_cli.clock import Deadline, parse_duration
         from cpnas_cli.config import DEFAULT_PRESET
         from cpnas_cli.errors import UsageError
-        from cpnas_cli.records import RunFolder, open_run, read_genotype
+        from cpnas_cli.records import RunFolder, open_run, provenance_of, read_genotype
 
         if precision not in ("binary", "full"):
             raise UsageError(f"--precision expects binary or full, got {precision!r}")
@@ -56,7 +56,7 @@ def train(
         )
         if not preset and not resume:
             say(f"settings: {beside if beside.exists() else f'preset {DEFAULT_PRESET}'}")
-        max_seconds = parse_duration(max_time) if max_time else None
+        max_seconds = None if max_time is None else parse_duration(max_time)
 
         from cpnas_cli.data import load_dataset
         from cpnas_cli.device import describe_environment, open_device
@@ -91,7 +91,7 @@ def train(
                 dataset,
                 fabric=fabric,
                 networks=networks,
-                provenance=document.get("provenance", {}),
+                provenance=provenance_of(document),
                 deadline=deadline,
                 notify=view.notify,
             )

@@ -74,13 +74,13 @@ class SharedNetworks:
         """
         try:
             self._train(name, genotype, draw=draw)
+            return self._validate(name, genotype)
         except NonFiniteLossError as error:
             total = num_draws_of_search(self.config.search.num_passes)
             raise NonFiniteLossError(
                 f"{error}, draw {draw + 1} of {total}, {name}; the checkpoint holds the state before this draw; "
                 "try a smaller --set search.learning_rate in a new run"
             ) from None
-        return self._validate(name, genotype)
 
     def _train(self, name: NetworkName, genotype: Genotype, *, draw: int) -> None:
         search, network = self.config.search, self.networks[name]
