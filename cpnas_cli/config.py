@@ -87,8 +87,8 @@ class TrainConfig(_Section):
     weight_decay: float = Field(default=0.0, ge=0)
     clip_norm: float = Field(default=5.0, gt=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    kernel_weight: float = Field(default=1.0, ge=0)  # of the first term of (4.17); 0: without it
-    lambda_compactness: float = Field(default=1e-6, ge=0)  # lambda of (4.17); 0: without it
+    kernel_weight: float = Field(default=0.001, ge=0)  # of the first term of (4.17); 0: without it
+    lambda_compactness: float = Field(default=1e-5, ge=0)  # lambda of (4.17); 0: without it
     class_mean_rate: float = Field(default=0.5, gt=0, le=1)  # of the running class means
 
 
@@ -217,7 +217,7 @@ def flat_settings(config: Config) -> dict[str, Any]:
 
 
 def differing_settings(old: Config, new: Config) -> list[str]:
-    """ "key: old -> new" of every setting that differs."""
+    """ "key: old there, new now" of every setting that differs."""
     before, after = flat_settings(old), flat_settings(new)
     return [f"{key}: {before[key]!r} there, {after[key]!r} now" for key in before if before[key] != after[key]]
 

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from cpnas_cli.checkpoint import load_tensors, save_tensors
 from cpnas_cli.config import DataConfig
 from cpnas_cli.errors import CheckpointError, DataError, RunError
 from cpnas_cli.randomness import python_generator, shuffled, torch_generator
+from cpnas_cli.records import DATASET_SCHEMA
 
-_CACHE_SCHEMA = "cpnas.images/1"
+_CACHE_SCHEMA = "cpnas.images/1"  # to be counted up whenever the same bytes are decoded to other pixels
 _NOT_IMAGES = {"thumbs.db", "desktop.ini"}
-_GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"}
+_GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"}
 _LOGGER = logging.getLogger(__name__)
 _TORCHVISION_HINTS = {
     "mnist": "MNIST/raw/train-images-idx3-ubyte and the three other files of MNIST",
@@ -86,6 +87,10 @@ def load_dataset(config: DataConfig) -> Dataset:
       DataError: missing, empty, inconsistent or unreadable; the message names the folder or the file.
     """
     train, test, classes = _LOADERS[config.name](config)
+    absent = sorted(set(range(len(classes))) - set(train.labels.tolist()))
+    if absent and config.num_train is not None:
+        names = ", ".join(str(classes[label]) for label in absent[:5])
+        raise DataError(f"data.num_train={config.num_train} leaves no training image of {names}; use a larger one")
     if len(classes) < 2:
         raise DataError(f"a classifier needs at least two classes; {config.name} has {len(classes)}: {classes}")
     pixels = train.images.transpose(0, 1).flatten(1).float() / 255
@@ -97,6 +102,21 @@ def load_dataset(config: DataConfig) -> Dataset:
         mean=tuple(round(value, 6) for value in mean.tolist()),
         std=tuple(round(max(value, 1e-3), 6) for value in std.tolist()),
     )
+
+
+def describe_dataset(dataset: Dataset) -> dict[str, Any]:
+    """`cpnas.dataset/1`: classes, counts, statistics and a hash over all images and labels."""
+    parts = (dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels)
+    return {
+        "schema": DATASET_SCHEMA,
+        "classes": list(dataset.classes),
+        "num_train_images": len(dataset.train),
+        "num_test_images": len(dataset.test),
+        "image_shape": list(dataset.train.images.shape[1:]),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "hash": hashlib.blake2b("".join(map(_checksum, parts)).encode(), digest_size=16).hexdigest(),
+    }
 
 
 def balanced_subset(labels: Sequence[int], size: int | None) -> list[int]:
@@ -302,6 +322,8 @@ def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarra
     try:
         with Image.open(path) as opened:
             image: Image.Image = ImageOps.exif_transpose(opened)
+            if image.mode == "F":
+                raise DataError(f"{path} has floating-point pixels of unknown range; convert it to 8 or 16 bits")
             if image.mode.startswith("I"):  # 16 bits, whichever way Pillow reads them
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
             if "A" in image.getbands() or "transparency" in image.info:
@@ -355,8 +377,8 @@ def _decode_cached(files: Sequence[tuple[Path, int]], root: Path, image_size: in
     return ImageSet(images, labels)
 
 
-def _checksum(images: Tensor) -> str:
-    return hashlib.blake2b(images.numpy().tobytes(), digest_size=16).hexdigest()
+def _checksum(tensor: Tensor) -> str:
+    return hashlib.blake2b(tensor.numpy().tobytes(), digest_size=16).hexdigest()
 
 
 def _content_key(paths: Sequence[Path], root: Path, what: str) -> str:
@@ -383,12 +405,20 @@ class Pipeline:
     config: DataConfig
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    _constants: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     def normalize(self, images_BCHW: Tensor) -> Tensor:
         """uint8 -> float32 with mean 0 and deviation 1 per channel, channels_last."""
-        mean = torch.tensor(self.mean, device=images_BCHW.device).view(1, -1, 1, 1)
-        scale = 1 / torch.tensor(self.std, device=images_BCHW.device).view(1, -1, 1, 1)
+        mean, scale = self._mean_and_scale(images_BCHW.device)
         return (images_BCHW / 255).sub_(mean).mul_(scale).contiguous(memory_format=torch.channels_last)
+
+    def _mean_and_scale(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """On the device, made once: a copy from the host in every step would wait for the device."""
+        if device not in self._constants:
+            mean = torch.tensor(self.mean).view(1, -1, 1, 1)
+            scale = 1 / torch.tensor(self.std).view(1, -1, 1, 1)
+            self._constants[device] = mean.to(device), scale.to(device)
+        return self._constants[device]
 
     def training_batches(
         self, images: ImageSet, *, batch_size: int, seed: int, purpose: str, epoch: int

@@ -4,7 +4,6 @@ Anything that is not a `CpnasError` is a defect of the program and is shown as a
 A message is one line and says what was expected, what came, and what to type next.
 """
 
-EXIT_DONE = 0
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_MAX_TIME = 75  # EX_TEMPFAIL: trying again goes on

@@ -12,7 +12,7 @@ from cpnas_cli.data import Pipeline, load_dataset
 from cpnas_cli.errors import DataError, RunError
 from cpnas_cli.networks import Network, build_network
 from cpnas_cli.records import EVALUATION_SCHEMA, RunFolder, parse_genotype, read_document
-from cpnas_cli.training import MODEL_FILES, MODEL_SCHEMA, PRECISIONS, NetworkName, evaluate_trained
+from cpnas_cli.training import MODEL_SCHEMA, evaluate_trained
 
 
 def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> dict[str, Any]:
@@ -25,29 +25,29 @@ def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> 
       RunError: the folder holds no trained network. DataError: the classes differ. CheckpointError.
     """
     run = RunFolder(path)
-    names: list[NetworkName] = [name for name, file in MODEL_FILES.items() if run.file(file).exists()]
-    if not names:
+    files = [file for file in (RunFolder.MODEL, RunFolder.PARENT_MODEL) if run.file(file).exists()]
+    if not files:
         raise RunError(f"{path} holds no trained network; `cpnas train GENOTYPE --out {path}` makes one")
-    accuracies: dict[NetworkName, float | None] = {"child": None, "parent": None}
-    num_test_images = 0
-    for name in names:
-        network, state = load_trained(run, name)
-        dataset = load_dataset(data_settings(state, data_dir)).to(device)
-        if list(dataset.classes) != state["classes"]:
-            raise DataError(f"the run knows the classes {state['classes']}, the data has {list(dataset.classes)}")
-        # the statistics of the training images that the network knows, whatever the data is now
-        pipeline = Pipeline(Config.model_validate(state["config"]).data, tuple(state["mean"]), tuple(state["std"]))
-        accuracies[name] = evaluate_trained(network.to(device), pipeline, dataset.test)
-        num_test_images = len(dataset.test)
+    trained = {file: load_trained(run, file) for file in files}
+    state = trained[files[0]][1]
+    dataset = load_dataset(data_settings(state, data_dir))
+    if list(dataset.classes) != state["classes"]:
+        raise DataError(f"the run knows the classes {state['classes']}, the data has {list(dataset.classes)}")
+    test = dataset.test.to(device)
+    # the statistics of the training images that the network knows, whatever the data is now
+    pipeline = Pipeline(Config.model_validate(state["config"]).data, tuple(state["mean"]), tuple(state["std"]))
+    accuracies: dict[str, float] = {
+        state["precision"]: evaluate_trained(network.to(device), pipeline, test) for network, state in trained.values()
+    }
     result = run.file(RunFolder.RESULT)
     recorded = read_document(result) if result.exists() else {}
     return {
         "schema": EVALUATION_SCHEMA,
         "run": str(path),
-        "accuracy_test": accuracies["child"] if accuracies["child"] is not None else accuracies["parent"],
-        "accuracy_parent_test": accuracies["parent"],
+        "accuracy_test": accuracies[state["precision"]],
+        "accuracy_parent_test": accuracies.get("full"),
         "recorded_accuracy_test": recorded.get("accuracy_test"),
-        "num_test_images": num_test_images,
+        "num_test_images": len(test),
     }
 
 
@@ -63,18 +63,18 @@ def data_settings(state: Mapping[str, Any], data_dir: Path | None) -> DataConfig
     return config_from_document({**state["config"], "data": values}).data
 
 
-def load_trained(run: RunFolder, name: NetworkName = "child") -> tuple[Network, dict[str, Any]]:
+def load_trained(run: RunFolder, name: str = RunFolder.MODEL) -> tuple[Network, dict[str, Any]]:
     """The trained network of a run, on the CPU in evaluation mode, and the state stored with it.
 
     Raises:
       CheckpointError: there is no such model, or it is damaged.
     """
-    file = run.file(MODEL_FILES[name])
+    file = run.file(name)
     tensors, state = load_tensors(file, schema=MODEL_SCHEMA)
     config = Config.model_validate(state["config"])
     network = build_network(
         config.network,
-        precision=PRECISIONS[name],
+        precision=state["precision"],
         num_image_channels=state["num_image_channels"],
         num_classes=len(state["classes"]),
         seed=config.seed,

@@ -37,14 +37,14 @@ def kernel_loss(latents: Iterable[Tensor]) -> Tensor:
     by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
     for latent in latents:
         by_shape[latent.shape].append(latent)
-    total = torch.zeros(())
+    terms = []
     for same_shape in by_shape.values():
         latent = torch.cat(same_shape)
         with torch.no_grad():
             reconstruction = sign(latent).mul_(filter_scale(latent))
         taps = latent[0].numel()
-        total = total.to(latent.device) + (latent - reconstruction).square().sum() / taps
-    return total
+        terms.append((latent - reconstruction).square().sum() / taps)
+    return torch.stack(terms).sum() if terms else torch.zeros(())
 
 
 def compactness_loss(features_BCHW: Tensor, class_means_KCHW: Tensor, labels_B: Tensor) -> Tensor:

@@ -287,7 +287,7 @@ def build_network(
 ) -> Network:
     """A freshly initialised network: of `genotype`, or, without one, the shared network of a search.
 
-    The weights depend on (seed, precision, shared or not) only; the global random state is left as it was.
+    The weights depend on (seed, precision, shared or not) only. The CPU's global random state is left as it was.
     """
     candidates = ALL_CANDIDATES if genotype is None else candidates_of(_without_dead_edges(genotype))
     purpose = f"{'shared' if genotype is None else 'genotype'} {precision} weights"

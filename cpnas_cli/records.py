@@ -20,6 +20,8 @@ from cpnas_cli.space import CELL_KINDS, EDGES, Cell, Genotype, check_cell
 GENOTYPE_SCHEMA = "cpnas.genotype/1"
 RESULT_SCHEMA = "cpnas.result/1"
 EVALUATION_SCHEMA = "cpnas.evaluation/1"
+TRAINING_SCHEMA = "cpnas.training/1"
+DATASET_SCHEMA = "cpnas.dataset/1"
 ENVIRONMENT_SCHEMA = "cpnas.environment/1"
 
 
@@ -179,8 +181,9 @@ class RunFolder:
     HISTORY = "history.jsonl"
     GENOTYPE = "genotype.json"
     RESULT = "result.json"
-    NETWORKS = "networks.json"
-    CHILD_MODEL = "model.safetensors"
+    TRAINING = "training.json"
+    DATASET = "dataset.json"
+    MODEL = "model.safetensors"
     PARENT_MODEL = "parent.safetensors"
 
     @property
@@ -256,9 +259,11 @@ def open_run(
         if not resume:
             raise RunError(f"{path} already holds a run; add --resume to go on with it, or choose another --out")
         _check_same_run(run, config, owned or {})
+        for leftover in [*path.glob(".*.tmp"), *run.checkpoint.parent.glob(".*.tmp")]:  # of a save that was killed
+            leftover.unlink(missing_ok=True)
         return run
     # what a start that was killed can leave behind; hidden files are ours (temporary) or the system's
-    unfinished = {RunFolder.ENVIRONMENT, *files} if resume else set()
+    unfinished = {RunFolder.ENVIRONMENT, *files} if run.file(RunFolder.ENVIRONMENT).exists() else set()
     if path.is_dir() and any(not name.startswith(".") and name not in unfinished for name in os.listdir(path)):
         raise RunError(f"{path} is not empty and holds no run; choose another --out")
     # config.yaml last: a folder that has it has everything
@@ -269,15 +274,16 @@ def open_run(
 
 
 def _check_same_run(run: RunFolder, config: Config, owned: Mapping[str, str]) -> None:
-    if RunFolder.NETWORKS not in owned and run.file(RunFolder.NETWORKS).exists():
+    if RunFolder.TRAINING not in owned and run.file(RunFolder.TRAINING).exists():
         raise RunError(f"{run.path} holds a training, not a search; choose another --out")
+    differences = differing_settings(run.config(), config)
+    if differences:
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        raise RunError(f"{run.path} was started with other settings: {differences[0]}{more}; choose another --out")
     for name, text in owned.items():
         file = run.file(name)
         if not file.exists():
             raise RunError(f"{run.path} holds a run of another kind (it has no {name}); choose another --out")
         if file.read_text(encoding="utf-8") != text:
-            raise RunError(f"{run.path} was started with another {name}; choose another --out")
-    differences = differing_settings(run.config(), config)
-    if differences:
-        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        raise RunError(f"{run.path} was started with other settings: {differences[0]}{more}; choose another --out")
+            what = "other images" if name == RunFolder.DATASET else f"another {name}"
+            raise RunError(f"{run.path} was started with {what}; choose another --out")

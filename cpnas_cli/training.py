@@ -43,7 +43,6 @@ StepLoss = Callable[[Output, Tensor], LossTerms]
 
 NetworkName = Literal["child", "parent"]
 PRECISIONS: dict[NetworkName, Precision] = {"child": "binary", "parent": "full"}
-MODEL_FILES: dict[NetworkName, str] = {"child": RunFolder.CHILD_MODEL, "parent": RunFolder.PARENT_MODEL}
 
 
 def ignore(_: Mapping[str, Any]) -> None:
@@ -115,7 +114,7 @@ def train_epoch(
             torch.stack([terms.total, terms.cross_entropy, terms.kernel, terms.compactness, num_correct]).detach()
         )
         num_images += len(labels_B)
-    table = torch.stack(rows).double().cpu()
+    table = torch.stack(rows).cpu().double()
     bad = (~table.isfinite()).any(dim=1).nonzero()
     if len(bad):
         raise NonFiniteLossError(f"the loss became NaN or infinite in step {int(bad[0]) + 1} of {len(rows)}")
@@ -272,7 +271,7 @@ class Training:
             num_bytes = self.run.append_history(record)
             self._save_checkpoint(stage, num_bytes)
             self.notify(record)
-            if stage.epoch < num_epochs:
+            if stage.epoch < num_epochs or stage.name != self.networks[-1]:
                 self.deadline.check(seconds)
         self._finish(stage)
 
@@ -357,7 +356,10 @@ class Training:
             "num_image_channels": self.dataset.num_image_channels,
         }
         save_tensors(
-            self.run.file(MODEL_FILES[stage.name]), stage.network.state_dict(), schema=MODEL_SCHEMA, state=model_state
+            self.run.file(self._model_file(stage.name)),
+            stage.network.state_dict(),
+            schema=MODEL_SCHEMA,
+            state=model_state,
         )
         self._finished[stage.name] = {
             "accuracy_test": accuracy_test,
@@ -367,6 +369,10 @@ class Training:
             "size_bits": size.size_bits,
             "seconds": round(stage.seconds, 3),
         }
+
+    def _model_file(self, name: NetworkName) -> str:
+        """The network that was asked for is the model; a Parent beside its Child has a file of its own."""
+        return RunFolder.MODEL if name == self.networks[0] else RunFolder.PARENT_MODEL
 
     def _result(self) -> dict[str, Any]:
         main = self._finished[self.networks[0]]

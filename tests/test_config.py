@@ -415,3 +415,14 @@ def test_a_quoted_text_stays_a_text() -> None:
 
 def test_bnas_hides_no_bad_value() -> None:
     assert "search.beta_p" in refusal("search.strategy=bnas", "search.beta_p=two")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_names_every_setting_with_its_origin(name: str) -> None:
+    """So that nothing which decides a result comes unmarked from the code."""
+    document = yaml.safe_load(preset_text(name))
+    expected = {key for key in flat_settings(Config()) if key not in ("seed", "data.dir")}
+    assert {f"{section}.{key}" for section, values in document.items() for key in values} == expected
+    for line in preset_text(name).splitlines():
+        if line.startswith("  ") and not line.startswith("  name: "):
+            assert "# " in line, line

@@ -10,6 +10,7 @@ from cpnas_cli.clock import Deadline
 from cpnas_cli.config import Config, load_config
 from cpnas_cli.data import load_dataset
 from cpnas_cli.device import describe_environment, open_device
+from cpnas_cli.errors import MaxTimeReached
 from cpnas_cli.evaluation import evaluate_run
 from cpnas_cli.records import open_run
 from cpnas_cli.space import Genotype, draw_uniform
@@ -25,10 +26,16 @@ SMALL = (
 
 
 def train(
-    path: Path, config: Config, genotype: Genotype, networks: tuple[NetworkName, ...] = ("child",)
+    path: Path,
+    config: Config,
+    genotype: Genotype,
+    networks: tuple[NetworkName, ...] = ("child",),
+    *,
+    max_seconds: float | None = None,
+    resume: bool = False,
 ) -> tuple[dict, list[dict]]:
     fabric = open_device("cpu")
-    run = open_run(path, config, resume=False, environment=describe_environment(fabric))
+    run = open_run(path, config, resume=resume, environment=describe_environment(fabric))
     training = Training(
         run,
         config,
@@ -37,7 +44,7 @@ def train(
         fabric=fabric,
         networks=networks,
         provenance={},
-        deadline=Deadline(),
+        deadline=Deadline(max_seconds),
     )
     return training.train(), run.history()
 
@@ -125,3 +132,22 @@ def test_learning_rates():
     assert cosine(0.1, 0.0, 0.0) == pytest.approx(0.1)
     assert cosine(0.1, 0.02, 0.5) == pytest.approx(0.06)
     assert cosine(0.1, 0.02, 1.0) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_training_on_colour_images_resumes_to_the_same_bits(tmp_path, optimizer):
+    """With several input channels a filter's memory layout differs from its logical order."""
+    config = load_config(
+        overrides=[*SMALL, "train.num_epochs=3", "data.num_channels=3", f"train.optimizer={optimizer}"]
+    )
+    train(tmp_path / "whole", config, draw_uniform(seed=0), ("child", "parent"))
+    stops = 0
+    while True:
+        try:
+            train(tmp_path / "run", config, draw_uniform(seed=0), ("child", "parent"), max_seconds=0, resume=stops > 0)
+            break
+        except MaxTimeReached:
+            stops += 1
+    assert stops == 5  # after every epoch of both but the last
+    for name in ("model.safetensors", "parent.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

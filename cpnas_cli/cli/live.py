@@ -17,11 +17,11 @@ from rich.text import Text
 from cpnas_cli.cli.render import STYLES, duration, percent
 from cpnas_cli.config import Config
 from cpnas_cli.space import CELL_KINDS, EDGES, OPERATIONS
+from cpnas_cli.strategies.search_state import num_draws_of_search
 
 _SHORT: dict[str, str] = dict(
     zip(OPERATIONS, ("none", "skip", "max", "avg", "sep3", "sep5", "dil3", "dil5"), strict=True)
 )
-_NUM_DRAWS_PER_PASS = sum(range(2, len(OPERATIONS) + 1))
 
 
 class _View:
@@ -67,7 +67,7 @@ class SearchView(_View):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.total = config.search.num_passes * _NUM_DRAWS_PER_PASS
+        self.total = num_draws_of_search(config.search.num_passes)
         self.num_passes = config.search.num_passes
         self.done = 0
         self.num_candidates, self.pass_index = len(OPERATIONS), 0
@@ -111,28 +111,35 @@ class SearchView(_View):
 
     def render(self) -> Group:
         status = Table.grid(padding=(0, 2))
+        accuracies = Table.grid(padding=(0, 2))
         status.add_row(
             f"round {len(OPERATIONS) + 1 - self.num_candidates}/{len(OPERATIONS) - 1}",
             f"pass {min(self.pass_index + 1, self.num_passes)}/{self.num_passes}",
             f"draw {self.done}/{self.total}",
-            ProgressBar(total=self.total, completed=self.done, width=30),
+            ProgressBar(total=self.total, completed=self.done, width=20),
             f"left {self._time_left(self.total - self.done)}",
+        )
+        accuracies.add_row(
             f"Child {percent(self.child)}",
             f"Parent {percent(self.parent)}",
             Text(f"training the {self.training}" if self.done < self.total else "done", style="dim"),
         )
         edges = Table(title="operations alive, with their evaluation e when last abandoned", title_style="dim")
         for name in ("edge", "normal cell", "reduction cell"):
-            edges.add_column(name, overflow="fold")
+            edges.add_column(name, no_wrap=True)
         for index, (source, node) in enumerate(EDGES):
             edges.add_row(f"{source}->{node}", *(self._edge(kind, index) for kind in self.alive))
-        return Group(status, edges)
+        return Group(status, accuracies, edges)
 
     def _edge(self, kind: str, index: int) -> Text:
-        evaluation = self.evaluation[kind][index]
+        evaluation, alive = self.evaluation[kind][index], self.alive[kind][index]
         best = max(evaluation.values(), default=None)
         text = Text()
-        for op in self.alive[kind][index]:
+        room = max((self.console.width - 14) // 2 // len("sep3 .123  "), 1)
+        if len(alive) > room:  # a narrow terminal: how many, and the best of them
+            text.append(f"{len(alive)}: ", style="dim")
+            alive = tuple(sorted(alive, key=lambda op: -evaluation.get(op, 0.0))[: max(room - 1, 1)])
+        for op in alive:
             value = evaluation.get(op)
             style = STYLES[op] + (" bold" if value is not None and value == best else "")
             text.append(_SHORT[op] + (f" .{round(1000 * value):03d}" if value is not None else ""), style=style)

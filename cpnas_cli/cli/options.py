@@ -68,11 +68,13 @@ def resolve_config(
     return load_config(default if preset is None else preset, overrides=overrides or [], values=given)
 
 
-def default_source(out: Path | None, *, resume: bool, otherwise: Callable[[], str | Path]) -> str | Path:
+def default_source(
+    out: Path | None, *, preset: str | None, resume: bool, otherwise: Callable[[], str | Path]
+) -> str | Path:
     """Where the settings come from when no preset is given: the run that is resumed, else `otherwise`.
 
     Raises:
-      UsageError: --resume without --out.
+      UsageError: --resume without --out, or without a run there (unless a preset says what to start).
     """
     from cpnas_cli.errors import UsageError
     from cpnas_cli.records import RunFolder
@@ -82,7 +84,11 @@ def default_source(out: Path | None, *, resume: bool, otherwise: Callable[[], st
     if out is None:
         raise UsageError("--resume needs --out FOLDER, the folder of the run to go on with")
     stored = out / RunFolder.CONFIG
-    return stored if stored.exists() else otherwise()
+    if stored.exists():
+        return stored
+    if preset is None:
+        raise UsageError(f"no run to resume in {out}; leave out --resume to start one, or check the name")
+    return otherwise()
 
 
 def new_folder(name: str) -> Path:

@@ -37,9 +37,10 @@ def reported_errors(*, resume_line: str | None = None) -> Iterator[None]:
             say(f"cpnas: error: {line}")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        say("cpnas: interrupted; everything up to the last finished unit is saved")
         if resume_line:
-            say(f"go on with: {resume_line}")
+            say(f"cpnas: interrupted; all finished draws or epochs are saved; go on with: {resume_line}")
+        else:
+            say("cpnas: interrupted before anything was started")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         raise typer.Exit(1) from None

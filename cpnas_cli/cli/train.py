@@ -1,13 +1,15 @@
 """`cpnas train`."""
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cpnas_cli.cli import options
 from cpnas_cli.cli.outcome import print_json, reported_errors, say
+
+if TYPE_CHECKING:
+    from cpnas_cli.training import NetworkName
 
 
 def train(
@@ -33,72 +35,70 @@ def train(
     Without --preset the settings are those of the search that the genotype lies beside.
     """
     with reported_errors():
-        from cpnas_cli.clock import Deadline, parse_duration
+        from cpnas_cli.cli.session import open_session
         from cpnas_cli.config import DEFAULT_PRESET
-        from cpnas_cli.errors import UsageError
-        from cpnas_cli.records import RunFolder, open_run, provenance_of, read_genotype
+        from cpnas_cli.records import TRAINING_SCHEMA, RunFolder, provenance_of, read_genotype
 
-        if precision not in ("binary", "full"):
-            raise UsageError(f"--precision expects binary or full, got {precision!r}")
-        if precision == "full" and with_parent:
-            raise UsageError("--precision full trains the Parent alone; leave out one of it and --with-parent")
+        networks = _networks(precision, with_parent=with_parent)
         parsed, document = read_genotype(genotype)
-        folder_of_search = genotype if genotype.is_dir() else genotype.parent
-        beside = folder_of_search / RunFolder.CONFIG
-        config = options.resolve_config(
-            preset=preset,
-            overrides=set_,
-            data_dir=data_dir,
-            seed=seed,
-            default=options.default_source(
-                out, resume=resume, otherwise=lambda: beside if beside.exists() else DEFAULT_PRESET
-            ),
+        search_folder = genotype if genotype.is_dir() else genotype.parent
+        beside = search_folder / RunFolder.CONFIG
+        source = options.default_source(
+            out, preset=preset, resume=resume, otherwise=lambda: beside if beside.exists() else DEFAULT_PRESET
         )
-        if not preset and not resume:
-            say(f"settings: {beside if beside.exists() else f'preset {DEFAULT_PRESET}'}")
-        max_seconds = None if max_time is None else parse_duration(max_time)
-
-        from cpnas_cli.data import load_dataset
-        from cpnas_cli.device import describe_environment, open_device
-        from cpnas_cli.training import NetworkName, Training
-
-        networks: tuple[NetworkName, ...] = ("parent",) if precision == "full" else ("child",)
-        if with_parent:
-            networks = ("child", "parent")
-        fabric = open_device(device)
-        name = folder_of_search.resolve().name if beside.exists() else f"{genotype.stem}-seed{config.seed}"
-        folder = out or options.new_folder(f"{name}-{'parent' if precision == 'full' else 'train'}")
-        deadline = Deadline(max_seconds)
-        dataset = load_dataset(config.data)
-        owned = {
-            RunFolder.GENOTYPE: json.dumps(document, indent=2) + "\n",
-            RunFolder.NETWORKS: json.dumps(list(networks)) + "\n",
-        }
-        run = open_run(folder, config, resume=resume, environment=describe_environment(fabric), owned=owned)
+        config = options.resolve_config(preset=preset, overrides=set_, data_dir=data_dir, seed=seed, default=source)
+        if preset is None and not resume:
+            say(f"settings: {source if isinstance(source, Path) else f'preset {source}'}")
+        name = search_folder.resolve().name if beside.exists() else f"{genotype.stem}-seed{config.seed}"
+        session = open_session(
+            config,
+            out=out,
+            name=f"{name}-{'parent' if precision == 'full' else 'train'}",
+            device=device,
+            resume=resume,
+            max_time=max_time,
+            documents={
+                RunFolder.GENOTYPE: document,
+                RunFolder.TRAINING: {"schema": TRAINING_SCHEMA, "networks": list(networks)},
+            },
+        )
+        folder = session.run.path
         say(f"training the {' and the '.join(networks)} on {config.data.name}: {folder}")
 
-    from cpnas_cli.cli.live import TrainingView
+        from cpnas_cli.cli.live import TrainingView
+        from cpnas_cli.cli.render import print_result
+        from cpnas_cli.training import Training
 
-    resume_words = ["cpnas", "train", genotype, "--out", folder, "--resume"]
-    resume_words += ["--precision", "full"] if precision == "full" else []
-    resume_words += ["--with-parent"] if with_parent else []
-    with reported_errors(resume_line=options.shell_line(*resume_words)):
-        with TrainingView(config, networks) as view:
-            training = Training(
-                run,
-                config,
-                parsed,
-                dataset,
-                fabric=fabric,
-                networks=networks,
-                provenance=provenance_of(document),
-                deadline=deadline,
-                notify=view.notify,
-            )
-            result = training.train()
-        if json_:
-            print_json(result)
-        else:
-            from cpnas_cli.cli.render import print_result
+        resume_words = ["cpnas", "train", genotype, "--out", folder, "--device", device, "--resume"]
+        resume_words += ["--precision", "full"] if precision == "full" else []
+        resume_words += ["--with-parent"] if with_parent else []
+        with reported_errors(resume_line=options.shell_line(*resume_words)):
+            with TrainingView(config, networks) as view:
+                result = Training(
+                    session.run,
+                    config,
+                    parsed,
+                    session.dataset,
+                    fabric=session.fabric,
+                    networks=networks,
+                    provenance=provenance_of(document),
+                    deadline=session.deadline,
+                    notify=view.notify,
+                ).train()
+            if json_:
+                print_json(result)
+            else:
+                print_result(result, folder)
 
-            print_result(result, folder)
+
+def _networks(precision: str, *, with_parent: bool) -> "tuple[NetworkName, ...]":
+    """The networks to train, the one that was asked for first."""
+    from cpnas_cli.errors import UsageError
+
+    if precision not in ("binary", "full"):
+        raise UsageError(f"--precision expects binary or full, got {precision!r}")
+    if precision == "full":
+        if with_parent:
+            raise UsageError("--precision full trains the Parent alone; leave out one of it and --with-parent")
+        return ("parent",)
+    return ("child", "parent") if with_parent else ("child",)

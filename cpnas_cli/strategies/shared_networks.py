@@ -43,13 +43,17 @@ class SharedNetworks:
     def __init__(self, search: Search) -> None:
         config = search.config
         self.config, self.fabric = config, search.fabric
-        self.pipeline = Pipeline(config.data, search.dataset.mean, search.dataset.std)
+        # cutout is for long trainings: DARTS and PC-DARTS search without it
+        data = config.data.model_copy(update={"cutout": 0})
+        self.pipeline = Pipeline(data, search.dataset.mean, search.dataset.std)
         training, validation = split_for_search(
             search.dataset.train, validation_fraction=config.search.validation_fraction, seed=config.seed
         )
         self.training, self.validation = training.to(search.fabric.device), validation.to(search.fabric.device)
         calibration = torch.randperm(len(training), generator=torch_generator(config.seed, "calibration images"))
-        num_calibration = config.search.num_calibration_batches * config.search.batch_size
+        # whole batches only: their statistics count alike, and one image alone may have none
+        batch_size = min(config.search.batch_size, len(training))
+        num_calibration = min(config.search.num_calibration_batches, len(training) // batch_size) * batch_size
         self.calibration: ImageSet = self.training.subset(calibration[:num_calibration].to(search.fabric.device))
         self.networks: dict[NetworkName, Network] = {
             name: build_network(
