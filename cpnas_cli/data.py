@@ -1,35 +1,27 @@
-"""Images: loading, the cache of decoded images, splits, and batches with augmentation on the device.
+"""Data sets by name, subsets and splits.
 
 A data set is decoded once into uint8 tensors, which live on the device; everything after that is
-done in batches there.
+done in batches there (`batches`).
 """
 
 import hashlib
-import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
-from cpnas_cli.checkpoint import load_tensors, save_tensors
 from cpnas_cli.config import DataConfig
-from cpnas_cli.errors import CheckpointError, DataError, RunError
+from cpnas_cli.errors import DataError
+from cpnas_cli.images import cache_folder, checksum, common_num_channels, decode_cached
 from cpnas_cli.randomness import python_generator, shuffled, torch_generator
 from cpnas_cli.records import DATASET_SCHEMA
 
-_CACHE_SCHEMA = "cpnas.images/1"  # to be counted up whenever the same bytes are decoded to other pixels
 _NOT_IMAGES = {"thumbs.db", "desktop.ini"}
-_GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"}
-_LOGGER = logging.getLogger(__name__)
 _TORCHVISION_HINTS = {
     "mnist": "MNIST/raw/train-images-idx3-ubyte and the three other files of MNIST",
     "fashion-mnist": "FashionMNIST/raw/train-images-idx3-ubyte and the three other files of Fashion-MNIST",
@@ -115,7 +107,7 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
         "image_shape": list(dataset.train.images.shape[1:]),
         "mean": list(dataset.mean),
         "std": list(dataset.std),
-        "hash": hashlib.blake2b("".join(map(_checksum, parts)).encode(), digest_size=16).hexdigest(),
+        "hash": hashlib.blake2b("".join(map(checksum, parts)).encode(), digest_size=16).hexdigest(),
     }
 
 
@@ -246,8 +238,14 @@ def _load_folder(config: DataConfig) -> _Loaded:
         _list_images(folder, classes, size)
         for folder, size in ((root / "train", config.num_train), (test_folder, config.num_test))
     ]
-    num_channels = config.num_channels or _num_channels([path for part in parts for path, _ in part])
-    train, test = (_decode_cached(part, root, config.image_size, num_channels) for part in parts)
+    num_channels = config.num_channels or common_num_channels([path for part in parts for path, _ in part])
+
+    def decode(part: list[tuple[Path, int]]) -> ImageSet:
+        paths = [path for path, _ in part]
+        images = decode_cached(paths, root=root, image_size=config.image_size, num_channels=num_channels)
+        return ImageSet(images, torch.tensor([label for _, label in part]))
+
+    train, test = map(decode, parts)
     return train, test, classes
 
 
@@ -289,181 +287,3 @@ def _list_images(folder: Path, classes: Sequence[str], size: int | None) -> list
     if not found:
         raise DataError(f"{folder} holds no images; expected {folder}/CLASS/*")
     return [found[index] for index in balanced_subset([label for _, label in found], size)]
-
-
-def _workers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=min(32, os.cpu_count() or 1))
-
-
-def _num_channels(paths: Sequence[Path]) -> int:
-    """1 if every image is grey, else 3; only the headers are read."""
-
-    def is_grey(path: Path) -> bool:
-        try:
-            with Image.open(path) as image:
-                return image.mode in _GREY_MODES
-        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-            raise _unreadable(path) from None
-
-    with _workers() as workers:
-        return 1 if all(workers.map(is_grey, paths)) else 3
-
-
-def _unreadable(path: Path) -> DataError:
-    return DataError(f"cannot read the image {path}: it is no image that Pillow knows, or it is damaged; remove it")
-
-
-def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarray:
-    """One image as uint8 (C, S, S): upright, transparent parts white, resized without regard to its aspect.
-
-    Raises:
-      DataError: it cannot be read.
-    """
-    try:
-        with Image.open(path) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)
-            if image.mode == "F":
-                raise DataError(f"{path} has floating-point pixels of unknown range; convert it to 8 or 16 bits")
-            if image.mode.startswith("I"):  # 16 bits, whichever way Pillow reads them
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-            if "A" in image.getbands() or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("L" if num_channels == 1 else "RGB")
-            if image.size != (image_size, image_size):
-                image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-            pixels = np.array(image, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise _unreadable(path) from None
-    return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def cache_folder() -> Path:
-    """`$CPNAS_CACHE_DIR`, else `$XDG_CACHE_HOME/cpnas`, else `~/.cache/cpnas`."""
-    own = os.environ.get("CPNAS_CACHE_DIR")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cpnas"
-
-
-def _decode_cached(files: Sequence[tuple[Path, int]], root: Path, image_size: int, num_channels: int) -> ImageSet:
-    """Decode, or read what was decoded from the very same bytes before.
-
-    The key is a hash over every file's bytes, so a changed image is never taken from the cache; a
-    cache file that is truncated or damaged is made again.
-    """
-    labels = torch.tensor([label for _, label in files])
-    key = _content_key([path for path, _ in files], root, f"{_CACHE_SCHEMA} {image_size} {num_channels}")
-    path = cache_folder() / f"images-{key}.safetensors"
-    shape = (len(files), num_channels, image_size, image_size)
-    try:
-        tensors, state = load_tensors(path, schema=_CACHE_SCHEMA)
-        images = tensors["images"]
-        if images.shape == shape and images.dtype == torch.uint8 and _checksum(images) == state["checksum"]:
-            return ImageSet(images, labels)
-    except (CheckpointError, KeyError):
-        pass  # absent or damaged
-    images = torch.empty(shape, dtype=torch.uint8)
-
-    def decode(index: int) -> None:
-        pixels = decode_image(files[index][0], image_size=image_size, num_channels=num_channels)
-        images[index] = torch.from_numpy(np.ascontiguousarray(pixels))
-
-    with _workers() as workers:
-        for _ in workers.map(decode, range(len(files))):
-            pass
-    try:
-        save_tensors(path, {"images": images}, schema=_CACHE_SCHEMA, state={"checksum": _checksum(images)})
-    except RunError as error:
-        _LOGGER.warning("the decoded images are not cached, the next run decodes them again: %s", error)
-    return ImageSet(images, labels)
-
-
-def _checksum(tensor: Tensor) -> str:
-    return hashlib.blake2b(tensor.numpy().tobytes(), digest_size=16).hexdigest()
-
-
-def _content_key(paths: Sequence[Path], root: Path, what: str) -> str:
-    def digest(path: Path) -> bytes:
-        try:
-            return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
-        except OSError:
-            raise _unreadable(path) from None
-
-    total = hashlib.blake2b(what.encode(), digest_size=16)
-    with _workers() as workers:
-        for path, content in zip(paths, workers.map(digest, paths), strict=True):
-            total.update(str(path.relative_to(root)).encode() + b"\0" + content)
-    return total.hexdigest()
-
-
-# ---------------------------------------------------------------- batches
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """From uint8 images on the device to normalized float batches, with or without augmentation."""
-
-    config: DataConfig
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    _constants: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
-
-    def normalize(self, images_BCHW: Tensor) -> Tensor:
-        """uint8 -> float32 with mean 0 and deviation 1 per channel, channels_last."""
-        mean, scale = self._mean_and_scale(images_BCHW.device)
-        return (images_BCHW / 255).sub_(mean).mul_(scale).contiguous(memory_format=torch.channels_last)
-
-    def _mean_and_scale(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """On the device, made once: a copy from the host in every step would wait for the device."""
-        if device not in self._constants:
-            mean = torch.tensor(self.mean).view(1, -1, 1, 1)
-            scale = 1 / torch.tensor(self.std).view(1, -1, 1, 1)
-            self._constants[device] = mean.to(device), scale.to(device)
-        return self._constants[device]
-
-    def training_batches(
-        self, images: ImageSet, *, batch_size: int, seed: int, purpose: str, epoch: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch in random order; the images of an incomplete last batch are left out.
-
-        Order and augmentation depend on (seed, purpose, epoch) only.
-        """
-        batch_size = min(batch_size, len(images))
-        device = images.labels.device
-        generator = torch_generator(seed, purpose, epoch)
-        order = torch.randperm(len(images), generator=generator).to(device)
-        noise = self._draw_augmentation(len(images), generator).to(device)
-        for start in range(0, len(images) - batch_size + 1, batch_size):
-            indices = order[start : start + batch_size]
-            x_BCHW = self.normalize(images.images[indices])
-            yield self._augment(x_BCHW, noise[start : start + batch_size]), images.labels[indices]
-
-    def evaluation_batches(self, images: ImageSet, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image once, in order, as it is."""
-        for start in range(0, len(images), batch_size):
-            yield self.normalize(images.images[start : start + batch_size]), images.labels[start : start + batch_size]
-
-    def _draw_augmentation(self, num_images: int, generator: torch.Generator) -> Tensor:
-        """Integers (N, 5): row and column of the crop, mirrored or not, row and column of the cutout."""
-        size, crop = self.config.image_size, 2 * self.config.crop_padding + 1
-        highs = (crop, crop, 2, size, size)
-        return torch.stack([torch.randint(high, (num_images,), generator=generator) for high in highs], dim=1)
-
-    def _augment(self, x_BCHW: Tensor, noise_B5: Tensor) -> Tensor:
-        size, padding = self.config.image_size, self.config.crop_padding
-        pixel = torch.arange(size, device=x_BCHW.device)
-        if padding or self.config.flip:
-            rows_BS = pixel + noise_B5[:, 0:1]
-            columns_BS = pixel.expand(len(x_BCHW), -1)
-            if self.config.flip:
-                columns_BS = torch.where(noise_B5[:, 2:3] == 1, columns_BS.flip(1), columns_BS)
-            columns_BS = columns_BS + noise_B5[:, 1:2]
-            batch_B11 = torch.arange(len(x_BCHW), device=x_BCHW.device)[:, None, None]
-            padded_BHWC = F.pad(x_BCHW, (padding,) * 4).permute(0, 2, 3, 1)
-            x_BCHW = padded_BHWC[batch_B11, rows_BS[:, :, None], columns_BS[:, None, :]].permute(0, 3, 1, 2)
-        if self.config.cutout:
-            half = self.config.cutout // 2
-            start_B2 = noise_B5[:, 3:5] - half
-            inside = (pixel >= start_B2[..., None]) & (pixel < start_B2[..., None] + self.config.cutout)  # (B, 2, S)
-            hole_BHW = inside[:, 0, :, None] & inside[:, 1, None, :]
-            x_BCHW = x_BCHW.masked_fill(hole_BHW[:, None], 0)
-        return x_BCHW

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from cpnas_cli.batches import Pipeline
 from cpnas_cli.checkpoint import load_into, load_tensors
 from cpnas_cli.config import Config, DataConfig, config_from_document
-from cpnas_cli.data import Pipeline, load_dataset
+from cpnas_cli.data import load_dataset
 from cpnas_cli.errors import DataError, RunError
 from cpnas_cli.networks import Network, build_network
 from cpnas_cli.records import EVALUATION_SCHEMA, RunFolder, parse_genotype, read_document

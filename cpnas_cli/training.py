@@ -1,16 +1,16 @@
 """One epoch, evaluation, and the training of a genotype's network with (4.17) and (4.18)."""
 
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from cpnas_cli.batches import Pipeline
 from cpnas_cli.checkpoint import (
     load_into,
     load_optimizer,
@@ -22,124 +22,28 @@ from cpnas_cli.checkpoint import (
 )
 from cpnas_cli.clock import Deadline
 from cpnas_cli.config import Config, TrainConfig
-from cpnas_cli.data import Dataset, ImageSet, Pipeline
+from cpnas_cli.data import Dataset, ImageSet
+from cpnas_cli.epoch import (
+    EVALUATION_BATCH_SIZE,
+    PRECISIONS,
+    Batches,
+    EpochMeans,
+    NetworkName,
+    Notify,
+    cosine,
+    evaluate,
+    ignore,
+    make_optimizer,
+    train_epoch,
+)
 from cpnas_cli.errors import CheckpointError, NonFiniteLossError
 from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss
 from cpnas_cli.networks import Network, Output, build_network, network_size, precision_parts
-from cpnas_cli.operations import Precision
 from cpnas_cli.records import RESULT_SCHEMA, RunFolder, genotype_document, read_document, write_json
 from cpnas_cli.space import Genotype
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
 MODEL_SCHEMA = "cpnas.model/1"
-
-EVALUATION_BATCH_SIZE = 256
-
-Notify = Callable[[Mapping[str, Any]], None]
-"""Called with every history record, and with {"event": "progress", ...} in between."""
-
-Batches = Iterable[tuple[Tensor, Tensor]]
-StepLoss = Callable[[Output, Tensor], LossTerms]
-
-NetworkName = Literal["child", "parent"]
-PRECISIONS: dict[NetworkName, Precision] = {"child": "binary", "parent": "full"}
-
-
-def ignore(_: Mapping[str, Any]) -> None:
-    """The `Notify` of a caller who does not watch."""
-
-
-def cosine(start: float, end: float, progress: float) -> float:
-    """The cosine from `start` at progress 0 to `end` at progress 1 (Loshchilov and Hutter, 2017)."""
-    return end + 0.5 * (start - end) * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-def make_optimizer(
-    kind: Literal["sgd", "adam"],
-    parameters: list[torch.nn.Parameter],
-    *,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
-) -> torch.optim.Optimizer:
-    """SGD with momentum, or Adam; one fused kernel over all parameters."""
-    if kind == "sgd":
-        return torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=True)
-    return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
-
-
-@dataclass(frozen=True)
-class EpochMeans:
-    """Means over the steps of one epoch; the loss terms are as they enter the sum (4.18)."""
-
-    loss: float
-    loss_cross_entropy: float
-    loss_kernel: float
-    loss_compactness: float
-    accuracy_train: float
-
-
-def train_epoch(
-    network: Callable[[Tensor], Output],
-    parameters: list[torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    batches: Batches,
-    step_loss: StepLoss,
-    *,
-    fabric: Fabric,
-    clip_norm: float,
-    learning_rate: Callable[[int], float],
-) -> EpochMeans:
-    """Train once over the batches. The device is waited for once, at the end.
-
-    Args:
-      learning_rate: of the step with this index in the epoch.
-
-    Raises:
-      NonFiniteLossError: a loss was NaN or infinite, or the last step made weights so; says in which
-        step. The weights are spoilt then.
-    """
-    rows, num_images = [], 0
-    for step, (x_BCHW, labels_B) in enumerate(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step)
-        output = network(x_BCHW)
-        terms = step_loss(output, labels_B)
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(terms.total)
-        torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
-        optimizer.step()
-        num_correct = (output.logits.detach().argmax(dim=1) == labels_B).sum()
-        rows.append(
-            torch.stack([terms.total, terms.cross_entropy, terms.kernel, terms.compactness, num_correct]).detach()
-        )
-        num_images += len(labels_B)
-    table = torch.stack(rows).cpu().double()
-    bad = (~table.isfinite()).any(dim=1).nonzero()
-    if len(bad):
-        raise NonFiniteLossError(f"the loss became NaN or infinite in step {int(bad[0]) + 1} of {len(rows)}")
-    if not torch.stack([parameter.isfinite().all() for parameter in parameters]).all():
-        raise NonFiniteLossError(f"weights became NaN or infinite in step {len(rows)} of {len(rows)}")
-    means = table.mean(dim=0).tolist()
-    return EpochMeans(*means[:4], accuracy_train=table[:, 4].sum().item() / num_images)
-
-
-@torch.no_grad()
-def evaluate(network: Callable[[Tensor], Output], batches: Batches) -> float:
-    """The fraction of images classified right, in [0, 1]. The caller has put the network into evaluation mode.
-
-    Raises:
-      NonFiniteLossError: a score is NaN or infinite, so that no class is the largest.
-    """
-    rows, num_images = [], 0
-    for x_BCHW, labels_B in batches:
-        logits_BK = network(x_BCHW).logits
-        rows.append(torch.stack([(logits_BK.argmax(dim=1) == labels_B).sum(), logits_BK.isfinite().all()]))
-        num_images += len(labels_B)
-    table = torch.stack(rows).cpu()
-    if not table[:, 1].all():
-        raise NonFiniteLossError("scores became NaN or infinite in an evaluation")
-    return table[:, 0].sum().item() / num_images
 
 
 def evaluate_trained(network: Network, pipeline: Pipeline, images: ImageSet) -> float:

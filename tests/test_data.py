@@ -17,19 +17,18 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from cpnas_cli import data
+from cpnas_cli import images
+from cpnas_cli.batches import Pipeline
 from cpnas_cli.config import DataConfig
 from cpnas_cli.data import (
     Dataset,
     ImageSet,
-    Pipeline,
     balanced_subset,
-    cache_folder,
-    decode_image,
     load_dataset,
     split_for_search,
 )
 from cpnas_cli.errors import DataError
+from cpnas_cli.images import cache_folder, decode_image
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)
 
@@ -337,13 +336,13 @@ def test_what_a_subset_leaves_out_is_not_read(image_folder: Path) -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The images that were decoded, in any order; to be cleared by the test."""
     paths: list[Path] = []
-    original = data.decode_image
+    original = images.decode_image
 
     def watched(path: Path, **options: Any) -> np.ndarray:
         paths.append(path)
         return original(path, **options)
 
-    monkeypatch.setattr(data, "decode_image", watched)
+    monkeypatch.setattr(images, "decode_image", watched)
     return paths
 
 

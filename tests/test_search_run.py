@@ -71,7 +71,10 @@ def read_history(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("strategy", "beta_p", "num_passes"), [("cpnas", 2.0, 2), ("bnas", 0.0, 1)])
+@pytest.mark.parametrize(
+    ("strategy", "beta_p", "num_passes"),
+    [pytest.param("cpnas", 2.0, 2, marks=pytest.mark.slow), ("cpnas", 0.7, 1), ("bnas", 0.0, 1)],
+)
 def test_every_figure_of_a_search_follows_from_its_history(cpnas, tmp_path, strategy, beta_p, num_passes):
     options = ["--strategy", strategy, "--set", f"search.num_passes={num_passes}", "--out", "run", "--json"]
     options += ["--beta-p", str(beta_p)] if strategy == "cpnas" else []

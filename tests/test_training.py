@@ -10,11 +10,12 @@ from cpnas_cli.clock import Deadline
 from cpnas_cli.config import Config, load_config
 from cpnas_cli.data import load_dataset
 from cpnas_cli.device import describe_environment, open_device
+from cpnas_cli.epoch import NetworkName, cosine
 from cpnas_cli.errors import MaxTimeReached
 from cpnas_cli.evaluation import evaluate_run
 from cpnas_cli.records import open_run
 from cpnas_cli.space import Genotype, draw_uniform
-from cpnas_cli.training import NetworkName, Training, cosine
+from cpnas_cli.training import Training
 
 SMALL = (
     "data.num_train=200",

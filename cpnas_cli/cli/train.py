@@ -9,7 +9,7 @@ from cpnas_cli.cli import options
 from cpnas_cli.cli.outcome import print_json, reported_errors, say
 
 if TYPE_CHECKING:
-    from cpnas_cli.training import NetworkName
+    from cpnas_cli.epoch import NetworkName
 
 
 def train(

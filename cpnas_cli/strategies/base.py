@@ -7,8 +7,8 @@ from lightning_fabric import Fabric
 from cpnas_cli.clock import Deadline
 from cpnas_cli.config import Config
 from cpnas_cli.data import Dataset
+from cpnas_cli.epoch import Notify, ignore
 from cpnas_cli.records import RunFolder
-from cpnas_cli.training import Notify, ignore
 
 
 @dataclass(frozen=True)

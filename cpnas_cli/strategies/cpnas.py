@@ -13,13 +13,13 @@ import time
 from typing import Any
 
 from cpnas_cli.checkpoint import load_tensors, save_tensors
+from cpnas_cli.epoch import PRECISIONS
 from cpnas_cli.errors import CheckpointError
 from cpnas_cli.indicator import indicator
 from cpnas_cli.space import Genotype, genotype_of
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.search_state import SearchState
 from cpnas_cli.strategies.shared_networks import SharedNetworks
-from cpnas_cli.training import PRECISIONS
 
 CHECKPOINT_SCHEMA = "cpnas.search-checkpoint/1"
 

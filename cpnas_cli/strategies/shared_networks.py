@@ -18,15 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cpnas_cli.data import ImageSet, Pipeline, split_for_search
-from cpnas_cli.errors import CheckpointError, NonFiniteLossError
-from cpnas_cli.losses import LossTerms
-from cpnas_cli.networks import Network, Output, build_network
-from cpnas_cli.randomness import torch_generator
-from cpnas_cli.space import Genotype
-from cpnas_cli.strategies.base import Search
-from cpnas_cli.strategies.search_state import num_draws_of_search
-from cpnas_cli.training import (
+from cpnas_cli.batches import Pipeline
+from cpnas_cli.data import ImageSet, split_for_search
+from cpnas_cli.epoch import (
     EVALUATION_BATCH_SIZE,
     PRECISIONS,
     NetworkName,
@@ -35,6 +29,13 @@ from cpnas_cli.training import (
     make_optimizer,
     train_epoch,
 )
+from cpnas_cli.errors import CheckpointError, NonFiniteLossError
+from cpnas_cli.losses import LossTerms
+from cpnas_cli.networks import Network, Output, build_network
+from cpnas_cli.randomness import torch_generator
+from cpnas_cli.space import Genotype
+from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.search_state import num_draws_of_search
 
 
 class SharedNetworks:
