@@ -102,3 +102,9 @@ def new_folder(name: str) -> Path:
 
 def shell_line(*words: str | Path) -> str:
     return shlex.join(str(word) for word in words)
+
+
+def resume_line(*words: str | Path, out: Path, device: str) -> str:
+    """The command that goes on with a run on the same device; the settings are the run's own."""
+    chosen = [] if device == "auto" else ["--device", device]
+    return shell_line("cpnas", *words, "--out", out, *chosen, "--resume")

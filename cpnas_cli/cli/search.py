@@ -64,7 +64,7 @@ def search(
         from cpnas_cli.strategies import run_search
         from cpnas_cli.strategies.base import Search
 
-        resume_line = options.shell_line("cpnas", "search", "--out", folder, "--device", device, "--resume")
+        resume_line = options.resume_line("search", out=folder, device=device)
         with reported_errors(resume_line=resume_line):
             with SearchView(config) as view:
                 search = Search(session.run, config, session.dataset, session.fabric, session.deadline, view.notify)

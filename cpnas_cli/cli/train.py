@@ -69,10 +69,8 @@ def train(
         from cpnas_cli.cli.render import print_result
         from cpnas_cli.training import Training
 
-        resume_words = ["cpnas", "train", genotype, "--out", folder, "--device", device, "--resume"]
-        resume_words += ["--precision", "full"] if precision == "full" else []
-        resume_words += ["--with-parent"] if with_parent else []
-        with reported_errors(resume_line=options.shell_line(*resume_words)):
+        which = ["--precision", "full"] if precision == "full" else ["--with-parent"] if with_parent else []
+        with reported_errors(resume_line=options.resume_line("train", genotype, *which, out=folder, device=device)):
             with TrainingView(config, networks) as view:
                 result = Training(
                     session.run,
