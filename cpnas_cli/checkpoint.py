@@ -4,7 +4,7 @@ The state (plain JSON values) travels in the header, so that both are replaced b
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,14 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, schema: str, stat
             raise OSError(None, str(error)) from error
 
 
-def load_tensors(path: Path, *, schema: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: Path, *, schema: str, keys: Sequence[str] = ()) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (on the CPU) and state of a file that `save_tensors` wrote.
 
+    Args:
+      keys: what the state must hold.
+
     Raises:
-      CheckpointError: missing, truncated, not a safetensors file, or of another schema.
+      CheckpointError: missing, truncated, not a safetensors file, of another schema, or without these keys.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -48,6 +51,8 @@ def load_tensors(path: Path, *, schema: str) -> tuple[dict[str, Tensor], dict[st
                 raise CheckpointError(f"{path} has schema {found!r}; expected {schema!r}")
             if not isinstance(header.get("state"), dict):
                 raise CheckpointError(f"{path} has no state; start again in another --out, or restore the file")
+            if missing := set(keys) - header["state"].keys():
+                raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}; start a new run")
             return {name: file.get_tensor(name) for name in file.keys()}, header["state"]  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"no file {path}") from None

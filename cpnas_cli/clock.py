@@ -28,6 +28,12 @@ class Deadline:
     max_seconds: float | None = None
     started: float = field(default_factory=time.monotonic)
 
+    def seconds_left(self) -> float:
+        """Until the end; infinite without one."""
+        if self.max_seconds is None:
+            return float("inf")
+        return max(self.max_seconds - (time.monotonic() - self.started), 0.0)
+
     def check(self, last_unit_seconds: float) -> None:
         """Call after each saved unit; at least one unit is always done, so a requeued run gets on.
 

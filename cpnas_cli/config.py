@@ -17,7 +17,7 @@ from cpnas_cli.errors import UsageError
 DEFAULT_PRESET = "digits"
 
 DataName = Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder"]
-StrategyName = Literal["cpnas", "bnas", "random"]
+StrategyName = Literal["cpnas", "bnas", "random", "pcdarts"]
 EstimatorName = Literal["clipped", "polynomial"]
 RealPart = Literal["preprocessing", "factorized_reduction"]
 OptimizerName = Literal["sgd", "adam"]
@@ -72,6 +72,24 @@ class SearchConfig(_Section):
     clip_norm: float = Field(default=5.0, gt=0)  # norm of the gradient at most
     validation_fraction: float = Field(default=0.5, gt=0, lt=1)  # of the training set
     num_calibration_batches: int = Field(default=4, ge=1)  # batch norm statistics before each evaluation
+    random_draw: int = Field(default=0, ge=0)  # which of the seed's draws the random strategy gives
+
+
+class PcDartsConfig(_Section):
+    """The search of `pcdarts`; the defaults are those of its public code."""
+
+    num_epochs: int = Field(default=50, ge=1)
+    frozen_epochs: int = Field(default=15, ge=0)  # the first ones, in which the architecture parameters stay
+    partial_channels: int = Field(default=4, ge=2, le=64)  # 1 / this many channels go through the mixed operation
+    batch_size: int = Field(default=256, ge=2)
+    optimizer: OptimizerName = "sgd"
+    learning_rate: float = Field(default=0.1, gt=0)
+    learning_rate_min: float = Field(default=0.001, ge=0)  # where the cosine over all epochs ends
+    momentum: float = Field(default=0.9, ge=0, lt=1)  # SGD only
+    weight_decay: float = Field(default=3e-4, ge=0)
+    clip_norm: float = Field(default=5.0, gt=0)
+    architecture_learning_rate: float = Field(default=6e-4, gt=0)  # of Adam with beta1 0.5
+    architecture_weight_decay: float = Field(default=1e-3, ge=0)
 
 
 class TrainConfig(_Section):
@@ -99,6 +117,7 @@ class Config(_Section):
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     search: SearchConfig = SearchConfig()
+    pcdarts: PcDartsConfig = PcDartsConfig()
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")
@@ -301,11 +320,13 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """The same last part in another section, else the most similar name."""
+    """The same last part in other sections, the most similar first; else the most similar name."""
     last_part = name.rpartition(".")[2]
     near = [key for key in known if key.rpartition(".")[2] == last_part]
-    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = difflib.get_close_matches(name, near, n=3, cutoff=0) or difflib.get_close_matches(
+        name, known, n=1, cutoff=0.5
+    )
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _describe(error: ValidationError) -> str:

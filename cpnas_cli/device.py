@@ -1,8 +1,10 @@
 """The device of a run, by Lightning Fabric, and the environment that is written into its folder."""
 
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,20 @@ def open_device(name: str = "auto") -> Fabric:
     return Fabric(accelerator=name, devices=1)
 
 
-def describe_environment(fabric: Fabric) -> dict[str, Any]:
-    """`cpnas.environment/1`: versions, device, threads, commit of a source checkout, command line."""
+def visible_gpus() -> tuple[str, ...]:
+    """The CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(word.strip() for word in named.split(",") if word.strip())
+    return tuple(map(str, range(torch.cuda.device_count())))
+
+
+def describe_environment(fabric: Fabric, *, command: Sequence[str] | None = None) -> dict[str, Any]:
+    """`cpnas.environment/1`: versions, device, threads, commit of a source checkout, command line.
+
+    Args:
+      command: what was typed; without it that of this process.
+    """
     return {
         "schema": ENVIRONMENT_SCHEMA,
         "cpnas": __version__,
@@ -47,7 +61,7 @@ def describe_environment(fabric: Fabric) -> dict[str, Any]:
         "device": str(fabric.device),
         "device_name": torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else _processor(),
         "num_threads": torch.get_num_threads(),
-        "command": sys.argv,
+        "command": list(command or sys.argv),
     }
 
 

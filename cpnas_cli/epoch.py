@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -70,11 +71,13 @@ def train_epoch(
     fabric: Fabric,
     clip_norm: float,
     learning_rate: Callable[[int], float],
+    before_step: Callable[[int], None] | None = None,
 ) -> EpochMeans:
     """Train once over the batches. The device is waited for once, at the end.
 
     Args:
       learning_rate: of the step with this index in the epoch.
+      before_step: called with that index before each step.
 
     Raises:
       NonFiniteLossError: a loss was NaN or infinite, or the last step made weights so; says in which
@@ -82,6 +85,8 @@ def train_epoch(
     """
     rows, num_images = [], 0
     for step, (x_BCHW, labels_B) in enumerate(batches):
+        if before_step is not None:
+            before_step(step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         output = network(x_BCHW)
@@ -103,6 +108,13 @@ def train_epoch(
         raise NonFiniteLossError(f"weights became NaN or infinite in step {len(rows)} of {len(rows)}")
     means = table.mean(dim=0).tolist()
     return EpochMeans(*means[:4], accuracy_train=table[:, 4].sum().item() / num_images)
+
+
+def cross_entropy(output: Output, labels_B: Tensor) -> LossTerms:
+    """The loss of a search: the cross-entropy alone."""
+    loss = F.cross_entropy(output.logits, labels_B)
+    zero = torch.zeros_like(loss)
+    return LossTerms(total=loss, cross_entropy=loss, kernel=zero, compactness=zero)
 
 
 @torch.no_grad()

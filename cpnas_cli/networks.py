@@ -102,6 +102,67 @@ class Preprocessing(nn.Module):
         return result_BCHW
 
 
+class CellShape(NamedTuple):
+    """What a cell needs to know of its place in the stack; `num_channels` is that of one of its nodes."""
+
+    in_channels: tuple[int, int]
+    num_channels: int
+    reduces: bool
+    previous_reduces: bool
+
+    @property
+    def kind(self) -> str:
+        return "reduce" if self.reduces else "normal"
+
+    def stride(self, source: int) -> int:
+        """Of an edge that leaves this node: 2 from the input nodes of a reduction cell."""
+        return 2 if self.reduces and source < NUM_INPUT_NODES else 1
+
+
+def reduction_cells(num_cells: int) -> tuple[int, int]:
+    """Indices of the two reduction cells: at one third and two thirds of the depth."""
+    return num_cells // 3, 2 * num_cells // 3
+
+
+def cell_shapes(settings: NetworkConfig) -> list[CellShape]:
+    """The cells of a network from first to last; the two reduction cells double the channels."""
+    shapes: list[CellShape] = []
+    in_channels = (_stem_channels(settings), _stem_channels(settings))
+    num_channels, previous_reduces = settings.num_channels, False
+    for index in range(settings.num_cells):
+        reduces = index in reduction_cells(settings.num_cells)
+        num_channels *= 2 if reduces else 1
+        shapes.append(CellShape(in_channels, num_channels, reduces, previous_reduces))
+        in_channels = (in_channels[1], NUM_INTERMEDIATE_NODES * num_channels)
+        previous_reduces = reduces
+    return shapes
+
+
+def _stem_channels(settings: NetworkConfig) -> int:
+    return settings.stem_multiplier * settings.num_channels
+
+
+def build_stem(settings: NetworkConfig, *, num_image_channels: int) -> nn.Sequential:
+    """A full-precision convolution and batch norm: (B, C, S, S) -> (B, stem channels, S / stride, S / stride)."""
+    # 3x3 up to stride 2, 7x7 at stride 4, so that no pixel is skipped
+    kernel_size = max(3, 2 * settings.stem_stride - 1)
+    stem_channels = _stem_channels(settings)
+    return nn.Sequential(
+        RealConv2d(
+            num_image_channels, stem_channels, kernel_size, stride=settings.stem_stride, padding=kernel_size // 2
+        ),
+        BatchNorm(stem_channels),
+    )
+
+
+def build_preprocessing(shape: CellShape, *, shortcut: bool, arithmetics: Arithmetics) -> nn.ModuleList:
+    """The `Preprocessing` of a cell's two inputs."""
+    return nn.ModuleList(
+        Preprocessing(channels, shape.num_channels, halves=halves, shortcut=shortcut, arithmetics=arithmetics)
+        for channels, halves in zip(shape.in_channels, (shape.previous_reduces, False), strict=True)
+    )
+
+
 class Cell(nn.Module):
     """A cell with the candidate operations of its 14 edges.
 
@@ -112,30 +173,24 @@ class Cell(nn.Module):
     def __init__(
         self,
         candidates: CellCandidates,
+        shape: CellShape,
         *,
-        in_channels: tuple[int, int],
-        num_channels: int,
-        reduces: bool,
-        previous_reduces: bool,
         shortcut: bool,
         arithmetics: Arithmetics,
     ) -> None:
         super().__init__()
-        self.num_channels, self.reduces = num_channels, reduces
-        self.kind = "reduce" if reduces else "normal"
-        self.preprocessing = nn.ModuleList(
-            Preprocessing(channels, num_channels, halves=halves, shortcut=shortcut, arithmetics=arithmetics)
-            for channels, halves in zip(in_channels, (previous_reduces, False), strict=True)
-        )
+        self.num_channels, self.reduces = shape.num_channels, shape.reduces
+        self.kind = shape.kind
+        self.preprocessing = build_preprocessing(shape, shortcut=shortcut, arithmetics=arithmetics)
         self.edges = nn.ModuleList()
         for (source, _), alive in zip(EDGES, candidates, strict=True):
-            shape = EdgeShape(
-                num_channels,
-                stride=2 if reduces and source < NUM_INPUT_NODES else 1,
+            edge = EdgeShape(
+                shape.num_channels,
+                stride=shape.stride(source),
                 arithmetic=arithmetics.edges,
                 reduction=arithmetics.reduction,
             )
-            self.edges.append(nn.ModuleDict({op: build_operation(op, shape) for op in alive if op != NONE}))
+            self.edges.append(nn.ModuleDict({op: build_operation(op, edge) for op in alive if op != NONE}))
 
     def forward(self, inputs: tuple[Node, Node], choice: CellGenotype) -> Tensor:
         nodes: dict[int, Node] = {
@@ -175,11 +230,6 @@ def _sum(values: list[Tensor]) -> Tensor:
     return total
 
 
-def reduction_cells(num_cells: int) -> tuple[int, int]:
-    """Indices of the two reduction cells: at one third and two thirds of the depth."""
-    return num_cells // 3, 2 * num_cells // 3
-
-
 class Network(nn.Module):
     """Stem, cells, classifier; Child or Parent.
 
@@ -203,34 +253,19 @@ class Network(nn.Module):
         super().__init__()
         self.settings, self.precision = settings, precision
         self.genotype = genotype_of(candidates) if candidates.num_candidates == 1 else None
-        stem_channels = settings.stem_multiplier * settings.num_channels
-        # 3x3 up to stride 2, 7x7 at stride 4, so that no pixel is skipped
-        kernel_size = max(3, 2 * settings.stem_stride - 1)
-        self.stem = nn.Sequential(
-            RealConv2d(
-                num_image_channels, stem_channels, kernel_size, stride=settings.stem_stride, padding=kernel_size // 2
-            ),
-            BatchNorm(stem_channels),
-        )
-        self.cells = nn.ModuleList()
-        in_channels, num_channels, previous_reduces = (stem_channels, stem_channels), settings.num_channels, False
-        for index in range(settings.num_cells):
-            reduces = index in reduction_cells(settings.num_cells)
-            num_channels *= 2 if reduces else 1
-            self.cells.append(
-                Cell(
-                    candidates.reduce if reduces else candidates.normal,
-                    in_channels=in_channels,
-                    num_channels=num_channels,
-                    reduces=reduces,
-                    previous_reduces=previous_reduces,
-                    shortcut=settings.shortcut,
-                    arithmetics=Arithmetics.of(settings, precision),
-                )
+        self.stem = build_stem(settings, num_image_channels=num_image_channels)
+        shapes = cell_shapes(settings)
+        arithmetics = Arithmetics.of(settings, precision)
+        self.cells = nn.ModuleList(
+            Cell(
+                candidates.reduce if shape.reduces else candidates.normal,
+                shape,
+                shortcut=settings.shortcut,
+                arithmetics=arithmetics,
             )
-            in_channels = (in_channels[1], NUM_INTERMEDIATE_NODES * num_channels)
-            previous_reduces = reduces
-        self.classifier = nn.Linear(in_channels[1], num_classes)
+            for shape in shapes
+        )
+        self.classifier = nn.Linear(NUM_INTERMEDIATE_NODES * shapes[-1].num_channels, num_classes)
 
     def forward(self, images_BCHW: Tensor, genotype: Genotype | None = None) -> Output:
         choices = self._genotype(genotype).cells()

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ RESULT_SCHEMA = "cpnas.result/1"
 EVALUATION_SCHEMA = "cpnas.evaluation/1"
 TRAINING_SCHEMA = "cpnas.training/1"
 DATASET_SCHEMA = "cpnas.dataset/1"
+EXPERIMENT_SCHEMA = "cpnas.experiment/1"
+BRANCH_SCHEMA = "cpnas.branch/1"
 ENVIRONMENT_SCHEMA = "cpnas.environment/1"
 
 
@@ -75,6 +77,11 @@ def genotype_document(genotype: Genotype, *, provenance: Mapping[str, Any]) -> d
         for kind, cell in genotype.cells().items()
     }
     return {"schema": GENOTYPE_SCHEMA, **cells, "provenance": dict(provenance)}
+
+
+def branch_document(source: "RunFolder", **inherited: int) -> dict[str, Any]:
+    """`cpnas.branch/1`: which run of the same experiment a run goes on from, and how much of its work it inherits."""
+    return {"schema": BRANCH_SCHEMA, "from": source.path.name, **inherited}
 
 
 def parse_genotype(document: Any) -> Genotype:
@@ -183,6 +190,7 @@ class RunFolder:
     RESULT = "result.json"
     TRAINING = "training.json"
     DATASET = "dataset.json"
+    BRANCH = "branch.json"
     MODEL = "model.safetensors"
     PARENT_MODEL = "parent.safetensors"
 
@@ -213,14 +221,25 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror or error}; go on later with --resume") from error
 
-    def history(self) -> list[dict[str, Any]]:
+    def history(self, *, num_bytes: int | None = None) -> list[dict[str, Any]]:
+        """The records; with `num_bytes` those of the file's beginning.
+
+        Raises:
+          RunError: the file is damaged.
+        """
         path = self.file(self.HISTORY)
         if not path.exists():
             return []
         try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            return [json.loads(line) for line in path.read_bytes()[:num_bytes].decode().splitlines()]
         except ValueError as error:
             raise RunError(f"{path} is damaged ({error}); start a new run") from None
+
+    def write_history(self, records: Sequence[Mapping[str, Any]]) -> int:
+        """Replace the whole history; returns its size in bytes."""
+        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+        write_text(self.file(self.HISTORY), text)
+        return len(text.encode())
 
     def truncate_history(self, num_bytes: int) -> None:
         """Drop what was appended after the checkpoint that is resumed."""
@@ -264,6 +283,8 @@ def open_run(
         return run
     # what a start that was killed can leave behind; hidden files are ours (temporary) or the system's
     unfinished = {RunFolder.ENVIRONMENT, *files} if run.file(RunFolder.ENVIRONMENT).exists() else set()
+    if run.file(RunFolder.BRANCH).exists():  # prepared to go on from another run
+        unfinished |= {RunFolder.ENVIRONMENT, *files, RunFolder.BRANCH, RunFolder.HISTORY, run.checkpoint.parent.name}
     if path.is_dir() and any(not name.startswith(".") and name not in unfinished for name in os.listdir(path)):
         raise RunError(f"{path} is not empty and holds no run; choose another --out")
     # config.yaml last: a folder that has it has everything

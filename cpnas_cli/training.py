@@ -36,13 +36,14 @@ from cpnas_cli.epoch import (
     make_optimizer,
     train_epoch,
 )
-from cpnas_cli.errors import CheckpointError, NonFiniteLossError
+from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss
 from cpnas_cli.networks import Network, Output, build_network, network_size, precision_parts
 from cpnas_cli.records import RESULT_SCHEMA, RunFolder, genotype_document, read_document, write_json
 from cpnas_cli.space import Genotype
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
+CHECKPOINT_KEYS = ("network", "epoch", "seconds", "history_bytes", "finished")
 MODEL_SCHEMA = "cpnas.model/1"
 
 
@@ -317,9 +318,7 @@ class Training:
         if not self.run.checkpoint.exists():
             self.run.truncate_history(0)
             return None
-        tensors, state = load_tensors(self.run.checkpoint, schema=CHECKPOINT_SCHEMA)
-        if missing := {"network", "epoch", "seconds", "history_bytes", "finished"} - state.keys():
-            raise CheckpointError(f"{self.run.checkpoint} lacks {', '.join(sorted(missing))}; start a new run")
+        tensors, state = load_tensors(self.run.checkpoint, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
         self._finished = state["finished"]
         return tensors, state
 

@@ -12,6 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+# For tests of benchmarks/; at the end, so that the installed package is the one that is tested.
+sys.path.append(str(Path(__file__).parent.parent))
+
 # A whole search (35 draws of a Child and a Parent) in a few seconds.
 TINY_SETTINGS = (
     "data.num_train=40",

@@ -401,7 +401,7 @@ def test_the_network_of_a_search() -> None:
     ],
 )
 def test_the_right_name_in_the_wrong_section_is_found(typed: str, meant: str) -> None:
-    assert f"did you mean '{meant}'?" in refusal(typed)
+    assert re.search(f"did you mean [^?]*'{meant}'[^?]*\\?", refusal(typed))
 
 
 @pytest.mark.parametrize("typed", ["data.dir=2024-99-99", "seed=0x_"])

@@ -2,7 +2,7 @@
 
 import typer
 
-from cpnas_cli.cli import evaluate, presets, search, show, train
+from cpnas_cli.cli import ablate_beta, compare_strategies, evaluate, figure, presets, search, show, train
 
 app = typer.Typer(
     name="cpnas",
@@ -18,6 +18,11 @@ app = typer.Typer(
 app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("ablate-beta")(ablate_beta.ablate_beta)
+app.command("ablate", hidden=True)(ablate_beta.ablate_beta)
+app.command("compare-strategies")(compare_strategies.compare_strategies)
+app.command("compare", hidden=True)(compare_strategies.compare_strategies)
+app.command("figure")(figure.figure)
 app.command("show")(show.show)
 app.add_typer(presets.app, name="presets")
 

@@ -24,6 +24,11 @@ _SHORT: dict[str, str] = dict(
 )
 
 
+def search_view(config: Config) -> "SearchView | PcDartsView":
+    """The view of the strategy's search."""
+    return PcDartsView(config) if config.search.strategy == "pcdarts" else SearchView(config)
+
+
 class _View:
     """A Rich live display where standard error is a terminal, else plain lines."""
 
@@ -82,7 +87,7 @@ class SearchView(_View):
             case "progress":
                 self.training = record["network"]
                 self.child = record.get("accuracy_child", self.child)
-            case "draw":
+            case "draw" if record["z"] is not None:
                 self._draw(record)
             case "abandon":
                 self._abandon(record)
@@ -147,14 +152,12 @@ class SearchView(_View):
         return text
 
 
-class TrainingView(_View):
-    """Epoch, losses, accuracy and time left of a training."""
+class _EpochView(_View):
+    """A run that counts epochs: how many are done, how far the current one is, the time left."""
 
-    def __init__(self, config: Config, networks: tuple[str, ...]) -> None:
+    def __init__(self, total: int) -> None:
         super().__init__()
-        self.num_epochs, self.networks = config.train.num_epochs, networks
-        self.total = self.num_epochs * len(networks)
-        self.done = 0
+        self.total, self.done = total, 0
         self.step = (0, 1)
         self.recent: deque[Mapping[str, Any]] = deque(maxlen=8)
 
@@ -168,19 +171,63 @@ class TrainingView(_View):
             self.recent.append(record)
             if not record.get("resumed"):
                 self.line(
-                    f"{record['network']}  epoch {record['epoch'] + 1}/{self.num_epochs}  loss {record['loss']:.4f} = "
-                    f"cross-entropy {record['loss_cross_entropy']:.4f} + kernel {record['loss_kernel']:.4f} + "
-                    f"compactness {record['loss_compactness']:.4f}  accuracy {percent(record['accuracy_train'])}  "
+                    f"{self.describe(record)}  accuracy {percent(record['accuracy_train'])}  "
                     f"{record['seconds']:.1f} s  left {self._time_left(self.total - self.done)}"
                 )
 
-    def render(self) -> Group:
+    def describe(self, record: Mapping[str, Any]) -> str:
+        """Which epoch it was, and its losses."""
+        raise RuntimeError(f"each view describes its own epochs, also {record['epoch']}")
+
+    def status(self) -> Table:
         status = Table.grid(padding=(0, 2))
         status.add_row(
             f"epoch {self.done}/{self.total}",
             ProgressBar(total=self.total * self.step[1], completed=self.done * self.step[1] + self.step[0], width=40),
             f"left {self._time_left(self.total - self.done)}",
         )
+        return status
+
+
+class PcDartsView(_EpochView):
+    """Also the losses, and the genotype that the architecture parameters give so far."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.pcdarts.num_epochs)
+
+    def describe(self, record: Mapping[str, Any]) -> str:
+        loss = record["loss_architecture"]
+        architecture = "frozen" if loss is None else f"loss {loss:.4f}"
+        return f"epoch {record['epoch'] + 1}/{self.total}  loss {record['loss']:.4f}  architecture {architecture}"
+
+    def render(self) -> Group:
+        if not self.recent:
+            return Group(self.status())
+        last = self.recent[-1]
+        edges = Table(title="the strongest operations so far", title_style="dim")
+        for name in ("edge", "normal cell", "reduction cell"):
+            edges.add_column(name, no_wrap=True)
+        for index, (source, node) in enumerate(EDGES):
+            ops = (last[kind][index] for kind in CELL_KINDS)
+            edges.add_row(f"{source}->{node}", *(Text(_SHORT[op], style=STYLES[op]) for op in ops))
+        return Group(self.status(), Text(self.describe(last)), edges)
+
+
+class TrainingView(_EpochView):
+    """Also the losses and the rate of the last epochs."""
+
+    def __init__(self, config: Config, networks: tuple[str, ...]) -> None:
+        self.num_epochs = config.train.num_epochs
+        super().__init__(self.num_epochs * len(networks))
+
+    def describe(self, record: Mapping[str, Any]) -> str:
+        return (
+            f"{record['network']}  epoch {record['epoch'] + 1}/{self.num_epochs}  loss {record['loss']:.4f} = "
+            f"cross-entropy {record['loss_cross_entropy']:.4f} + kernel {record['loss_kernel']:.4f} + "
+            f"compactness {record['loss_compactness']:.4f}"
+        )
+
+    def render(self) -> Group:
         table = Table()
         for name in ("network", "epoch", "loss", "cross-entropy", "kernel", "compactness", "accuracy (train)", "rate"):
             table.add_column(name, justify="right")
@@ -195,4 +242,4 @@ class TrainingView(_View):
                 percent(record["accuracy_train"]),
                 f"{record['learning_rate']:.5f}",
             )
-        return Group(status, table)
+        return Group(self.status(), table)

@@ -1,6 +1,6 @@
 """Records as text for people, on standard output."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -145,3 +145,51 @@ def print_evaluation(document: Mapping[str, Any]) -> None:
         print(f"its Parent    {percent(document['accuracy_parent_test'])}")
     if document["recorded_accuracy_test"] is not None:
         print(f"at the end of the training it was {percent(document['recorded_accuracy_test'])}")
+
+
+def print_experiment(document: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """Groups as rows; then what was shared, what to beware of, and where everything is."""
+    ablation = document["kind"] == "ablation"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("beta_P" if ablation else "strategy", no_wrap=True)
+    titles = ["runs", "test accuracy", "search epochs", "search time", "size", "conv / pool / skip / none"]
+    if not ablation:
+        titles.insert(2, "difference from cpnas (95 %)")
+    for title in titles:
+        table.add_column(title, justify="right")
+    for row in document["summary"]:
+        table.add_row(row["group"], *_experiment_cells(row, ablation=ablation))
+    Console().print(table, highlight=False)
+    epochs = document["num_epochs"]
+    print(
+        f"epochs trained, of those that separate runs would take: "
+        f"search {epochs['search_trained']} of {epochs['search_asked']}, "
+        f"training {epochs['training_trained']} of {epochs['training_asked']}"
+    )
+    for warning in document["warnings"]:
+        print(f"warning: {warning}")
+    print("\n" + "\n".join(str(file) for file in files))
+
+
+def _experiment_cells(row: Mapping[str, Any], *, ablation: bool) -> list[str]:
+    if not row["num_runs"]:
+        return ["0"] + ["-"] * (5 if ablation else 6)
+    deviation = row["accuracy_test_std"]
+    cells = [
+        str(row["num_runs"]),
+        f"{100 * row['accuracy_test_mean']:.2f} %" + ("" if deviation is None else f" ± {100 * deviation:.2f}"),
+        f"{row['search_epochs_mean']:.0f}",
+        duration(row["search_seconds_mean"]),
+        f"{row['size_bits_mean'] / 8192:.1f} KiB",
+        " / ".join(f"{row[f'{family}_mean']:.1f}" for family in ("convolutions", "pools", "skips", "none")),
+    ]
+    if not ablation:
+        difference = row.get("difference_from_cpnas")
+        text = "-"
+        if difference:
+            text = f"{100 * difference['mean']:+.2f}"
+            if difference["interval_95"]:
+                low, high = difference["interval_95"]
+                text += f" [{100 * low:+.2f}, {100 * high:+.2f}]"
+        cells.insert(2, text)
+    return cells

@@ -18,7 +18,9 @@ def search(
     preset: options.Preset = None,
     strategy: Annotated[
         str | None,
-        typer.Option("--strategy", help="cpnas, bnas (cpnas at beta_P = 0) or random.", autocompletion=_strategies),
+        typer.Option(
+            "--strategy", help="cpnas, bnas (cpnas at beta_P = 0), random or pcdarts.", autocompletion=_strategies
+        ),
     ] = None,
     beta_p: Annotated[
         str | None, typer.Option("--beta-p", metavar="NUMBER", help="Weight of the Parent's lead, (4.15).")
@@ -37,7 +39,7 @@ def search(
     With no option at all: scikit-learn's digits, about a minute on two cores.
     """
     with reported_errors():
-        from cpnas_cli.cli.session import open_session
+        from cpnas_cli.cli.start import start_run
         from cpnas_cli.config import DEFAULT_PRESET
         from cpnas_cli.errors import UsageError
         from cpnas_cli.records import RunFolder
@@ -52,21 +54,21 @@ def search(
         )
         if beta_p is not None and config.search.strategy == "bnas" and float(beta_p) != 0:
             raise UsageError(f"bnas is cpnas at beta_P = 0, got --beta-p {beta_p}; use --strategy cpnas")
-        if beta_p is not None and config.search.strategy == "random":
-            raise UsageError(f"random uses no beta_P, got --beta-p {beta_p}; use --strategy cpnas")
+        if beta_p is not None and config.search.strategy in ("random", "pcdarts"):
+            raise UsageError(f"{config.search.strategy} uses no beta_P, got --beta-p {beta_p}; use --strategy cpnas")
         name = f"{config.data.name}-{config.search.strategy}-seed{config.seed}"
-        session = open_session(config, out=out, name=name, device=device, resume=resume, max_time=max_time)
+        session = start_run(config, out=out, name=name, device=device, resume=resume, max_time=max_time)
         folder = session.run.path
         say(f"searching with {config.search.strategy} on {config.data.name}: {folder}")
 
-        from cpnas_cli.cli.live import SearchView
+        from cpnas_cli.cli.live import search_view
         from cpnas_cli.cli.render import print_genotype_summary
         from cpnas_cli.strategies import run_search
         from cpnas_cli.strategies.base import Search
 
         resume_line = options.resume_line("search", out=folder, device=device)
         with reported_errors(resume_line=resume_line):
-            with SearchView(config) as view:
+            with search_view(config) as view:
                 search = Search(session.run, config, session.dataset, session.fabric, session.deadline, view.notify)
                 document = run_search(search)
             genotype_file = session.run.file(RunFolder.GENOTYPE)

@@ -35,7 +35,7 @@ def train(
     Without --preset the settings are those of the search that the genotype lies beside.
     """
     with reported_errors():
-        from cpnas_cli.cli.session import open_session
+        from cpnas_cli.cli.start import start_run
         from cpnas_cli.config import DEFAULT_PRESET
         from cpnas_cli.records import TRAINING_SCHEMA, RunFolder, provenance_of, read_genotype
 
@@ -50,7 +50,7 @@ def train(
         if preset is None and not resume:
             say(f"settings: {source if isinstance(source, Path) else f'preset {source}'}")
         name = search_folder.resolve().name if beside.exists() else f"{genotype.stem}-seed{config.seed}"
-        session = open_session(
+        session = start_run(
             config,
             out=out,
             name=f"{name}-{'parent' if precision == 'full' else 'train'}",

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Outline
 
-from cpnas_cli.errors import UsageError
-from cpnas_cli.records import replacing
+from cpnas_cli.reports.picture import save_picture
 from cpnas_cli.space import (
     EDGES,
     NONE,
@@ -236,13 +234,7 @@ def save_cells(info: CellsInfo, path: Path) -> None:
     Raises:
       UsageError: another suffix. RunError: the file cannot be written.
     """
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in ("svg", "png"):
-        raise UsageError(f"cannot draw into {path.name!r}: expected a file name that ends in .svg or .png")
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    # without a salt the ids in an SVG are random; as text, labels can be searched and edited
-    with replacing(path) as temporary, rc_context({"svg.hashsalt": "cpnas cells", "svg.fonttype": "none"}):
-        draw_cells(info).savefig(temporary, format=kind, metadata=metadata, dpi=DPI)
+    save_picture(lambda: draw_cells(info), path, salt="cpnas cells", dpi=DPI)
 
 
 def _subtitle_lines(subtitle: str | None) -> list[str]:

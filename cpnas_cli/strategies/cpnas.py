@@ -10,11 +10,11 @@ After every draw the history and the checkpoint are written; a resumed search re
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from cpnas_cli.checkpoint import load_tensors, save_tensors
 from cpnas_cli.epoch import PRECISIONS
-from cpnas_cli.errors import CheckpointError
 from cpnas_cli.indicator import indicator
 from cpnas_cli.space import Genotype, genotype_of
 from cpnas_cli.strategies.base import Search
@@ -22,6 +22,7 @@ from cpnas_cli.strategies.search_state import SearchState
 from cpnas_cli.strategies.shared_networks import SharedNetworks
 
 CHECKPOINT_SCHEMA = "cpnas.search-checkpoint/1"
+CHECKPOINT_KEYS = ("num_draws", "history_bytes")
 
 
 def search_cpnas(search: Search) -> Genotype:
@@ -31,9 +32,16 @@ def search_cpnas(search: Search) -> Genotype:
       MaxTimeReached: the time is up; saved after the last draw. NonFiniteLossError: a loss became NaN;
         the checkpoint is of the draw before. CheckpointError: the checkpoint cannot be used.
     """
+    return genotype_of(advance(search).candidates)
+
+
+def advance(search: Search, *, stop: Callable[[], bool] = lambda: False) -> SearchState:
+    """Go on with the search to its end, or to the end of a round after which `stop` says so.
+
+    Everything is saved when `stop` is asked. Raises what `search_cpnas` raises.
+    """
     shared = SharedNetworks(search)
     state, done = _resume(search, shared)
-    settings = search.config.search
     while not state.finished:
         started = time.monotonic()
         genotype = state.draw(seed=search.config.seed)
@@ -44,7 +52,7 @@ def search_cpnas(search: Search) -> Genotype:
         record["z"] = indicator(
             accuracy_child=record["accuracy_child"],
             accuracy_parent=record["accuracy_parent"],
-            beta_p=settings.beta_p,
+            beta_p=search.config.search.beta_p,
         )
         seconds = time.monotonic() - started
         record["seconds"] = round(seconds, 3)
@@ -54,9 +62,11 @@ def search_cpnas(search: Search) -> Genotype:
         if state.round_complete:
             records.append(state.abandon())
         _save(search, shared, records, done)
+        if len(records) == 2 and stop():
+            break
         if not state.finished:
             search.deadline.check(seconds)
-    return genotype_of(state.candidates)
+    return state
 
 
 def _draw_record(state: SearchState, genotype: Genotype) -> dict[str, Any]:
@@ -87,9 +97,7 @@ def _resume(search: Search, shared: SharedNetworks) -> tuple[SearchState, int]:
     if not run.checkpoint.exists():
         run.truncate_history(0)
         return SearchState(num_passes), 0
-    tensors, saved = load_tensors(run.checkpoint, schema=CHECKPOINT_SCHEMA)
-    if missing := {"num_draws", "history_bytes"} - saved.keys():
-        raise CheckpointError(f"{run.checkpoint} lacks {', '.join(sorted(missing))}; start a new run")
+    tensors, saved = load_tensors(run.checkpoint, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
     shared.restore(tensors, path=run.checkpoint)
     run.truncate_history(saved["history_bytes"])
     history = run.history()

@@ -1,6 +1,6 @@
 """The random baseline: one operation drawn uniformly on every edge, no training.
 
-One genotype says nothing about the strategy; compare several seeds and report their spread.
+One genotype says nothing about the strategy; compare several draws and report their spread.
 """
 
 from cpnas_cli.space import NUM_OPERATIONS, Genotype, draw_uniform
@@ -8,14 +8,15 @@ from cpnas_cli.strategies.base import Search
 
 
 def search_random(search: Search) -> Genotype:
-    """A genotype drawn uniformly from the connected ones; depends on the seed only."""
+    """A genotype drawn uniformly from the connected ones; depends on the seed and `search.random_draw` only."""
     search.run.truncate_history(0)
-    genotype = draw_uniform(seed=search.config.seed)
+    draw = search.config.search.random_draw
+    genotype = draw_uniform(seed=search.config.seed, draw=draw)
     record = {
         "event": "draw",
         "num_candidates": NUM_OPERATIONS,
         "pass": 0,
-        "draw": 0,
+        "draw": draw,
         "normal": list(genotype.normal),
         "reduce": list(genotype.reduce),
         "accuracy_child": None,

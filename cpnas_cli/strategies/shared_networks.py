@@ -15,26 +15,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from cpnas_cli.batches import Pipeline
-from cpnas_cli.data import ImageSet, split_for_search
+from cpnas_cli.data import ImageSet
 from cpnas_cli.epoch import (
     EVALUATION_BATCH_SIZE,
     PRECISIONS,
     NetworkName,
     cosine,
+    cross_entropy,
     evaluate,
     make_optimizer,
     train_epoch,
 )
 from cpnas_cli.errors import CheckpointError, NonFiniteLossError
-from cpnas_cli.losses import LossTerms
-from cpnas_cli.networks import Network, Output, build_network
+from cpnas_cli.networks import Network, build_network
 from cpnas_cli.randomness import torch_generator
 from cpnas_cli.space import Genotype
 from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.search_images import SearchImages
 from cpnas_cli.strategies.search_state import num_draws_of_search
 
 
@@ -44,17 +43,12 @@ class SharedNetworks:
     def __init__(self, search: Search) -> None:
         config = search.config
         self.config, self.fabric = config, search.fabric
-        # cutout is for long trainings: DARTS and PC-DARTS search without it
-        data = config.data.model_copy(update={"cutout": 0})
-        self.pipeline = Pipeline(data, search.dataset.mean, search.dataset.std)
-        training, validation = split_for_search(
-            search.dataset.train, validation_fraction=config.search.validation_fraction, seed=config.seed
-        )
-        self.training, self.validation = training.to(search.fabric.device), validation.to(search.fabric.device)
-        calibration = torch.randperm(len(training), generator=torch_generator(config.seed, "calibration images"))
+        images = SearchImages.of(search)
+        self.pipeline, self.training, self.validation = images.pipeline, images.training, images.validation
+        calibration = torch.randperm(len(self.training), generator=torch_generator(config.seed, "calibration images"))
         # whole batches only: their statistics count alike, and one image alone may have none
-        batch_size = min(config.search.batch_size, len(training))
-        num_calibration = min(config.search.num_calibration_batches, len(training) // batch_size) * batch_size
+        batch_size = min(config.search.batch_size, len(self.training))
+        num_calibration = min(config.search.num_calibration_batches, len(self.training) // batch_size) * batch_size
         self.calibration: ImageSet = self.training.subset(calibration[:num_calibration].to(search.fabric.device))
         self.networks: dict[NetworkName, Network] = {
             name: build_network(
@@ -109,7 +103,7 @@ class SharedNetworks:
                 purpose="search batches",
                 epoch=draw,
             ),
-            _cross_entropy,
+            cross_entropy,
             fabric=self.fabric,
             clip_norm=search.clip_norm,
             learning_rate=lambda step: cosine(
@@ -155,12 +149,6 @@ class SharedNetworks:
             with torch.no_grad():
                 for parameter, values in zip(parameters, tensors[name].split(sizes), strict=True):
                     parameter.copy_(values.view_as(parameter))
-
-
-def _cross_entropy(output: Output, labels_B: Tensor) -> LossTerms:
-    loss = F.cross_entropy(output.logits, labels_B)
-    zero = torch.zeros_like(loss)
-    return LossTerms(total=loss, cross_entropy=loss, kernel=zero, compactness=zero)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,96 @@
+"""A search step of CP-NAS (Child and Parent) against one of PC-DARTS (weights and architecture).
+
+The same cells, channels, batch and images; PC-DARTS over the operations of the 1-bit Child. A step of
+CP-NAS trains one drawn architecture; which one matters, so that the draws of a whole pass are timed in
+turn and their mean is taken. The bound to hold is half.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator
+from itertools import cycle
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.timing import interleaved_seconds, median_ratio, parse_arguments, report
+from cpnas_cli.config import NetworkConfig, PcDartsConfig
+from cpnas_cli.epoch import make_optimizer
+from cpnas_cli.mixed import ArchitectureParameters, build_mixed_network
+from cpnas_cli.networks import Network, build_network
+from cpnas_cli.space import ALL_CANDIDATES, Genotype, draw_pass
+
+# cells, channels, image size, batch size
+SHAPES = ((8, 16, 32, 64), (5, 16, 16, 64), (3, 16, 8, 64))
+Batch = tuple[Tensor, Tensor]
+
+
+def update(loss: Tensor, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+    optimizer.step()
+
+
+def cpnas_step(networks: list[Network], genotypes: Iterator[Genotype], batch: Batch) -> None:
+    """One step of the drawn Child and one of the drawn Parent."""
+    genotype = next(genotypes)
+    for network in networks:
+        parameters = network.parameters_of(genotype)
+        optimizer = make_optimizer("adam", parameters, learning_rate=1e-3, momentum=0.9, weight_decay=0.0)
+        update(F.cross_entropy(network(batch[0], genotype).logits, batch[1]), parameters, optimizer)
+
+
+def pcdarts_step(settings: NetworkConfig, batch: Batch) -> Callable[[], None]:
+    """One step of the architecture parameters and one of the weights."""
+    network = build_mixed_network(settings, partial_channels=4, num_image_channels=3, num_classes=10, seed=0)
+    architecture = ArchitectureParameters(seed=0)
+    published = PcDartsConfig()
+    weights, alphas = network.trained_parameters(), list(architecture.parameters())
+    optimizer = make_optimizer("sgd", weights, learning_rate=0.1, momentum=0.9, weight_decay=3e-4)
+    adam = torch.optim.Adam(alphas, lr=published.architecture_learning_rate, betas=(0.5, 0.999), fused=True)
+
+    def step() -> None:
+        architecture.requires_grad_(True)
+        loss = F.cross_entropy(network(batch[0], architecture).logits, batch[1])
+        for parameter, gradient in zip(alphas, torch.autograd.grad(loss, alphas), strict=True):
+            parameter.grad = gradient
+        adam.step()
+        architecture.requires_grad_(False)
+        update(F.cross_entropy(network(batch[0], architecture).logits, batch[1]), weights, optimizer)
+
+    return step
+
+
+def measure(shape: tuple[int, int, int, int], repetitions: int) -> dict[str, float]:
+    num_cells, num_channels, image_size, batch_size = shape
+    batch = torch.randn(batch_size, 3, image_size, image_size), torch.randint(10, (batch_size,))
+    settings = NetworkConfig(num_cells=num_cells, num_channels=num_channels)
+    networks = [
+        build_network(settings, precision=precision, num_image_channels=3, num_classes=10, seed=0)
+        for precision in ("binary", "full")
+    ]
+    genotypes = cycle(draw_pass(ALL_CANDIDATES, seed=0, pass_index=0))
+    seconds = interleaved_seconds(
+        {"cpnas": lambda: cpnas_step(networks, genotypes, batch), "pcdarts": pcdarts_step(settings, batch)},
+        repetitions=repetitions,
+    )
+    return {
+        "CP-NAS step ms": 1000 * statistics.fmean(seconds["cpnas"]),
+        "PC-DARTS step ms": 1000 * statistics.fmean(seconds["pcdarts"]),
+        "median ratio": median_ratio(seconds["cpnas"], seconds["pcdarts"]),
+        "ratio of means": statistics.fmean(seconds["cpnas"]) / statistics.fmean(seconds["pcdarts"]),
+    }
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__, repetitions=8)
+    rows = [
+        {"cells, channels, pixels, batch": "{}, {}, {}, {}".format(*shape), **measure(shape, arguments.repetitions)}
+        for shape in SHAPES
+    ]
+    report("search step, CP-NAS against PC-DARTS", rows, as_json=arguments.json)
+
+
+if __name__ == "__main__":
+    main()

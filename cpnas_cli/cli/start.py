@@ -1,0 +1,43 @@
+"""How `search` and `train` start a run from their options."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpnas_cli.cli import options
+from cpnas_cli.cli.outcome import say
+
+if TYPE_CHECKING:
+    from cpnas_cli.config import Config
+    from cpnas_cli.session import Session
+
+
+def start_run(
+    config: "Config",
+    *,
+    out: Path | None,
+    name: str,
+    device: str,
+    resume: bool,
+    max_time: str | None,
+    documents: Mapping[str, Mapping[str, Any]] | None = None,
+) -> "Session":
+    """The session of the run in `out`, or in a new folder runs/NAME without it."""
+    from cpnas_cli.clock import Deadline, parse_duration
+
+    deadline = Deadline(None if max_time is None else parse_duration(max_time))
+
+    from cpnas_cli.device import open_device
+    from cpnas_cli.session import open_session
+
+    session = open_session(
+        config,
+        folder=out or options.new_folder(name),
+        fabric=open_device(device),
+        resume=resume,
+        deadline=deadline,
+        documents=documents,
+    )
+    for note in session.notes:
+        say(f"note: {note}")
+    return session

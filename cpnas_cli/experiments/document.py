@@ -1,0 +1,135 @@
+"""`experiment.json`: the one document of an experiment, made from the folders of its members."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cpnas_cli.epoch import PRECISIONS
+from cpnas_cli.errors import CpnasError, RunError
+from cpnas_cli.experiments.plan import ExperimentFolder, Member, Plan
+from cpnas_cli.experiments.summary import summarize, warnings_of
+from cpnas_cli.records import EXPERIMENT_SCHEMA, RunFolder, read_document, read_genotype
+from cpnas_cli.space import OPERATIONS, Genotype
+from cpnas_cli.strategies.branching import num_draws
+
+
+def build_document(
+    plan: Plan, folder: ExperimentFolder, *, environment: Mapping[str, Any], failures: Mapping[str, str]
+) -> dict[str, Any]:
+    """What is there so far.
+
+    Args:
+      environment: see `device.describe_environment`, of the command that started the experiment.
+      failures: {name: reason} of members that were given up.
+    """
+    members = [member_record(folder, member, failure=failures.get(member.name)) for member in plan.members]
+    return {
+        "schema": EXPERIMENT_SCHEMA,
+        **plan.document(),
+        "environment": dict(environment),
+        "summary": summarize(members, plan.groups),
+        "warnings": warnings_of(members, len(plan.seeds)),
+        "num_epochs": _epochs(members),
+        "members": members,
+    }
+
+
+def member_record(folder: ExperimentFolder, member: Member, *, failure: str | None) -> dict[str, Any]:
+    """What one member has found and reached, and what it cost."""
+    search, training = folder.search(member.name), folder.training(member.name)
+    settings = member.config.search
+    record: dict[str, Any] = {
+        "name": member.name,
+        "group": member.group,
+        "strategy": settings.strategy,
+        "beta_p": settings.beta_p if member.samples else None,
+        "seed": member.seed,
+        "draw": settings.random_draw if settings.strategy == "random" else None,
+        "state": "failed" if failure else "unfinished",
+        "error": failure,
+    }
+    try:
+        return record | _outcome(search, training, member, failed=failure is not None)
+    except CpnasError as error:  # a file damaged by hand
+        return record | {"state": "failed", "error": failure or " ".join(str(error).split())}
+
+
+def _outcome(search: RunFolder, training: RunFolder, member: Member, *, failed: bool) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    if not search.file(RunFolder.GENOTYPE).exists():
+        return record
+    genotype, _ = read_genotype(search.path)
+    record["genotype"] = {kind: list(cell) for kind, cell in genotype.cells().items()}
+    record["operations"] = count_operations(genotype)
+    record["search"] = search_cost(search, member)
+    if not failed and training.file(RunFolder.RESULT).exists():
+        result = read_document(training.file(RunFolder.RESULT))
+        origin = _origin(training)
+        record["state"] = "finished"
+        record |= {key: result[key] for key in ("accuracy_test", "num_parameters", "num_binary_weights", "size_bits")}
+        record["training"] = {
+            "seconds": result["seconds"],
+            "num_epochs": result["num_epochs"],
+            "num_epochs_trained": result["num_epochs"] - origin.get("num_epochs", 0),
+            "same_as": origin.get("from"),
+        }
+    return record
+
+
+def count_operations(genotype: Genotype) -> dict[str, int]:
+    """On how many of the 28 edges of both cells each operation is."""
+    edges = genotype.normal + genotype.reduce
+    return {op: edges.count(op) for op in OPERATIONS}
+
+
+def search_cost(run: RunFolder, member: Member) -> dict[str, Any]:
+    """Seconds and epochs of a search as if it had run alone, and the epochs that it really trained.
+
+    Convention: an epoch is one pass of one network over its half of the training images. A draw of
+    Algorithm 9 is two, one of the Child and one of the Parent; an epoch of PC-DARTS is one, and one more
+    for the architecture parameters unless they are frozen. `random` trains none.
+    """
+    history, origin = run.history(), _origin(run)
+    seconds = sum(record.get("seconds", 0.0) for record in history)
+    if member.samples:
+        draws = num_draws(history)
+        asked, trained = len(PRECISIONS) * draws, len(PRECISIONS) * (draws - origin.get("num_draws", 0))
+    else:
+        epochs = [record for record in history if record["event"] == "epoch"]
+        asked = trained = len(epochs) + sum(record["loss_architecture"] is not None for record in epochs)
+    return {
+        "seconds": round(seconds, 3),
+        "num_epochs": asked,
+        "num_epochs_trained": trained,
+        "branched_from": {"member": origin["from"], "num_draws": origin["num_draws"]} if origin else None,
+    }
+
+
+def _origin(run: RunFolder) -> dict[str, Any]:
+    file = run.file(RunFolder.BRANCH)
+    return read_document(file) if file.exists() else {}
+
+
+def _epochs(members: list[dict[str, Any]]) -> dict[str, int]:
+    """Epochs that separate runs would train, and those that were trained."""
+    found = {}
+    for part in ("search", "training"):
+        costs = [member[part] for member in members if part in member]
+        found[f"{part}_asked"] = sum(cost["num_epochs"] for cost in costs)
+        found[f"{part}_trained"] = sum(cost["num_epochs_trained"] for cost in costs)
+    return found
+
+
+def read_experiment(path: Path) -> dict[str, Any]:
+    """The document of an experiment's folder, or of the file itself.
+
+    Raises:
+      RunError: there is none, or it is damaged or of another schema.
+    """
+    file = path / ExperimentFolder.DOCUMENT if path.is_dir() else path
+    if not file.exists():
+        raise RunError(f"no experiment at {file}; `cpnas ablate-beta` and `cpnas compare-strategies` write one")
+    document = read_document(file)
+    if document.get("schema") != EXPERIMENT_SCHEMA:
+        raise RunError(f"{file}: expected schema {EXPERIMENT_SCHEMA!r}, got {document.get('schema')!r}")
+    return document

@@ -1,0 +1,238 @@
+"""What an experiment consists of: its members, each a search and the training of what it found."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from cpnas_cli.config import STRATEGIES, Config, config_from_document, differing_settings
+from cpnas_cli.errors import RunError, UsageError
+from cpnas_cli.records import RunFolder
+
+Kind = Literal["ablation", "comparison"]
+
+T = TypeVar("T")
+
+SAMPLING = ("cpnas", "bnas")
+"""The strategies that sample by Algorithm 9: with equal seeds they share their draws."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One search and the training of its genotype, as `cpnas search` and `cpnas train` would do them alone.
+
+    Attributes:
+      name: of its folders. group: what it is a sample of: its beta_P ("2") or its strategy ("cpnas").
+    """
+
+    name: str
+    group: str
+    config: Config
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def samples(self) -> bool:
+        """Whether its search can share draws with others."""
+        return self.config.search.strategy in SAMPLING
+
+    @cached_property
+    def search_key(self) -> str:
+        """Equal for members whose searches differ at most in beta_P."""
+        if not self.samples:
+            return self.name
+        search = self.config.search.model_copy(update={"strategy": "bnas", "beta_p": 0.0})
+        return self.config.model_copy(update={"search": search}).model_dump_json()
+
+    @cached_property
+    def training_key(self) -> str:
+        """Equal for members that train a given genotype to the same result."""
+        return self.config.model_copy(update={"search": Config().search, "pcdarts": Config().pcdarts}).model_dump_json()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment before it runs: what `experiment.json` begins with, and what identifies it on resume.
+
+    Attributes:
+      groups: the values that are compared, as texts: of beta_P, or names of strategies.
+      config: the settings that all members share; seed, strategy and beta_P are the members' own.
+      random_draws: how many genotypes `random` draws per seed.
+    """
+
+    kind: Kind
+    groups: tuple[str, ...]
+    seeds: tuple[int, ...]
+    config: Config
+    random_draws: int = 1
+
+    def __post_init__(self) -> None:
+        # what every member has of its own says nothing here; so that equal plans are equal, it is always the same
+        search = self.config.search.model_copy(update={"strategy": "cpnas"})
+        if self.kind == "ablation":
+            search = search.model_copy(update={"beta_p": 0.0})
+        config = self.config.model_copy(update={"seed": self.seeds[0], "search": search})
+        object.__setattr__(self, "config", config)
+
+    @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """Seed by seed, so that an experiment that is stopped early has whole seeds."""
+        return tuple(member for seed in self.seeds for group in self.groups for member in self._members(group, seed))
+
+    def _members(self, group: str, seed: int) -> Iterable[Member]:
+        if self.kind == "ablation":
+            yield self._member(f"beta-{group}-seed-{seed}", group, seed, strategy="cpnas", beta_p=float(group))
+        elif group == "random":
+            for draw in range(self.random_draws):
+                yield self._member(f"random-seed-{seed}-draw-{draw}", group, seed, strategy="random", random_draw=draw)
+        else:
+            yield self._member(f"{group}-seed-{seed}", group, seed, strategy=group)
+
+    def _member(self, name: str, group: str, seed: int, **search: Any) -> Member:
+        document = self.config.model_dump(mode="json")
+        document["seed"] = seed
+        document["search"] |= search
+        return Member(name, group, config_from_document(document))
+
+    def document(self) -> dict[str, Any]:
+        """The part of `experiment.json` that says what was asked for."""
+        return {
+            "kind": self.kind,
+            "groups": list(self.groups),
+            "seeds": list(self.seeds),
+            "random_draws": self.random_draws if "random" in self.groups else None,
+            "config": self.config.model_dump(mode="json"),
+        }
+
+
+def plan_of(document: Mapping[str, Any]) -> Plan:
+    """The plan of an experiment's document.
+
+    Raises:
+      RunError: it is not one.
+    """
+    try:
+        return Plan(
+            kind=document["kind"],
+            groups=tuple(document["groups"]),
+            seeds=tuple(document["seeds"]),
+            config=config_from_document(document["config"]),
+            random_draws=document["random_draws"] or 1,
+        )
+    except (UsageError, LookupError, TypeError, AttributeError, ValueError) as error:
+        raise RunError(f"the experiment's document is damaged ({type(error).__name__}: {error})") from None
+
+
+def difference(there: Plan, now: Plan) -> str | None:
+    """What tells two plans apart, in words; None if they are the same experiment."""
+    pairs = {
+        "kind": (there.kind, now.kind),
+        "betas" if there.kind == "ablation" else "strategies": (there.groups, now.groups),
+        "seeds": (there.seeds, now.seeds),
+    }
+    if "random" in there.groups:
+        pairs["random draws"] = (there.random_draws, now.random_draws)
+    for name, (before, after) in pairs.items():
+        if before != after:
+            return f"{name}: {_words(before)} there, {_words(after)} now"
+    differences = differing_settings(there.config, now.config)
+    return differences[0] if differences else None
+
+
+def _words(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def parse_betas(text: str) -> tuple[str, ...]:
+    """ "0,1,2.5" -> the betas in the order given, each in its shortest form.
+
+    Raises:
+      UsageError: none, one that is no number or negative, or one given twice.
+    """
+    betas = []
+    for word in _split(text, option="--betas", example="0,1,2,3,4,5"):
+        try:
+            value = float(word) + 0.0  # -0 is 0
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < float("inf"):
+            raise UsageError(f"--betas expects numbers from 0 up, got {word!r}; for example --betas 0,1,2,3,4,5")
+        betas.append(f"{value:g}" if float(f"{value:g}") == value else repr(value))
+    return _without_repetition(betas, option="--betas")
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """ "0,1,2" -> the seeds in the order given.
+
+    Raises:
+      UsageError: none, one that is no whole number or negative, or one given twice.
+    """
+    seeds = []
+    for word in _split(text, option="--seeds", example="0,1,2"):
+        try:
+            seeds.append(int(word if word.isascii() and word.isdecimal() else ""))
+        except ValueError:  # also of thousands of digits
+            raise UsageError(
+                f"--seeds expects whole numbers from 0 up, got {word[:40]!r}; for example --seeds 0,1,2"
+            ) from None
+    return _without_repetition(seeds, option="--seeds")
+
+
+def parse_strategies(text: str) -> tuple[str, ...]:
+    """ "random,cpnas" -> the strategies in the order given.
+
+    Raises:
+      UsageError: none, an unknown one, or one given twice.
+    """
+    names = _split(text, option="--strategies", example="random,pcdarts,bnas,cpnas")
+    for name in names:
+        if name not in STRATEGIES:
+            raise UsageError(f"unknown strategy {name!r} in --strategies; choose from {', '.join(STRATEGIES)}")
+    return _without_repetition(names, option="--strategies")
+
+
+def _split(text: str, *, option: str, example: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise UsageError(
+            f"{option} expects values with commas between them, got {text!r}; for example {option} {example}"
+        )
+    return words
+
+
+def _without_repetition(values: Sequence[T], *, option: str) -> tuple[T, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise UsageError(f"{option} names {value} twice; each value runs once for every seed")
+    return tuple(values)
+
+
+@dataclass(frozen=True)
+class ExperimentFolder:
+    """Where everything of an experiment lies.
+
+    `searches/NAME` and `members/NAME` are run folders like those of `cpnas search` and `cpnas train`.
+    """
+
+    path: Path
+
+    DOCUMENT = "experiment.json"
+    SEARCHES = "searches"
+    MEMBERS = "members"
+    LOGS = "logs"
+
+    @property
+    def document(self) -> Path:
+        return self.path / self.DOCUMENT
+
+    def search(self, name: str) -> RunFolder:
+        return RunFolder(self.path / self.SEARCHES / name)
+
+    def training(self, name: str) -> RunFolder:
+        return RunFolder(self.path / self.MEMBERS / name)
+
+    def log(self, name: str) -> Path:
+        return self.path / self.LOGS / f"{name}.log"

@@ -1,0 +1,130 @@
+"""An experiment from its plan to its document."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from cpnas_cli.clock import Deadline
+from cpnas_cli.config import config_yaml
+from cpnas_cli.errors import RunError
+from cpnas_cli.experiments.document import build_document, read_experiment
+from cpnas_cli.experiments.executors import Executor
+from cpnas_cli.experiments.plan import ExperimentFolder, Plan, difference, plan_of
+from cpnas_cli.experiments.schedule import Schedule
+from cpnas_cli.experiments.tasks import Circumstances
+from cpnas_cli.records import RunFolder, write_json, write_text
+
+
+def stored_plan(path: Path) -> Plan:
+    """The plan of the experiment in a folder.
+
+    Raises:
+      RunError: there is none, or it is damaged.
+    """
+    return plan_of(read_experiment(path))
+
+
+def lost_members(path: Path) -> list[str]:
+    """Members that the document calls finished and whose folders are gone; they will run again."""
+    folder = ExperimentFolder(path)
+    if not folder.document.exists():
+        return []
+    finished = [member["name"] for member in read_experiment(path)["members"] if member["state"] == "finished"]
+    runs = (folder.search, folder.training)
+    return [name for name in finished if not all(run(name).file(RunFolder.CONFIG).exists() for run in runs)]
+
+
+def run_experiment(
+    plan: Plan,
+    *,
+    folder: Path,
+    executor: Callable[[], Executor],
+    device: str,
+    environment: Mapping[str, Any],
+    deadline: Deadline,
+    say: Callable[[str], None],
+    watch: Callable[[Schedule], object],
+) -> dict[str, Any]:
+    """Run what is not done yet of an experiment, and return its document, which is also written.
+
+    Args:
+      executor: makes the executor, after the folder was found to be usable.
+      environment: see `device.describe_environment`.
+      say: is told what goes wrong with a member.
+      watch: see `Schedule`.
+
+    Raises:
+      RunError: the folder holds something else, or another process runs it. MaxTimeReached.
+    """
+    place = ExperimentFolder(folder)
+    _check_folder(place, plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return _run(plan, place, executor, device, environment, deadline, say, watch)
+    except Timeout:
+        raise RunError(
+            f"another process runs the experiment in {folder}; wait for it, or choose another --out"
+        ) from None
+
+
+def _run(
+    plan: Plan,
+    place: ExperimentFolder,
+    make_executor: Callable[[], Executor],
+    device: str,
+    environment: Mapping[str, Any],
+    deadline: Deadline,
+    say: Callable[[str], None],
+    watch: Callable[[Schedule], object],
+) -> dict[str, Any]:
+    executor = make_executor()  # before anything is written
+    started = environment
+    if place.document.exists():
+        started = read_experiment(place.path)["environment"]
+    else:
+        write_json(place.path / RunFolder.ENVIRONMENT, environment)
+        write_text(place.path / RunFolder.CONFIG, config_yaml(plan.config))
+    failures: dict[str, str] = {}
+
+    def save() -> dict[str, Any]:
+        document = build_document(plan, place, environment=started, failures=failures)
+        write_json(place.document, document)
+        return document
+
+    try:
+        save()
+        stop_at = None if deadline.max_seconds is None else time.time() + deadline.seconds_left()
+        schedule = Schedule(
+            plan,
+            Circumstances(place.path.resolve(), device, tuple(environment["command"]), stop_at),
+            executor,
+            changed=save,
+            watch=watch,
+            say=say,
+            failures=failures,
+        )
+        schedule.run()
+    finally:
+        executor.close()
+        document = save()
+    return document
+
+
+def _check_folder(place: ExperimentFolder, plan: Plan) -> None:
+    path = place.path
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; --out expects a folder")
+    if place.document.exists():
+        other = difference(stored_plan(path), plan)
+        if other:
+            raise RunError(f"{path} holds another experiment ({other}); choose another --out")
+    elif path.is_dir():
+        # what a start that was killed leaves behind, or searches that were made beforehand
+        ours = {RunFolder.ENVIRONMENT, RunFolder.CONFIG, place.SEARCHES, place.MEMBERS, place.LOGS}
+        if {name for name in os.listdir(path) if not name.startswith(".")} - ours:
+            raise RunError(f"{path} is not empty and holds no experiment; choose another --out")

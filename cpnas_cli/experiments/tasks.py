@@ -1,0 +1,194 @@
+"""The units of work of an experiment: a stretch of a search, and a training. What a worker runs.
+
+A task is plain data and finds everything else in the experiment's folder, so that any process that
+sees the folder can run it, and a task that was killed can simply be run again.
+"""
+
+import functools
+import shutil
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from cpnas_cli.clock import Deadline
+from cpnas_cli.config import DataConfig
+from cpnas_cli.data import Dataset, load_dataset
+from cpnas_cli.device import open_device
+from cpnas_cli.errors import CpnasError, MaxTimeReached
+from cpnas_cli.experiments.plan import ExperimentFolder, Member
+from cpnas_cli.records import (
+    TRAINING_SCHEMA,
+    RunFolder,
+    branch_document,
+    provenance_of,
+    read_genotype,
+    replacing,
+    write_json,
+    write_text,
+)
+from cpnas_cli.session import Session, open_session
+from cpnas_cli.space import genotype_of
+from cpnas_cli.strategies import run_search, write_genotype
+from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.branching import reread
+from cpnas_cli.strategies.cpnas import advance
+from cpnas_cli.training import Training
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What is the same for all tasks of one command: where, on which device, until when."""
+
+    folder: Path
+    device: str
+    command: tuple[str, ...]
+    stop_at: float | None = None  # seconds since the epoch
+
+    def deadline(self) -> Deadline:
+        return Deadline(None if self.stop_at is None else max(self.stop_at - time.time(), 0.0))
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """Search as `member` until its end, or until one of the followers abandons other operations."""
+
+    circumstances: Circumstances
+    member: Member
+    followers: tuple[Member, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """Train the member's genotype; or, where another member trained the same one, take over its weights."""
+
+    circumstances: Circumstances
+    member: Member
+    same_as: str | None = None
+
+
+Task = SearchTask | TrainingTask
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended: done, stopped at the deadline (saved), or failed with a reason of one line."""
+
+    state: Literal["done", "stopped", "failed"]
+    reason: str | None = None
+
+
+def run_task(task: Task, *, num_threads: int | None = None) -> Outcome:
+    """Run the task in this process. Never raises an `Exception`: what went wrong is in the outcome and the log."""
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    try:
+        if isinstance(task, SearchTask):
+            _search(task)
+        else:
+            _train(task)
+    except MaxTimeReached as error:
+        return Outcome("stopped", str(error))
+    except Exception as error:  # whatever it is, it must not take the other members with it
+        log = ExperimentFolder(task.circumstances.folder).log(task.member.name)
+        write_text(log, traceback.format_exc())
+        reason = str(error) if isinstance(error, CpnasError) else f"{type(error).__name__}: {error}"
+        return Outcome("failed", f"{' '.join(reason.split())} (all of it in {log})")
+    return Outcome("done")
+
+
+def _search(task: SearchTask) -> None:
+    member = task.member
+    run = ExperimentFolder(task.circumstances.folder).search(member.name)
+    session = _open(task.circumstances, member, run)
+    if not run.checkpoint.exists():
+        run.file(RunFolder.BRANCH).unlink(missing_ok=True)  # of a branching that was killed
+    search = Search(session.run, session.config, session.dataset, session.fabric, session.deadline)
+    if not task.followers:
+        run_search(search)
+        return
+    state = advance(search, stop=lambda: not _all_agree(run, task.followers))
+    if state.finished:
+        write_genotype(run, member.config, session.dataset.num_classes, genotype_of(state.candidates))
+
+
+def _all_agree(run: RunFolder, followers: Sequence[Member]) -> bool:
+    history = run.history()
+    for follower in followers:
+        search = follower.config.search
+        rereading = reread(history, beta_p=search.beta_p, num_passes=search.num_passes)
+        if rereading is None or not rereading.agrees:
+            return False
+    return True
+
+
+def _train(task: TrainingTask) -> None:
+    folder, member = ExperimentFolder(task.circumstances.folder), task.member
+    genotype, document = read_genotype(folder.search(member.name).path)
+    session = _open(
+        task.circumstances,
+        member,
+        folder.training(member.name),
+        documents={
+            RunFolder.GENOTYPE: document,
+            RunFolder.TRAINING: {"schema": TRAINING_SCHEMA, "networks": ["child"]},
+        },
+    )
+    if not session.run.checkpoint.exists():
+        session.run.file(RunFolder.BRANCH).unlink(missing_ok=True)  # of a taking over that was killed
+        if task.same_as is not None:
+            _take_over(folder.training(task.same_as), session.run, num_epochs=member.config.train.num_epochs)
+    Training(
+        session.run,
+        session.config,
+        genotype,
+        session.dataset,
+        fabric=session.fabric,
+        networks=("child",),
+        provenance=provenance_of(document),
+        deadline=session.deadline,
+    ).train()
+
+
+def _take_over(source: RunFolder, target: RunFolder, *, num_epochs: int) -> None:
+    """A finished training's history and last checkpoint; what remains is to evaluate it. The checkpoint goes last."""
+    write_json(target.file(RunFolder.BRANCH), branch_document(source, num_epochs=num_epochs))
+    write_text(target.file(RunFolder.HISTORY), source.file(RunFolder.HISTORY).read_text(encoding="utf-8"))
+    with replacing(target.checkpoint) as temporary:
+        shutil.copyfile(source.checkpoint, temporary)
+
+
+def _open(
+    circumstances: Circumstances,
+    member: Member,
+    run: RunFolder,
+    *,
+    documents: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Session:
+    """The member's run in this folder, new or as it was left."""
+    return open_session(
+        member.config,
+        folder=run.path,
+        fabric=_fabric(circumstances.device),
+        resume=True,
+        deadline=circumstances.deadline(),
+        dataset=_images(member.config.data.model_dump_json()),
+        documents=documents,
+        command=circumstances.command,
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _images(settings: str) -> Dataset:
+    """Decoded once per process: every member has the same."""
+    return load_dataset(DataConfig.model_validate_json(settings))
+
+
+@functools.lru_cache(maxsize=1)
+def _fabric(device: str) -> Fabric:
+    return open_device(device)

@@ -1,0 +1,87 @@
+"""The searches of an experiment as a tree: each stretch that several members share is searched once.
+
+Members that differ in beta_P alone follow one leader until their decisions differ; then those that
+differ branch off the leader's checkpoint and lead their own followers. Where the tree stands is read
+from the folders alone, so that an experiment can be stopped anywhere and go on.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from cpnas_cli.errors import CpnasError
+from cpnas_cli.experiments.plan import ExperimentFolder, Member
+from cpnas_cli.experiments.tasks import Circumstances, SearchTask
+from cpnas_cli.records import RunFolder
+from cpnas_cli.strategies.branching import Rereading, branch, reread, saved_history
+
+
+def has_genotype(folder: ExperimentFolder, member: Member) -> bool:
+    return folder.search(member.name).file(RunFolder.GENOTYPE).exists()
+
+
+def has_started(folder: ExperimentFolder, member: Member) -> bool:
+    return folder.search(member.name).checkpoint.exists()
+
+
+def plan_searches(
+    members: Sequence[Member],
+    *,
+    circumstances: Circumstances,
+    given_up: Sequence[Member] = (),
+) -> list[SearchTask]:
+    """The searches to run next so that all these members, of one seed, get their genotypes.
+
+    Members that have not started are placed: behind a member whose decisions were theirs so far, or
+    on a branch of one from which they part just there (its checkpoint is copied), or, where neither
+    is possible, behind the first of themselves.
+
+    Args:
+      given_up: members that failed; they lead nobody, but what they have searched can be branched.
+    """
+    folder = ExperimentFolder(circumstances.folder)
+    started = [member for member in members if has_started(folder, member)]
+    waiting = [member for member in members if member not in started and not has_genotype(folder, member)]
+    followers: dict[str, list[Member]] = {
+        member.name: [] for member in started if member not in given_up and not has_genotype(folder, member)
+    }
+    histories = {member.name: _usable_history(folder.search(member.name)) for member in started if waiting}
+    roots: list[Member] = []
+    for member in waiting:
+        if member in given_up:
+            continue
+        source, rereading = _nearest(member, histories)
+        if source in followers and rereading is not None and rereading.agrees:
+            followers[source].append(member)
+        elif rereading is not None:
+            branch(folder.search(source), folder.search(member.name), rereading)
+            histories[member.name] = list(rereading.records)
+            followers[member.name] = []
+        elif roots:
+            followers[roots[0].name].append(member)
+        else:
+            roots.append(member)
+            followers[member.name] = []
+    by_name = {member.name: member for member in members}
+    return [SearchTask(circumstances, by_name[name], tuple(behind)) for name, behind in followers.items()]
+
+
+def _usable_history(run: RunFolder) -> list[dict[str, object]]:
+    """Empty where it is damaged: then nobody goes on from it, and its own search says what is wrong."""
+    try:
+        return saved_history(run)
+    except CpnasError:
+        return []
+
+
+def _nearest(member: Member, histories: Mapping[str, Sequence[Mapping[str, object]]]) -> tuple[str, Rereading | None]:
+    """The member that has searched furthest of those that this one can follow or branch off.
+
+    Of equally far ones one that it can follow: it has parted from the others in the same way.
+    """
+    best: tuple[str, Rereading | None] = ("", None)
+    furthest = (0, False)
+    search = member.config.search
+    for name, history in histories.items():
+        rereading = reread(history, beta_p=search.beta_p, num_passes=search.num_passes)
+        if rereading is not None and (len(history), rereading.agrees) > furthest:
+            best, furthest = (name, rereading), (len(history), rereading.agrees)
+    return best

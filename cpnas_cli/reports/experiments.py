@@ -1,0 +1,313 @@
+"""The figures of an experiment: accuracies, and the operations chosen. From `experiment.json` alone.
+
+What a figure shows (`accuracy_info`, `operations_info`) and how it is drawn are two functions.
+"""
+
+import contextlib
+import itertools
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+
+from cpnas_cli.errors import RunError
+from cpnas_cli.experiments.summary import FAMILIES, family_counts, mean_and_deviation
+from cpnas_cli.reports.picture import save_picture
+from cpnas_cli.space import NUM_EDGES
+
+WIDTH, HEIGHT = 6.4, 4.2  # inches
+DPI = 200
+FONT = "DejaVu Sans"  # comes with matplotlib
+LOOK = {
+    "font.size": 9,
+    "font.family": [FONT],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e3e3e3",
+    "axes.axisbelow": True,
+}
+INK, SOFT_INK = "#1a1a1a", "#555555"
+DOT, MEAN = "#0072b2", "#d55e00"  # of the palette of Okabe and Ito, told apart by the colour-blind
+CAPTION_COLUMNS = 104
+
+
+@dataclass(frozen=True)
+class FamilyLook:
+    """Colour and marker: each tells the family without the other."""
+
+    colour: str
+    marker: str
+
+
+FAMILY_LOOKS = {
+    "convolutions": FamilyLook("#0072b2", "o"),
+    "pools": FamilyLook("#e69f00", "s"),
+    "skips": FamilyLook("#009e73", "^"),
+    "none": FamilyLook("#555555", "D"),
+}
+assert FAMILY_LOOKS.keys() == FAMILIES.keys()
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """One beta_P or strategy: test accuracies of its runs in percent, their mean and deviation."""
+
+    label: str
+    position: float
+    values: tuple[float, ...]
+    mean: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class AccuracyInfo:
+    """What the figure of accuracies shows.
+
+    Attributes:
+      is_scale: whether the positions are values on a scale (beta_P), which a line may join.
+    """
+
+    title: str
+    x_label: str
+    is_scale: bool
+    groups: tuple[GroupAccuracy, ...]
+    caption: str
+
+
+@dataclass(frozen=True)
+class GroupOperations:
+    """Mean number of edges (of 28) per family, and its deviation."""
+
+    label: str
+    position: float
+    counts: dict[str, tuple[float, float | None]]
+
+
+@dataclass(frozen=True)
+class OperationsInfo:
+    """What the figure of operations shows; see `AccuracyInfo`."""
+
+    title: str
+    x_label: str
+    is_scale: bool
+    groups: tuple[GroupOperations, ...]
+    caption: str
+
+
+def accuracy_info(document: Mapping[str, Any]) -> AccuracyInfo:
+    """Every finished run of the experiment, by group.
+
+    Raises:
+      RunError: no run has finished, or the document is incomplete.
+    """
+    with _complete():
+        return _accuracy_info(document)
+
+
+def _accuracy_info(document: Mapping[str, Any]) -> AccuracyInfo:
+    rows = _finished_by_group(document)
+    groups = []
+    for position, label, members in rows:
+        values = tuple(100 * member["accuracy_test"] for member in members)
+        groups.append(GroupAccuracy(label, position, values, *mean_and_deviation(values)))
+    is_scale = document["kind"] == "ablation"
+    title = "Accuracy over beta_P" if is_scale else "Accuracy by search strategy"
+    caption = (
+        f"Test accuracy of the 1-bit Child on {_data(document)}, last of {_num_epochs(document)} epochs. Dots: single "
+        f"runs; bars: mean and standard deviation. {_sizes(document, rows)}"
+    )
+    return AccuracyInfo(title, _x_label(document), is_scale, tuple(groups), caption)
+
+
+def operations_info(document: Mapping[str, Any]) -> OperationsInfo:
+    """How many edges each family of operations got.
+
+    Raises:
+      RunError: see `accuracy_info`.
+    """
+    with _complete():
+        return _operations_info(document)
+
+
+def _operations_info(document: Mapping[str, Any]) -> OperationsInfo:
+    rows = _finished_by_group(document)
+    groups = []
+    for position, label, members in rows:
+        counts = [family_counts(member["operations"]) for member in members]
+        groups.append(
+            GroupOperations(
+                label,
+                position,
+                {family: mean_and_deviation([float(count[family]) for count in counts]) for family in FAMILIES},
+            )
+        )
+    is_scale = document["kind"] == "ablation"
+    title = "Operations chosen over beta_P" if is_scale else "Operations chosen by search strategy"
+    caption = (
+        f"Edges of both cells ({2 * NUM_EDGES}) by what they became, searched on {_data(document)}; mean and standard "
+        f"deviation. {_sizes(document, rows)}"
+    )
+    return OperationsInfo(title, _x_label(document), is_scale, tuple(groups), caption)
+
+
+@contextlib.contextmanager
+def _complete() -> Iterator[None]:
+    """A document in which something is missing or of another kind is one line, not a traceback."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"the experiment's document is incomplete ({type(error).__name__}: {error})") from None
+
+
+def _finished_by_group(document: Mapping[str, Any]) -> list[tuple[float, str, list[Mapping[str, Any]]]]:
+    """(position, label, finished members) of every group that has some."""
+    rows = []
+    for index, group in enumerate(document["groups"]):
+        members = [m for m in document["members"] if m["group"] == group and m["state"] == "finished"]
+        position = float(group) if document["kind"] == "ablation" else float(index)
+        if not math.isfinite(position):
+            raise ValueError(f"group {group}")
+        if members:
+            rows.append((position, group, members))
+    if not rows:
+        raise RunError("no member of this experiment has finished; there is nothing to draw")
+    return rows
+
+
+def _x_label(document: Mapping[str, Any]) -> str:
+    return "beta_P, the weight of the Parent's lead (4.15)" if document["kind"] == "ablation" else "search strategy"
+
+
+def _data(document: Mapping[str, Any]) -> str:
+    data = document["config"]["data"]
+    name = data["name"]
+    if name == "folder" and data["dir"]:
+        name = Path(data["dir"]).resolve().name or name
+    font = get_font(findfont(FONT))
+    printable = (char if char.isprintable() else " " for char in name)
+    return "".join(char if font.get_char_index(ord(char)) else "?" for char in printable)
+
+
+def _num_epochs(document: Mapping[str, Any]) -> int:
+    return document["config"]["train"]["num_epochs"]
+
+
+def _sizes(document: Mapping[str, Any], rows: Sequence[tuple[float, str, Sequence[Any]]]) -> str:
+    """n: seeds, and runs where a group has more or fewer of them."""
+    num_seeds = len(document["seeds"])
+    different = [f"{label} {len(members)}" for _, label, members in rows if len(members) != num_seeds]
+    runs = f" (runs of {', '.join(different)})" if different else ""
+    return f"n = {num_seeds} {'seed' if num_seeds == 1 else 'seeds'}{runs}."
+
+
+def draw_accuracy(info: AccuracyInfo) -> Figure:
+    figure, axes = _frame(info.title, info.x_label, "test accuracy of the 1-bit Child (%)", info.caption)
+    _label_groups(axes, info)
+    step = _step([group.position for group in info.groups])
+    for group in info.groups:
+        spread = _spread(len(group.values), 0.16 * step)
+        axes.scatter(
+            [group.position - 0.12 * step + offset for offset in spread],
+            group.values,
+            s=20,
+            color=DOT,
+            alpha=0.75,
+            linewidths=0,
+            label="single run" if group is info.groups[0] else None,
+        )
+    shift = 0.12 * step
+    axes.errorbar(
+        [group.position + shift for group in info.groups],
+        [group.mean for group in info.groups],
+        yerr=[group.deviation or 0.0 for group in info.groups],
+        fmt="D-" if info.is_scale else "D",
+        color=MEAN,
+        markersize=5,
+        linewidth=1.0,
+        elinewidth=1.6,
+        capsize=4,
+        label="mean ± standard deviation",
+    )
+    figure.legend(loc="outside upper right", frameon=False, ncols=2, fontsize=8)
+    return figure
+
+
+def draw_operations(info: OperationsInfo) -> Figure:
+    figure, axes = _frame(info.title, info.x_label, f"edges (of {2 * NUM_EDGES})", info.caption)
+    _label_groups(axes, info)
+    step = _step([group.position for group in info.groups])
+    for index, (family, look) in enumerate(FAMILY_LOOKS.items()):
+        shift = (index - (len(FAMILY_LOOKS) - 1) / 2) * 0.11 * step
+        axes.errorbar(
+            [group.position + shift for group in info.groups],
+            [group.counts[family][0] for group in info.groups],
+            yerr=[group.counts[family][1] or 0.0 for group in info.groups],
+            fmt=f"{look.marker}{'-' if info.is_scale else ''}",
+            color=look.colour,
+            markersize=5,
+            linewidth=1.0,
+            elinewidth=1.3,
+            capsize=3,
+            label=family,
+        )
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside upper right", frameon=False, ncols=4, fontsize=8)
+    return figure
+
+
+def _frame(title: str, x_label: str, y_label: str, caption: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    axes = figure.add_subplot()
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+    axes.set_ylabel(y_label)
+    lines = "\n".join(textwrap.wrap(caption, CAPTION_COLUMNS))
+    axes.set_xlabel(f"{x_label}\n")
+    # a folder's name may hold a $
+    figure.supxlabel(lines, x=0.01, ha="left", fontsize=7.5, color=SOFT_INK, parse_math=False)
+    return figure, axes
+
+
+def _label_groups(axes: Axes, info: AccuracyInfo | OperationsInfo) -> None:
+    positions = [group.position for group in info.groups]
+    axes.set_xticks(positions, [group.label for group in info.groups])
+    margin = 0.5 * _step(positions)
+    axes.set_xlim(min(positions) - margin, max(positions) + margin)
+
+
+def _step(positions: Sequence[float]) -> float:
+    """The smallest distance between two groups."""
+    ordered = sorted(positions)
+    return min((b - a for a, b in itertools.pairwise(ordered)), default=1.0)
+
+
+def _spread(count: int, width: float) -> list[float]:
+    """Equal distances around 0, so that equal accuracies do not hide each other."""
+    if count == 1:
+        return [0.0]
+    return [width * (index / (count - 1) - 0.5) for index in range(count)]
+
+
+def save_figures(document: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write accuracy and operations as SVG and PNG into the folder; returns the files.
+
+    Raises:
+      RunError: nothing has finished, or a file cannot be written.
+    """
+    accuracy, operations = accuracy_info(document), operations_info(document)
+    files = []
+    for name, draw in (
+        ("accuracy", lambda: draw_accuracy(accuracy)),
+        ("operations", lambda: draw_operations(operations)),
+    ):
+        for suffix in (".svg", ".png"):
+            files.append(folder / f"{name}{suffix}")
+            save_picture(draw, files[-1], salt=f"cpnas {name}", dpi=DPI, look=LOOK)
+    return files
