@@ -4,7 +4,7 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +29,18 @@ TINY_SETTINGS = (
 TINY_OPTIONS = [word for setting in TINY_SETTINGS for word in ("--set", setting)]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Bits depend on the number of threads: the fixtures of whole modules, which run before those of a test, have one too."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads the user's cache or writes outside its own folder."""
     monkeypatch.setenv("CPNAS_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 CpnasRun = Callable[..., subprocess.CompletedProcess[str]]
