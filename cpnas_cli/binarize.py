@@ -144,7 +144,14 @@ class BinaryConv2d(nn.Module):
         nn.init.normal_(self.weight, std=1 / math.sqrt(fan_in))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        weight = binarize_filters(self.weight)
+        return self._convolve(x_BCHW, binarize_filters(self.weight))
+
+    @torch.no_grad()
+    def accumulate(self, x_BCHW: Tensor) -> Tensor:
+        """The sums of signs alone, without the scale: integers, exact in float32 in any order of summation."""
+        return self._convolve(x_BCHW, sign(self.weight))
+
+    def _convolve(self, x_BCHW: Tensor, weight: Tensor) -> Tensor:
         return convolve(
             x_BCHW, weight, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.losses import LossTerms
 from cpnas_cli.networks import Output
-from cpnas_cli.operations import Precision
+from cpnas_cli.stack import Precision
 
 EVALUATION_BATCH_SIZE = 256
 

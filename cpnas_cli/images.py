@@ -1,4 +1,4 @@
-"""Image files: decoding, and the cache of what was decoded."""
+"""Many image files at once, and the cache of what was decoded."""
 
 import hashlib
 import logging
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cpnas_cli.checkpoint import load_tensors, save_tensors
-from cpnas_cli.errors import CheckpointError, DataError, RunError
+from cpnas_cli.decoding import GREY_MODES, decode_image, unreadable
+from cpnas_cli.errors import CheckpointError, RunError
 
 _CACHE_SCHEMA = "cpnas.images/1"  # to be counted up whenever the same bytes are decoded to other pixels
-_GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"}
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -30,41 +30,12 @@ def common_num_channels(paths: Sequence[Path]) -> int:
     def is_grey(path: Path) -> bool:
         try:
             with Image.open(path) as image:
-                return image.mode in _GREY_MODES
+                return image.mode in GREY_MODES
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-            raise _unreadable(path) from None
+            raise unreadable(path) from None
 
     with _workers() as workers:
         return 1 if all(workers.map(is_grey, paths)) else 3
-
-
-def _unreadable(path: Path) -> DataError:
-    return DataError(f"cannot read the image {path}: it is no image that Pillow knows, or it is damaged; remove it")
-
-
-def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarray:
-    """One image as uint8 (C, S, S): upright, transparent parts white, resized without regard to its aspect.
-
-    Raises:
-      DataError: it cannot be read.
-    """
-    try:
-        with Image.open(path) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)
-            if image.mode == "F":
-                raise DataError(f"{path} has floating-point pixels of unknown range; convert it to 8 or 16 bits")
-            if image.mode.startswith("I"):  # 16 bits, whichever way Pillow reads them
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-            if "A" in image.getbands() or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("L" if num_channels == 1 else "RGB")
-            if image.size != (image_size, image_size):
-                image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-            pixels = np.array(image, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise _unreadable(path) from None
-    return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
 
 
 def cache_folder() -> Path:
@@ -115,7 +86,7 @@ def _content_key(paths: Sequence[Path], root: Path, what: str) -> str:
         try:
             return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
         except OSError:
-            raise _unreadable(path) from None
+            raise unreadable(path) from None
 
     total = hashlib.blake2b(what.encode(), digest_size=16)
     with _workers() as workers:

@@ -15,11 +15,9 @@ from cpnas_cli.config import NetworkConfig
 from cpnas_cli.errors import UsageError
 from cpnas_cli.networks import (
     Arithmetics,
-    CellShape,
     Output,
     build_preprocessing,
     build_stem,
-    cell_shapes,
 )
 from cpnas_cli.operations import BatchNorm, EdgeShape, Node, build_operation
 from cpnas_cli.randomness import derived_seed
@@ -34,6 +32,7 @@ from cpnas_cli.space import (
     NUM_OPERATIONS,
     OPERATIONS,
 )
+from cpnas_cli.stack import CellShape, cell_shapes
 
 INITIAL_DEVIATION = 1e-3
 

@@ -22,7 +22,6 @@ from cpnas_cli.operations import (
     FactorizedReduction,
     Node,
     PointwiseConv,
-    Precision,
     RealConv2d,
     build_operation,
 )
@@ -42,6 +41,7 @@ from cpnas_cli.space import (
     live_edges,
 )
 from cpnas_cli.space import Cell as CellGenotype
+from cpnas_cli.stack import CellShape, Precision, cell_shapes, num_stem_channels, stem_kernel_size
 
 
 class Output(NamedTuple):
@@ -98,55 +98,13 @@ class Preprocessing(nn.Module):
         x_BCHW = F.avg_pool2d(node.value, 2) if self.halves else node.value
         groups = x_BCHW.split(self.out_channels, dim=1)
         for group in groups:
-            result_BCHW = torch.add(result_BCHW, group, alpha=1 / len(groups))
+            result_BCHW = result_BCHW + group * (1 / len(groups))  # two roundings, see `operations`
         return result_BCHW
-
-
-class CellShape(NamedTuple):
-    """What a cell needs to know of its place in the stack; `num_channels` is that of one of its nodes."""
-
-    in_channels: tuple[int, int]
-    num_channels: int
-    reduces: bool
-    previous_reduces: bool
-
-    @property
-    def kind(self) -> str:
-        return "reduce" if self.reduces else "normal"
-
-    def stride(self, source: int) -> int:
-        """Of an edge that leaves this node: 2 from the input nodes of a reduction cell."""
-        return 2 if self.reduces and source < NUM_INPUT_NODES else 1
-
-
-def reduction_cells(num_cells: int) -> tuple[int, int]:
-    """Indices of the two reduction cells: at one third and two thirds of the depth."""
-    return num_cells // 3, 2 * num_cells // 3
-
-
-def cell_shapes(settings: NetworkConfig) -> list[CellShape]:
-    """The cells of a network from first to last; the two reduction cells double the channels."""
-    shapes: list[CellShape] = []
-    in_channels = (_stem_channels(settings), _stem_channels(settings))
-    num_channels, previous_reduces = settings.num_channels, False
-    for index in range(settings.num_cells):
-        reduces = index in reduction_cells(settings.num_cells)
-        num_channels *= 2 if reduces else 1
-        shapes.append(CellShape(in_channels, num_channels, reduces, previous_reduces))
-        in_channels = (in_channels[1], NUM_INTERMEDIATE_NODES * num_channels)
-        previous_reduces = reduces
-    return shapes
-
-
-def _stem_channels(settings: NetworkConfig) -> int:
-    return settings.stem_multiplier * settings.num_channels
 
 
 def build_stem(settings: NetworkConfig, *, num_image_channels: int) -> nn.Sequential:
     """A full-precision convolution and batch norm: (B, C, S, S) -> (B, stem channels, S / stride, S / stride)."""
-    # 3x3 up to stride 2, 7x7 at stride 4, so that no pixel is skipped
-    kernel_size = max(3, 2 * settings.stem_stride - 1)
-    stem_channels = _stem_channels(settings)
+    kernel_size, stem_channels = stem_kernel_size(settings), num_stem_channels(settings)
     return nn.Sequential(
         RealConv2d(
             num_image_channels, stem_channels, kernel_size, stride=settings.stem_stride, padding=kernel_size // 2
@@ -266,6 +224,9 @@ class Network(nn.Module):
             for shape in shapes
         )
         self.classifier = nn.Linear(NUM_INTERMEDIATE_NODES * shapes[-1].num_channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, BatchNorm | RealConv2d):
+                module.exact_evaluation = precision == "binary"
 
     def forward(self, images_BCHW: Tensor, genotype: Genotype | None = None) -> Output:
         choices = self._genotype(genotype).cells()

@@ -2,10 +2,14 @@
 
 Every operation reads a `Node`, which computes the sign or the ReLU of its value once, however many
 edges read it. A stride of 2 halves the image; the number of channels stays.
+
+In evaluation mode the Child's arithmetic is defined operation by operation, so that the packed engine
+can do the very same: sums of signs are exact integers; a batch norm is one multiplication and one
+addition, each rounded to float32; real convolutions are summed in float64 and rounded once.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,11 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cpnas_cli.binarize import BinaryConv2d, binarize_activation
+from cpnas_cli.binarize import BinaryConv2d, binarize_activation, filter_scale
 from cpnas_cli.convolution import convolve
 from cpnas_cli.space import NONE, OPERATIONS
-
-Precision = Literal["binary", "full"]
+from cpnas_cli.stack import Precision
 
 
 class Node:
@@ -60,7 +63,12 @@ FULL = Arithmetic("full")
 
 
 class RealConv2d(nn.Module):
-    """A full-precision convolution without bias."""
+    """A full-precision convolution without bias.
+
+    With `exact_evaluation` it is summed in float64 in evaluation mode and rounded to float32 once.
+    """
+
+    exact_evaluation = False
 
     def __init__(
         self,
@@ -79,8 +87,13 @@ class RealConv2d(nn.Module):
         nn.init.normal_(self.weight, std=math.sqrt(2 / self.weight[0].numel()))  # He et al. 2015, for ReLU
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        if self.exact_evaluation and not self.training:
+            return self._convolve(x_BCHW.double(), self.weight.double()).float()
+        return self._convolve(x_BCHW, self.weight)
+
+    def _convolve(self, x_BCHW: Tensor, weight: Tensor) -> Tensor:
         return convolve(
-            x_BCHW, self.weight, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
+            x_BCHW, weight, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
         )
 
 
@@ -91,9 +104,11 @@ class BatchNorm(nn.Module):
       "running": an exponential mean over training batches, for evaluation (a network that is trained).
       "none": training uses the batch's own statistics and keeps nothing (the shared networks).
       "collect": like training, and the plain mean over the batches since `start_collecting` is kept.
-    In evaluation mode the kept statistics are used, whatever produced them.
+    In evaluation mode the kept statistics are used, whatever produced them; with `exact_evaluation`
+    as x * scale + shift, both operations rounded.
     """
 
+    exact_evaluation = False
     running_mean: Tensor
     running_var: Tensor
 
@@ -112,6 +127,9 @@ class BatchNorm(nn.Module):
         self._num_collected = 0
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        if not self.training and self.exact_evaluation:
+            scale_C, shift_C = self.folded()
+            return _affine(x_BCHW, scale_C, shift_C)
         if not self.training:
             return F.batch_norm(x_BCHW, self.running_mean, self.running_var, self.weight, self.bias, False, 0, self.eps)
         if self.statistics == "none":
@@ -123,6 +141,42 @@ class BatchNorm(nn.Module):
         return F.batch_norm(
             x_BCHW, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps
         )
+
+    @torch.no_grad()
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """(scale, shift), each (C,), of the kept statistics: BN(x) = x * scale + shift."""
+        scale_C = self.weight / torch.sqrt(self.running_var + self.eps)
+        return scale_C, self.bias - self.running_mean * scale_C
+
+
+def _affine(x_BCHW: Tensor, scale_C: Tensor, shift_C: Tensor) -> Tensor:
+    # two operations on purpose: a fused one rounds once on some processors and twice on others
+    return x_BCHW.mul(scale_C.view(-1, 1, 1)).add_(shift_C.view(-1, 1, 1))
+
+
+@torch.no_grad()
+def folded_scale(convolutions: Sequence[BinaryConv2d], norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    """(scale, shift), each (C,), of binary convolutions side by side and the batch norm behind them.
+
+    BN(alpha * n) = n * scale + shift for an integer sum of signs n.
+    """
+    scale_C, shift_C = norm.folded()
+    alpha_C = torch.cat([filter_scale(convolution.weight).flatten() for convolution in convolutions])
+    return alpha_C * scale_C, shift_C
+
+
+def normalized(convolutions: Sequence[nn.Module], norm: BatchNorm, inputs_BCHW: Sequence[Tensor]) -> Tensor:
+    """The batch norm of convolutions whose results lie side by side, one input each: (B, C, H, W)."""
+    pairs = list(zip(convolutions, inputs_BCHW, strict=True))
+    binary = [convolution for convolution in convolutions if isinstance(convolution, BinaryConv2d)]
+    if norm.training or not binary:
+        return norm(_side_by_side([convolution(x_BCHW) for convolution, x_BCHW in pairs]))
+    sums_BCHW = _side_by_side([convolution.accumulate(x) for convolution, (_, x) in zip(binary, pairs, strict=True)])
+    return _affine(sums_BCHW, *folded_scale(binary, norm))
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 class SeparableConv(nn.Module):
@@ -152,10 +206,13 @@ class SeparableConv(nn.Module):
         self.norm = BatchNorm(num_channels)
 
     def forward(self, node: Node) -> Tensor:
-        x_BCHW = self.depthwise(self.arithmetic.activate(node))
-        if self.between is not None:
-            x_BCHW = binarize_activation(self.between(x_BCHW), estimator=self.arithmetic.estimator)
-        return self.norm(self.pointwise(x_BCHW))
+        x_BCHW = self.arithmetic.activate(node)
+        if self.between is None:
+            x_BCHW = self.depthwise(x_BCHW)
+        else:
+            x_BCHW = normalized([self.depthwise], self.between, [x_BCHW])
+            x_BCHW = binarize_activation(x_BCHW, estimator=self.arithmetic.estimator)
+        return normalized([self.pointwise], self.norm, [x_BCHW])
 
 
 class PointwiseConv(nn.Module):
@@ -168,7 +225,7 @@ class PointwiseConv(nn.Module):
         self.norm = BatchNorm(out_channels)
 
     def forward(self, node: Node) -> Tensor:
-        return self.norm(self.pointwise(self.arithmetic.activate(node)))
+        return normalized([self.pointwise], self.norm, [self.arithmetic.activate(node)])
 
 
 class FactorizedReduction(nn.Module):
@@ -183,9 +240,9 @@ class FactorizedReduction(nn.Module):
 
     def forward(self, node: Node) -> Tensor:
         x_BCHW = self.arithmetic.activate(node)
-        even = self.even(x_BCHW[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last))
-        odd = self.odd(x_BCHW[:, :, 1::2, 1::2].contiguous(memory_format=torch.channels_last))
-        return self.norm(torch.cat([even, odd], dim=1))
+        even_BCHW = x_BCHW[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
+        odd_BCHW = x_BCHW[:, :, 1::2, 1::2].contiguous(memory_format=torch.channels_last)
+        return normalized([self.even, self.odd], self.norm, [even_BCHW, odd_BCHW])
 
 
 class Identity(nn.Module):

@@ -7,9 +7,10 @@ uninterrupted run see the same numbers, and no generator state is ever saved.
 import hashlib
 import random
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -24,8 +25,10 @@ def derived_seed(seed: int, purpose: str, *index: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def torch_generator(seed: int, purpose: str, *index: int) -> torch.Generator:
+def torch_generator(seed: int, purpose: str, *index: int) -> "torch.Generator":
     """A CPU generator; CPU, so that every device sees the same random numbers."""
+    import torch  # here, so that what only draws architectures starts without it
+
     return torch.Generator().manual_seed(derived_seed(seed, purpose, *index))
 
 

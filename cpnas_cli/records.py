@@ -25,6 +25,7 @@ DATASET_SCHEMA = "cpnas.dataset/1"
 EXPERIMENT_SCHEMA = "cpnas.experiment/1"
 BRANCH_SCHEMA = "cpnas.branch/1"
 ENVIRONMENT_SCHEMA = "cpnas.environment/1"
+EFFICIENCY_SCHEMA = "cpnas.efficiency/1"
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ TINY_OPTIONS = [word for setting in TINY_SETTINGS for word in ("--set", setting)
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Bits depend on the number of threads: the fixtures of whole modules, which run before those of a test, have one too."""
+    """Bits depend on the number of threads, also those of fixtures that are made before any of a test."""
     torch.set_num_threads(1)
 
 

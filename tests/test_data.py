@@ -27,8 +27,9 @@ from cpnas_cli.data import (
     load_dataset,
     split_for_search,
 )
+from cpnas_cli.decoding import decode_image
 from cpnas_cli.errors import DataError
-from cpnas_cli.images import cache_folder, decode_image
+from cpnas_cli.images import cache_folder
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)
 

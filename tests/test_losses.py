@@ -13,8 +13,8 @@ from cpnas_cli.binarize import BinaryConv2d
 from cpnas_cli.config import NetworkConfig
 from cpnas_cli.losses import ClassMeans, child_parent_loss, compactness_loss, kernel_loss
 from cpnas_cli.networks import Network, build_network
-from cpnas_cli.operations import Precision
 from cpnas_cli.space import EDGES, OPERATIONS, Genotype
+from cpnas_cli.stack import Precision
 
 FEW = settings(max_examples=20, deadline=None, derandomize=True)
 

@@ -30,10 +30,11 @@ from cpnas_cli.mixed import (
     channel_shuffle,
     check_partial_channels,
 )
-from cpnas_cli.networks import Arithmetics, CellShape
+from cpnas_cli.networks import Arithmetics
 from cpnas_cli.operations import Arithmetic, BatchNorm, EdgeShape, Node
 from cpnas_cli.records import RunFolder
 from cpnas_cli.space import CELL_KINDS, EDGES, INPUT_EDGES, NONE, OPERATIONS, Genotype, is_connected
+from cpnas_cli.stack import CellShape
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.pcdarts import MixedSearch, derive_cell, search_pcdarts
 

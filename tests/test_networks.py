@@ -23,7 +23,6 @@ from cpnas_cli.networks import (
     build_network,
     network_size,
     precision_parts,
-    reduction_cells,
 )
 from cpnas_cli.operations import (
     BUILDERS,
@@ -34,12 +33,12 @@ from cpnas_cli.operations import (
     FactorizedReduction,
     Node,
     PointwiseConv,
-    Precision,
     RealConv2d,
     SeparableConv,
     build_operation,
 )
 from cpnas_cli.space import EDGES, OPERATIONS, Genotype, draw_uniform
+from cpnas_cli.stack import Precision, reduction_cells
 from cpnas_cli.strategies.shared_networks import calibrated
 
 FEW = settings(max_examples=12, deadline=None, derandomize=True)

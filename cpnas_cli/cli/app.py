@@ -2,7 +2,19 @@
 
 import typer
 
-from cpnas_cli.cli import ablate_beta, compare_strategies, evaluate, figure, presets, search, show, train
+from cpnas_cli.cli import (
+    ablate_beta,
+    compare_strategies,
+    efficiency,
+    estimate_efficiency,
+    evaluate,
+    export,
+    figure,
+    presets,
+    search,
+    show,
+    train,
+)
 
 app = typer.Typer(
     name="cpnas",
@@ -23,6 +35,9 @@ app.command("ablate", hidden=True)(ablate_beta.ablate_beta)
 app.command("compare-strategies")(compare_strategies.compare_strategies)
 app.command("compare", hidden=True)(compare_strategies.compare_strategies)
 app.command("figure")(figure.figure)
+app.command("estimate-efficiency")(estimate_efficiency.estimate_efficiency)
+app.add_typer(efficiency.app, name="efficiency")
+app.command("export")(export.export)
 app.command("show")(show.show)
 app.add_typer(presets.app, name="presets")
 

@@ -1,0 +1,90 @@
+"""`cpnas estimate-efficiency`, also `cpnas efficiency report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cpnas_cli.cli import options
+from cpnas_cli.cli.outcome import print_json, reported_errors, say
+
+
+def estimate_efficiency(
+    genotype: Annotated[Path, typer.Argument(help="A genotype.json, or the folder of a search or a training.")],
+    preset: options.Preset = None,
+    set_: options.Set = None,
+    baseline: Annotated[
+        str,
+        typer.Option(
+            "--baseline", help="The full-precision network to compare with: parent (its own), resnet18 or wrn22."
+        ),
+    ] = "parent",
+    image_channels: Annotated[
+        str | None, typer.Option("--image-channels", metavar="N", help="1 or 3; without it those of the data set.")
+    ] = None,
+    num_classes: Annotated[
+        str | None, typer.Option("--num-classes", metavar="N", help="Without it those of the data set.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the layers into this file.")] = None,
+    json_: options.Json = False,
+) -> None:
+    """Memory and operations that the 1-bit Child of a genotype saves, counted layer by layer and in all.
+
+    Without --preset the settings are those of the run that the genotype lies in; no image is read.
+    """
+    with reported_errors():
+        from cpnas_cli.efficiency.baselines import baseline_dataflow, check_baseline
+        from cpnas_cli.efficiency.dataflow import dataflow_of
+        from cpnas_cli.efficiency.estimate import efficiency_document, estimate, layers_csv
+        from cpnas_cli.efficiency.subject import read_subject
+
+        check_baseline(baseline)
+        subject = read_subject(
+            genotype,
+            preset=preset,
+            overrides=set_ or [],
+            num_image_channels=_number("--image-channels", image_channels, allowed=(1, 3)),
+            num_classes=_number("--num-classes", num_classes),
+        )
+        child = dataflow_of(subject.network, subject.genotype, subject.shape, precision="binary")
+        reference = baseline_dataflow(baseline, subject.network, subject.genotype, subject.shape)
+        document = efficiency_document(subject, estimate(child), estimate(reference), baseline_name=baseline)
+        if csv is not None:
+            _write_layers(csv, layers_csv(document))
+        if json_:
+            print_json(document)
+        else:
+            from cpnas_cli.cli.render_efficiency import print_estimate
+
+            if preset is None:
+                say(f"settings: {subject.source}")
+            print_estimate(document)
+            if csv is not None:
+                print(f"\nlayers: {csv}")
+
+
+def _write_layers(path: Path, text: str) -> None:
+    from cpnas_cli.errors import RunError
+    from cpnas_cli.records import write_text
+
+    try:
+        write_text(path, text)
+    except RunError as error:  # whose advice is for a run
+        reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
+        raise RunError(f"cannot write the layers to {path}: {reason}; choose another --csv") from None
+
+
+def _number(option: str, text: str | None, *, allowed: tuple[int, ...] = ()) -> int | None:
+    """The whole number of an option.
+
+    Raises:
+      UsageError: it is none, or not one of those allowed (without a list: at least 2).
+    """
+    from cpnas_cli.errors import UsageError
+
+    if text is None:
+        return None
+    expected = " or ".join(map(str, allowed)) or "a whole number of at least 2"
+    if not text.isascii() or not text.isdigit() or (int(text) not in allowed if allowed else int(text) < 2):
+        raise UsageError(f"{option} expects {expected}, got {text!r}")
+    return int(text)

@@ -1,0 +1,40 @@
+"""One image file to pixels."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cpnas_cli.errors import DataError
+
+GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"}
+
+
+def unreadable(path: Path) -> DataError:
+    """The error that says that a file is no image."""
+    return DataError(f"cannot read the image {path}: it is no image that Pillow knows, or it is damaged; remove it")
+
+
+def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarray:
+    """One image as uint8 (C, S, S): upright, transparent parts white, resized without regard to its aspect.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as opened:
+            image: Image.Image = ImageOps.exif_transpose(opened)
+            if image.mode == "F":
+                raise DataError(f"{path} has floating-point pixels of unknown range; convert it to 8 or 16 bits")
+            if image.mode.startswith("I"):  # 16 bits, whichever way Pillow reads them
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+            if "A" in image.getbands() or "transparency" in image.info:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("L" if num_channels == 1 else "RGB")
+            if image.size != (image_size, image_size):
+                image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+            pixels = np.array(image, dtype=np.uint8)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise unreadable(path) from None
+    return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)

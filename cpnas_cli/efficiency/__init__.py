@@ -1,0 +1,1 @@
+"""What 1 bit saves: estimated, packed into a file, run, and measured."""

@@ -1,0 +1,273 @@
+"""Runs packed models on the CPU, without torch.
+
+The whole network is one compiled function that walks the program; it is compiled at the first use
+(some seconds) and kept on disk by numba.
+"""
+
+# numba compiles the functions of this module: to a type checker they are plain Python without types.
+# pyright: basic
+from pathlib import Path
+
+import numba
+import numpy as np
+from numba import njit, prange
+
+from cpnas_cli.efficiency import program as p
+from cpnas_cli.efficiency.compiler import compile_program
+from cpnas_cli.efficiency.kernels import (
+    PRODUCT_COLUMNS,
+    add_pool,
+    add_products,
+    add_real_product,
+    add_row,
+    add_shortcut,
+    classify,
+    concatenate_row,
+    depthwise_3x3,
+    depthwise_5x5,
+    fill_row,
+    pack_row,
+    stem_row,
+)
+from cpnas_cli.efficiency.lanes import get_b, get_d, get_i, put_d
+from cpnas_cli.efficiency.packed import PackedModel, load_packed
+from cpnas_cli.errors import DataError, UsageError
+
+
+@njit
+def _node_row(row, y, memory):
+    """One row of a node: its steps one after the other, then its signs. `row`: where the instruction begins."""
+    instructions, steps, products, table, constants, reals, filters, values, words, _ = memory
+    size, pixel = get_i(instructions, row + p.SIZE), get_i(instructions, row + p.PIXEL)
+    blocks = get_i(instructions, row + p.BLOCKS)
+    out = get_i(instructions, row + p.OUT) + y * size * pixel
+    num_steps = get_i(instructions, row + p.NUM_STEPS)
+    if num_steps == 0:
+        fill_row(values, out, pixel, size, blocks)
+    for index in range(num_steps):
+        step = (get_i(instructions, row + p.FIRST_STEP) + index) * p.NUM_COLUMNS
+        kind, keep = get_i(steps, step + p.KIND), get_i(steps, step + p.KEEP) == 1
+        source, source_row = get_i(steps, step + p.SOURCE), get_i(steps, step + p.SOURCE_ROW)
+        source_pixel, stride = get_i(steps, step + p.SOURCE_PIXEL), get_i(steps, step + p.STRIDE)
+        weights = get_i(steps, step + p.WEIGHTS)
+        scale, shift = get_i(steps, step + p.SCALE), get_i(steps, step + p.SHIFT)
+        if kind == p.DEPTHWISE_3X3 or kind == p.DEPTHWISE_5X5:
+            _depthwise_row(kind, step, y, steps, table, constants, words)
+        elif kind == p.PRODUCTS:
+            first = products + get_i(steps, step + p.FIRST_PRODUCT) * PRODUCT_COLUMNS * 8
+            count, out_blocks = get_i(steps, step + p.NUM_PRODUCTS), get_i(steps, step + p.OUT_BLOCKS)
+            place = out + get_i(steps, step + p.OUT_CHANNEL)
+            add_products(words, constants, reals, first, count, y, values, place, pixel, size, out_blocks, keep)
+        elif kind == p.REAL_PRODUCT:
+            num_inputs, out_blocks = get_i(steps, step + p.NUM_INPUTS), get_i(steps, step + p.REAL_OUT_BLOCKS)
+            place = out + get_i(steps, step + p.REAL_OUT_CHANNEL)
+            add_real_product(filters, reals, source + y * source_row, source_pixel, num_inputs, weights, scale, shift,
+                             values, place, pixel, size, out_blocks, keep)  # fmt: skip
+        elif kind == p.IDENTITY:
+            add_row(values, source + y * source_row, source_pixel, out, pixel, size, blocks, keep)
+        elif kind == p.POOL:
+            source_size, is_max = get_i(steps, step + p.SOURCE_SIZE), get_i(steps, step + p.IS_MAX) == 1
+            add_pool(values, reals, source, source_pixel, source_size, y, stride, is_max, scale, shift, out, pixel,
+                     blocks, keep)  # fmt: skip
+        else:
+            halves, groups = get_i(steps, step + p.HALVES), get_i(steps, step + p.NUM_GROUPS)
+            channels = get_i(steps, step + p.GROUP_CHANNELS)
+            add_shortcut(values, source + y * (1 + halves) * source_row, source_pixel, source_row, halves == 1, groups,
+                         channels, out, pixel, size, blocks)  # fmt: skip
+    _pack_row(row, y, memory)
+
+
+@njit
+def _depthwise_row(kind, step, y, steps, table, constants, words):
+    source_row, stride = get_i(steps, step + p.SOURCE_ROW), get_i(steps, step + p.STRIDE)
+    source = get_i(steps, step + p.SOURCE) + y * stride * source_row
+    plane, dilation = get_i(steps, step + p.SOURCE_PLANE), get_i(steps, step + p.DILATION)
+    weights = get_i(steps, step + p.WEIGHTS)
+    thresholds = get_i(table, get_i(steps, step + p.THRESHOLDS) + y)
+    width, num_words = get_i(steps, step + p.WIDTH), get_i(steps, step + p.NUM_WORDS)
+    slot = get_i(steps, step + p.SLOT)
+    if kind == p.DEPTHWISE_3X3:
+        depthwise_3x3(words, constants, source, source_row, plane, dilation, stride, weights, thresholds, width,
+                      num_words, slot)  # fmt: skip
+    else:
+        depthwise_5x5(words, constants, source, source_row, plane, dilation, stride, weights, thresholds, width,
+                      num_words, slot)  # fmt: skip
+
+
+@njit
+def _pack_row(row, y, memory):
+    instructions, _, _, _, constants, _, _, values, words, _ = memory
+    size, pixel = get_i(instructions, row + p.SIZE), get_i(instructions, row + p.PIXEL)
+    source = get_i(instructions, row + p.OUT) + y * size * pixel
+    out = get_i(instructions, row + p.SIGNS) + y * get_i(instructions, row + p.SIGNS_ROW)
+    masks, plane = get_i(instructions, row + p.MASKS), get_i(instructions, row + p.SIGNS_PLANE)
+    pack_row(values, source, pixel, size, masks, constants, words, out, plane,
+             get_i(instructions, row + p.NUM_SIGN_WORDS))  # fmt: skip
+
+
+@njit
+def _concatenate(row, memory):
+    instructions, _, _, table, _, _, _, _, words, _ = memory
+    size, first = get_i(instructions, row + p.SIZE), get_i(instructions, row + p.FIRST_SOURCE)
+    channels, num_words = get_i(instructions, row + p.CHANNELS), get_i(instructions, row + p.NUM_SIGN_WORDS)
+    plane, signs_row = get_i(instructions, row + p.SIGNS_PLANE), get_i(instructions, row + p.SIGNS_ROW)
+    for y in range(size):
+        out = get_i(instructions, row + p.SIGNS) + y * signs_row
+        concatenate_row(words, table, first, y, channels, num_words, out, plane, signs_row)
+
+
+@njit
+def _stem(row, stem, image, lookup, memory):
+    """Reads the image: normalized pixels with the stem's border, channels last. Then the convolution."""
+    instructions, _, _, _, _, reals, filters, values, _, doubles = memory
+    in_size, channels, kernel_size = get_i(stem, 0), get_i(stem, 1), get_i(stem, 2)
+    stride, border = get_i(stem, 3), get_i(stem, 2) // 2
+    in_row = (in_size + 2 * border) * channels
+    for c in range(channels):
+        for y in range(in_size):
+            place = (y + border) * in_row + border * channels + c
+            for x in range(in_size):
+                byte = np.int64(get_b(image, (c * in_size + y) * in_size + x))
+                put_d(doubles, place + x * channels, get_d(lookup, c * 256 + byte))
+    size, pixel = get_i(instructions, row + p.SIZE), get_i(instructions, row + p.PIXEL)
+    blocks = get_i(instructions, row + p.BLOCKS)
+    for y in range(size):
+        out = get_i(instructions, row + p.OUT) + y * size * pixel
+        stem_row(doubles, filters, reals, y * stride * in_row, in_row, channels, kernel_size, stride, get_i(stem, 4),
+                 get_i(stem, 5), get_i(stem, 6), values, out, pixel, size, blocks)  # fmt: skip
+        _pack_row(row, y, memory)
+
+
+@njit
+def _run(program, lookup, image, values, words, doubles, first, last, logits):
+    """The instructions from `first` to before `last`, for one image; all arguments but these two are addresses."""
+    instructions, steps, products, table, constants, reals, filters, stem, head = program
+    memory = (instructions, steps, products, table, constants, reals, filters, values, words, doubles)
+    for index in range(first, last):
+        row = index * p.NUM_COLUMNS
+        kind = get_i(instructions, row + p.KIND)
+        if kind == p.NODE:
+            for y in range(get_i(instructions, row + p.SIZE)):
+                _node_row(row, y, memory)
+        elif kind == p.CONCATENATE:
+            _concatenate(row, memory)
+        elif kind == p.STEM:
+            _stem(row, stem, image, lookup, memory)
+        else:
+            classify(values, reals, get_i(head, 0), get_i(head, 1), get_i(head, 2), get_i(head, 3), get_i(head, 4),
+                     get_i(head, 5), get_i(head, 7), get_i(head, 6), logits)  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _run_images(program, lookup, images, working, first, last, logits):
+    """`images`, `working` and `logits`: (address, bytes from one to the next)."""
+    for index in range(logits[2]):
+        image, scores = images[0] + index * images[1], logits[0] + index * logits[1]
+        _run(program, lookup, image, working[0], working[2], working[4], first, last, scores)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _run_images_in_parallel(program, lookup, images, working, first, last, logits, num_parts):
+    num_images = logits[2]
+    for part in prange(num_parts):
+        values, words = working[0] + part * working[1], working[2] + part * working[3]
+        doubles = working[4] + part * working[5]
+        for index in range(part * num_images // num_parts, (part + 1) * num_images // num_parts):
+            image, scores = images[0] + index * images[1], logits[0] + index * logits[1]
+            _run(program, lookup, image, values, words, doubles, first, last, scores)
+
+
+class Engine:
+    """A packed model, ready to run.
+
+    Args:
+      num_threads: at most this many; several images are shared out among them, one image runs on one. None: all.
+
+    Raises:
+      UsageError: `num_threads` is not positive.
+    """
+
+    def __init__(self, model: PackedModel, *, num_threads: int | None = None) -> None:
+        available = numba.config.NUMBA_NUM_THREADS
+        if num_threads is not None and num_threads < 1:
+            raise UsageError(f"expected at least 1 thread, got {num_threads}")
+        self.model = model
+        self.num_threads = min(num_threads or available, available)
+        self.program = compile_program(model)
+        self._lookup = _lookup_table(model)
+        own = self.program
+        # what the addresses point to: kept here for as long as the engine lives
+        self._arrays = (own.instructions, own.steps, own.products, own.table, own.constants, own.reals, own.doubles,
+                        np.array(own.stem), np.array(own.head))  # fmt: skip
+        self._working = self._working_memory(self.num_threads)
+
+    @staticmethod
+    def load(path: Path, *, num_threads: int | None = None) -> "Engine":
+        """Raises CheckpointError where `load_packed` does."""
+        return Engine(load_packed(path), num_threads=num_threads)
+
+    def logits(self, images_BCHW: np.ndarray) -> np.ndarray:
+        """Class scores, float32 (B, classes), of uint8 images (B, C, S, S).
+
+        Raises:
+          DataError: the images have another shape or type.
+        """
+        self._check(images_BCHW)
+        return self.run(images_BCHW, 0, len(self.program.instructions))
+
+    def probabilities(self, images_BCHW: np.ndarray) -> np.ndarray:
+        """The softmax of `logits`."""
+        logits = self.logits(images_BCHW)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+    def run(self, images_BCHW: np.ndarray, first: int, last: int) -> np.ndarray:
+        """Some of the instructions only, on what the ones before left in memory: for measuring them one by one."""
+        logits = np.zeros((len(images_BCHW), self.program.head[-1]), np.float32)
+        if len(images_BCHW) == 0:
+            return logits
+        images = np.ascontiguousarray(images_BCHW)
+        arguments = (
+            tuple(array.ctypes.data for array in self._arrays),
+            self._lookup.ctypes.data,
+            (images.ctypes.data, images.strides[0]),
+            tuple(number for memory in self._working for number in (memory.ctypes.data, memory.strides[0])),
+            first,
+            last,
+            (logits.ctypes.data, logits.strides[0], len(logits)),
+        )
+        num_parts = min(self.num_threads, len(images))
+        if num_parts == 1:
+            _run_images(*arguments)
+        else:
+            previous = numba.get_num_threads()
+            numba.set_num_threads(num_parts)
+            try:
+                _run_images_in_parallel(*arguments, num_parts)
+            finally:
+                numba.set_num_threads(previous)
+        return logits
+
+    def _working_memory(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        own = self.program
+        return (
+            np.zeros((count, own.num_values), np.float32),
+            np.zeros((count, own.num_words), np.uint32),
+            np.zeros((count, own.num_doubles), np.float64),
+        )
+
+    def _check(self, images_BCHW: np.ndarray) -> None:
+        expected = (self.model.num_image_channels, self.model.image_size, self.model.image_size)
+        if images_BCHW.dtype != np.uint8 or images_BCHW.ndim != 4 or images_BCHW.shape[1:] != expected:
+            raise DataError(
+                f"expected uint8 images of shape (B, {', '.join(map(str, expected))}), "
+                f"got {images_BCHW.dtype} of shape {images_BCHW.shape}"
+            )
+
+
+def _lookup_table(model: PackedModel) -> np.ndarray:
+    """Normalized pixel by channel and byte, with the roundings of `batches.Pipeline`: float64 (C, 256)."""
+    pixels = np.arange(256, dtype=np.float32) / np.float32(255)
+    mean = np.array(model.mean, np.float32)[:, None]
+    scale = np.float32(1) / np.array(model.std, np.float32)[:, None]
+    return ((pixels - mean) * scale).astype(np.float64)
