@@ -16,12 +16,12 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from cpnas_cli.config import DataConfig
+from cpnas_cli.decoding import is_image_name
 from cpnas_cli.errors import DataError
 from cpnas_cli.images import cache_folder, checksum, common_num_channels, decode_cached
 from cpnas_cli.randomness import python_generator, shuffled, torch_generator
 from cpnas_cli.records import DATASET_SCHEMA
 
-_NOT_IMAGES = {"thumbs.db", "desktop.ini"}
 _TORCHVISION_HINTS = {
     "mnist": "MNIST/raw/train-images-idx3-ubyte and the three other files of MNIST",
     "fashion-mnist": "FashionMNIST/raw/train-images-idx3-ubyte and the three other files of Fashion-MNIST",
@@ -275,7 +275,7 @@ def _list_images(folder: Path, classes: Sequence[str], size: int | None) -> list
         for label, name in enumerate(classes)
         if (folder / name).is_dir()
         for path in sorted((folder / name).iterdir())
-        if path.is_file() and not path.name.startswith(".") and path.name.lower() not in _NOT_IMAGES
+        if path.is_file() and is_image_name(path.name)
     ]
     present = {label for _, label in found}
     if folder.name == "train":

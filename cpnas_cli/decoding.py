@@ -9,6 +9,13 @@ from cpnas_cli.errors import DataError
 
 GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"}
 
+_NOT_IMAGES = {"thumbs.db", "desktop.ini"}
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file in a folder of images is to be read: all are, but hidden ones and what file managers leave."""
+    return not name.startswith(".") and name.lower() not in _NOT_IMAGES
+
 
 def unreadable(path: Path) -> DataError:
     """The error that says that a file is no image."""
@@ -35,6 +42,6 @@ def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarra
             if image.size != (image_size, image_size):
                 image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
             pixels = np.array(image, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError):
         raise unreadable(path) from None
     return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)

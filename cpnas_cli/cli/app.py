@@ -10,6 +10,7 @@ from cpnas_cli.cli import (
     evaluate,
     export,
     figure,
+    predict,
     presets,
     search,
     show,
@@ -38,6 +39,7 @@ app.command("figure")(figure.figure)
 app.command("estimate-efficiency")(estimate_efficiency.estimate_efficiency)
 app.add_typer(efficiency.app, name="efficiency")
 app.command("export")(export.export)
+app.command("predict")(predict.predict)
 app.command("show")(show.show)
 app.add_typer(presets.app, name="presets")
 

@@ -50,11 +50,44 @@ def compile_program(model: PackedModel) -> Program:
         output = _cell(builder, index, cell, inputs, arrays)
         inputs = (inputs[1], output)
     head = _classifier(builder, model, arrays, inputs[1])
+    return _finish(builder, stem, head)
+
+
+def compile_edge(cell: CellLayers, edge: EdgeLayers, arrays: dict[str, LayerArrays]) -> Program:
+    """A program of one edge alone, on whatever is in memory: to measure it."""
+    builder, channels = ProgramBuilder(), cell.shape.num_channels
+    size = cell.size if edge.source < NUM_INPUT_NODES else cell.out_size
+    source = _Image(
+        builder.values("source", pixel=whole_vectors(channels) + LANES, size=size),
+        builder.words("source", channels=channels, size=size, border=_border(cell, edge.source)),
+        channels,
+    )
+    steps, names = _edges(builder, [edge], {edge.source: source}, channels, arrays)
+    values = builder.values("node", pixel=whole_vectors(channels) + LANES, size=cell.out_size)
+    signs = builder.words("node", channels=channels, size=cell.out_size, border=0)
+    builder.node(steps, values, channels=channels, signs=signs, names=names)
+    return _finish(builder, (), ())
+
+
+def compile_preprocessing(cell: CellLayers, number: int, arrays: dict[str, LayerArrays]) -> Program:
+    """A program of one preprocessing alone, like `compile_edge`."""
+    builder = ProgramBuilder()
+    channels, size = cell.shape.in_channels[number], cell.in_sizes[number]
+    source = _Image(
+        builder.values("source", pixel=whole_vectors(channels + LANES - 1), size=size),
+        builder.words("source", channels=channels, size=size, border=0),
+        channels,
+    )
+    _preprocessing(builder, cell, number, source, arrays)
+    return _finish(builder, (), ())
+
+
+def _finish(builder: ProgramBuilder, stem: tuple[int, ...], head: tuple[int, ...]) -> Program:
     return Program(
-        instructions=np.array(builder.instructions),
-        steps=np.array(builder.steps),
-        products=np.array(builder.products),
-        table=np.array(builder.table),
+        instructions=np.array(builder.instructions, np.int64),
+        steps=np.array(builder.steps, np.int64),
+        products=np.array(builder.products, np.int64),
+        table=np.array(builder.table, np.int64),
         constants=builder.constants.array(),
         reals=builder.reals.array(),
         doubles=builder.doubles.array(),
@@ -102,7 +135,7 @@ def _classifier(
         features.values.pixel,
         features.values.size**2,
         layer.in_channels,
-        builder.channels(own.weights),
+        builder.channels(np.pad(own.weights[:, :, 0, 0], ((0, 0), (0, -layer.in_channels % LANES)))),
         builder.channels(own.shift),
         builder.value_memory.region("features", whole_vectors(layer.in_channels)),
         layer.out_channels,

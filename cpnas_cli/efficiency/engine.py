@@ -31,6 +31,7 @@ from cpnas_cli.efficiency.kernels import (
 )
 from cpnas_cli.efficiency.lanes import get_b, get_d, get_i, put_d
 from cpnas_cli.efficiency.packed import PackedModel, load_packed
+from cpnas_cli.efficiency.program import Program
 from cpnas_cli.errors import DataError, UsageError
 
 
@@ -177,53 +178,41 @@ def _run_images_in_parallel(program, lookup, images, working, first, last, logit
             _run(program, lookup, image, values, words, doubles, first, last, scores)
 
 
-class Engine:
-    """A packed model, ready to run.
+class Runner:
+    """A program with its working memory.
 
     Args:
+      lookup: normalized pixels by channel and byte, float64 (C, 256); a program without a stem needs none.
       num_threads: at most this many; several images are shared out among them, one image runs on one. None: all.
 
     Raises:
       UsageError: `num_threads` is not positive.
     """
 
-    def __init__(self, model: PackedModel, *, num_threads: int | None = None) -> None:
+    def __init__(self, program: Program, *, lookup: np.ndarray | None = None, num_threads: int | None = None) -> None:
         available = numba.config.NUMBA_NUM_THREADS
         if num_threads is not None and num_threads < 1:
             raise UsageError(f"expected at least 1 thread, got {num_threads}")
-        self.model = model
+        self.program = program
         self.num_threads = min(num_threads or available, available)
-        self.program = compile_program(model)
-        self._lookup = _lookup_table(model)
-        own = self.program
-        # what the addresses point to: kept here for as long as the engine lives
-        self._arrays = (own.instructions, own.steps, own.products, own.table, own.constants, own.reals, own.doubles,
-                        np.array(own.stem), np.array(own.head))  # fmt: skip
-        self._working = self._working_memory(self.num_threads)
+        # what the addresses point to: kept here for as long as they are used
+        self._lookup = np.zeros(1) if lookup is None else lookup
+        self._arrays = (program.instructions, program.steps, program.products, program.table, program.constants,
+                        program.reals, program.doubles, np.array(program.stem), np.array(program.head))  # fmt: skip
+        count = self.num_threads
+        self._working = (
+            np.zeros((count, program.num_values), np.float32),
+            np.zeros((count, program.num_words), np.uint32),
+            np.zeros((count, program.num_doubles), np.float64),
+        )
 
-    @staticmethod
-    def load(path: Path, *, num_threads: int | None = None) -> "Engine":
-        """Raises CheckpointError where `load_packed` does."""
-        return Engine(load_packed(path), num_threads=num_threads)
+    def run(self, images_BCHW: np.ndarray, first: int = 0, last: int | None = None) -> np.ndarray:
+        """Class scores, float32 (B, classes), of uint8 images (B, C, S, S) that fit the program.
 
-    def logits(self, images_BCHW: np.ndarray) -> np.ndarray:
-        """Class scores, float32 (B, classes), of uint8 images (B, C, S, S).
-
-        Raises:
-          DataError: the images have another shape or type.
+        Args:
+          first, last: only the instructions from the one to before the other, on what the others left in memory.
         """
-        self._check(images_BCHW)
-        return self.run(images_BCHW, 0, len(self.program.instructions))
-
-    def probabilities(self, images_BCHW: np.ndarray) -> np.ndarray:
-        """The softmax of `logits`."""
-        logits = self.logits(images_BCHW)
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-    def run(self, images_BCHW: np.ndarray, first: int, last: int) -> np.ndarray:
-        """Some of the instructions only, on what the ones before left in memory: for measuring them one by one."""
-        logits = np.zeros((len(images_BCHW), self.program.head[-1]), np.float32)
+        logits = np.zeros((len(images_BCHW), self.program.head[-1] if self.program.head else 1), np.float32)
         if len(images_BCHW) == 0:
             return logits
         images = np.ascontiguousarray(images_BCHW)
@@ -233,7 +222,7 @@ class Engine:
             (images.ctypes.data, images.strides[0]),
             tuple(number for memory in self._working for number in (memory.ctypes.data, memory.strides[0])),
             first,
-            last,
+            len(self.program.instructions) if last is None else last,
             (logits.ctypes.data, logits.strides[0], len(logits)),
         )
         num_parts = min(self.num_threads, len(images))
@@ -248,21 +237,45 @@ class Engine:
                 numba.set_num_threads(previous)
         return logits
 
-    def _working_memory(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        own = self.program
-        return (
-            np.zeros((count, own.num_values), np.float32),
-            np.zeros((count, own.num_words), np.uint32),
-            np.zeros((count, own.num_doubles), np.float64),
-        )
 
-    def _check(self, images_BCHW: np.ndarray) -> None:
+class Engine:
+    """A packed model, ready to run.
+
+    Args:
+      num_threads: see `Runner`.
+
+    Raises:
+      UsageError: `num_threads` is not positive.
+    """
+
+    def __init__(self, model: PackedModel, *, num_threads: int | None = None) -> None:
+        self.model = model
+        self.runner = Runner(compile_program(model), lookup=_lookup_table(model), num_threads=num_threads)
+
+    @staticmethod
+    def load(path: Path, *, num_threads: int | None = None) -> "Engine":
+        """Raises CheckpointError where `load_packed` does."""
+        return Engine(load_packed(path), num_threads=num_threads)
+
+    def logits(self, images_BCHW: np.ndarray) -> np.ndarray:
+        """Class scores, float32 (B, classes), of uint8 images (B, C, S, S).
+
+        Raises:
+          DataError: the images have another shape or type.
+        """
         expected = (self.model.num_image_channels, self.model.image_size, self.model.image_size)
         if images_BCHW.dtype != np.uint8 or images_BCHW.ndim != 4 or images_BCHW.shape[1:] != expected:
             raise DataError(
                 f"expected uint8 images of shape (B, {', '.join(map(str, expected))}), "
                 f"got {images_BCHW.dtype} of shape {images_BCHW.shape}"
             )
+        return self.runner.run(images_BCHW)
+
+    def probabilities(self, images_BCHW: np.ndarray) -> np.ndarray:
+        """The softmax of `logits`: float32 (B, classes)."""
+        logits = self.logits(images_BCHW)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def _lookup_table(model: PackedModel) -> np.ndarray:

@@ -50,8 +50,10 @@ from cpnas_cli.efficiency.lanes import (
     store_f,
     store_u,
     subtract_u,
+    sum_d,
     to_f,
     union,
+    widen,
     xor,
 )
 
@@ -448,14 +450,19 @@ def stem_row(
 
 @njit
 def classify(values, reals, source, pixel, num_pixels, num_features, weights, bias, num_classes, features, logits):
-    """The mean over all pixels, then the linear layer; `features` is room for (num_features,) values."""
+    """The mean over all pixels, then the linear layer; `features` is room for the means.
+
+    The weights are (classes, features), with zeros behind each row up to whole vectors.
+    """
     for c in range(0, num_features, LANES):
         total = load_f(values, source + c)
         for x in range(1, num_pixels):
             total = add_f(total, load_f(values, source + x * pixel + c))
         store_f(values, features + c, divide_f(total, splat_f(np.float32(num_pixels))))
+    row = (num_features + LANES - 1) // LANES * LANES
     for k in range(num_classes):
-        logit = np.float64(get_f(reals, bias + k))
-        for c in range(num_features):
-            logit += np.float64(get_f(reals, weights + k * num_features + c)) * np.float64(get_f(values, features + c))
-        put_f(logits, k, np.float32(logit))
+        total = splat_d(0.0)
+        for c in range(0, num_features, LANES):
+            weight = widen(load_f(reals, weights + k * row + c))
+            total = fused_multiply_add_d(widen(load_f(values, features + c)), weight, total)
+        put_f(logits, k, np.float32(sum_d(total) + np.float64(get_f(reals, bias + k))))

@@ -210,6 +210,20 @@ narrow = _elementwise(_F, (_D,), lambda builder, x: builder.fptrunc(x, _F.vector
 
 
 @intrinsic
+def sum_d(typingctx, x):
+    """The sum of all lanes, float64, halves added to halves."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        parts = [builder.extract_element(args[0], ir.Constant(_I32, lane)) for lane in range(LANES)]
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [builder.fadd(x, y) for x, y in zip(parts[:half], parts[half:], strict=True)]
+        return parts[0]
+
+    return types.float64(_D), codegen
+
+
+@intrinsic
 def signs(typingctx, x):
     """Bit i of the result (uint32) tells whether lane i is >= 0, so also at -0.0; a NaN is not."""
 

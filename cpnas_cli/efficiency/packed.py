@@ -17,7 +17,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -37,6 +37,7 @@ _METADATA_KEY = "cpnas"
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_CLASSES = 1 << 16
 _ARRAYS = {"bits": np.dtype(np.uint8), "thresholds": np.dtype(np.int8), "values": np.dtype(np.float32)}
+_TYPE_NAMES = {"bits": "U8", "thresholds": "I8", "values": "F32"}  # in the header of the file
 
 
 class _Description(BaseModel):
@@ -49,8 +50,8 @@ class _Description(BaseModel):
     classes: tuple[str, ...] = Field(min_length=1, max_length=_MAX_CLASSES)
     image_size: int = Field(ge=4, le=1024)
     num_image_channels: int = Field(ge=1, le=3)
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+    std: tuple[Annotated[float, Field(ge=1e-6, le=1)], ...]  # so that 1 / std is finite in float32
 
 
 @dataclass(frozen=True)
@@ -214,11 +215,11 @@ def _check_description(path: Path, metadata: Any) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{path} has a damaged description: {where}: {first['msg']}; export it again") from None
+        raise CheckpointError(f"{path} has a damaged description: {where!r}: {first['msg']}; export it again") from None
     except CpnasError as error:
         raise CheckpointError(f"{path} has a damaged description: {error}; export it again") from None
     num_channels = description.num_image_channels
-    if not len(description.mean) == len(description.std) == num_channels or min(description.std) <= 0:
+    if not len(description.mean) == len(description.std) == num_channels:
         raise CheckpointError(f"{path} has no mean and deviation for each of {num_channels} channels; export it again")
     if description.image_size % (4 * description.network.stem_stride):
         raise CheckpointError(f"{path} has images of {description.image_size} pixels, which its cells cannot halve")
@@ -237,10 +238,10 @@ def _check_sizes(path: Path, header: Mapping[str, Any], fields: Mapping[str, Any
     if named.keys() != sizes.keys():
         raise CheckpointError(f"{path} holds {sorted(named)}, expected {sorted(sizes)}; export it again")
     for name, size in sizes.items():
-        entry = named[name]
-        shape = entry.get("shape") if isinstance(entry, dict) else None
-        if shape != [size]:
-            raise CheckpointError(f"{path} has {name} of shape {shape}, its genotype needs [{size}]; export it again")
+        entry = named[name] if isinstance(named[name], dict) else {}
+        found, expected = (entry.get("dtype"), entry.get("shape")), (_TYPE_NAMES[name], [size])
+        if found != expected:
+            raise CheckpointError(f"{path} has {name} {found!r}, its genotype needs {expected!r}; export it again")
     num_bytes = sum(size * _ARRAYS[name].itemsize for name, size in sizes.items())
     if path.stat().st_size != header_bytes(path) + num_bytes:
         raise CheckpointError(
@@ -251,9 +252,6 @@ def _check_sizes(path: Path, header: Mapping[str, Any], fields: Mapping[str, Any
 
 def _check_content(path: Path, model: PackedModel) -> None:
     layers = model.layers()
-    for name, dtype in _ARRAYS.items():
-        if getattr(model, name).dtype != dtype:
-            raise CheckpointError(f"{path} has {name} of type {getattr(model, name).dtype}, expected {dtype}")
     spare = -sum(layer.num_binary_weights for layer in layers) % 8
     if spare and model.bits[-1] >> (8 - spare):
         raise CheckpointError(f"{path} has set bits behind its last weight; export it again")

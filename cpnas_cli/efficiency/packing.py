@@ -47,8 +47,7 @@ def pack(network: Network, state: Mapping[str, Any]) -> PackedModel:
     )
     arrays = [_arrays(network, layer) for layer in model.layers()]
     values = np.concatenate([part.ravel() for each in arrays for part in (each.weights, each.scale, each.shift)])
-    if not np.isfinite(values).all():
-        raise RunError("the network has values that are not finite; train it again with a smaller learning rate")
+    _check_finite(values)
     return PackedModel(
         **{
             **model.__dict__,
@@ -73,8 +72,14 @@ def _arrays(network: Network, layer: Layer) -> LayerArrays:
     signs = weight >= 0
     if layer.ending == "affine":
         return LayerArrays(signs, none.thresholds, _EMPTY, scale, shift)
+    _check_finite(scale, shift)  # a threshold does not show it
     thresholds, flipped = sign_thresholds(scale, shift, largest_sum=layer.kernel_size**2)
     return LayerArrays(signs ^ flipped[:, None, None, None], thresholds, _EMPTY, _EMPTY, _EMPTY)
+
+
+def _check_finite(*arrays: np.ndarray) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise RunError("the network has values that are not finite; train it again with a smaller learning rate")
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -1,0 +1,92 @@
+"""`cpnas efficiency measure`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cpnas_cli.cli import options
+from cpnas_cli.cli.outcome import print_json, reported_errors, say
+
+
+def measure_efficiency(
+    run: Annotated[Path, typer.Argument(help="The folder of a training.")],
+    data_dir: options.DataDir = None,
+    threads: Annotated[
+        str, typer.Option("--threads", metavar="N,...", help="Numbers of threads; all: as many as there are cores.")
+    ] = "1,all",
+    batch: Annotated[str, typer.Option("--batch", metavar="N,...", help="Images in one call.")] = "1,64",
+    repetitions: Annotated[int, typer.Option("--repetitions", min=3, help="Calls of each runtime, in turn.")] = 50,
+    agreement_images: Annotated[
+        int,
+        typer.Option("--agreement-images", min=1, help="Test images on which the engine is compared with PyTorch."),
+    ] = 500,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Also write measurement.json and the figure into this folder.")
+    ] = None,
+    json_: options.Json = False,
+) -> None:
+    """Time, size and memory of the packed Child against its full-precision Parent, on this machine.
+
+    Side by side: the packed engine, PyTorch (eager and torch.compile), ONNX Runtime in float32 and int8.
+    """
+    with reported_errors():
+        thread_counts, batch_sizes = _numbers("--threads", threads), _numbers("--batch", batch)
+        from cpnas_cli.device import describe_environment, open_device
+        from cpnas_cli.efficiency.measure import measure, read_subject
+
+        document = measure(
+            read_subject(run, data_dir=data_dir),
+            threads=thread_counts,
+            batch_sizes=batch_sizes,
+            repetitions=repetitions,
+            num_agreement_images=agreement_images,
+            environment=describe_environment(open_device("cpu")),
+            say=say,
+        )
+        files = _write(out, document) if out is not None else []
+        if json_:
+            print_json(document)
+        else:
+            from cpnas_cli.cli.render_measurement import print_measurement
+
+            print_measurement(document)
+            for file in files:
+                print(file)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Different positive numbers, separated by commas; "all" is the number of cores.
+
+    Raises:
+      UsageError: something else.
+    """
+    import os
+
+    from cpnas_cli.errors import UsageError
+
+    numbers = list[int]()
+    for word in text.split(","):
+        word = word.strip()
+        if word == "all" and option == "--threads":
+            available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            numbers.append(available)
+        elif word.isascii() and word.isdigit() and 1 <= int(word) <= 4096:
+            numbers.append(int(word))
+        else:
+            example = "1,all" if option == "--threads" else "1,64"
+            raise UsageError(f"{option} expects numbers from 1 on, separated by commas, got {text!r}; e.g. {example}")
+    return sorted(set(numbers))
+
+
+def _write(folder: Path, document: dict[str, object]) -> list[Path]:
+    from cpnas_cli.records import write_json
+    from cpnas_cli.reports.efficiency import save_speedups, speedups_info
+
+    file = folder / "measurement.json"
+    write_json(file, document)
+    info = speedups_info(document)
+    pictures = [folder / f"speedups.{kind}" for kind in ("svg", "png")]
+    for picture in pictures:
+        save_speedups(info, picture)
+    return [file, *pictures]

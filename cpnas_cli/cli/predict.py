@@ -1,0 +1,90 @@
+"""`cpnas predict`."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cpnas_cli.cli import options
+from cpnas_cli.cli.outcome import print_json, reported_errors, say
+from cpnas_cli.errors import EXIT_ERROR
+
+if TYPE_CHECKING:
+    from cpnas_cli.efficiency.packed import PackedModel
+    from cpnas_cli.efficiency.predict import Outcome, Prediction
+
+# What would break a line or a column, command the terminal, or cannot be written at all
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A packed model, or the folder of a run that `cpnas export` packed.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, and folders of them.")],
+    top: Annotated[
+        int | None,
+        typer.Option(
+            "--top", metavar="K", min=1, help="The K best classes of each image; without it the best (--json: all)."
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", metavar="N", min=1, help="N read images and N run the network; without it one per core."
+        ),
+    ] = None,
+    json_: options.Json = False,
+) -> None:
+    """Classify images with a packed model: a line of path, class and probability for each.
+
+    A line is tab-separated unless it goes to a terminal. Images may have any size and format; a folder is read with
+    all that is in it. An image that cannot be read is named on standard error, the others are classified, and the
+    exit code is 1. The probabilities are the softmax of the network's scores: its own, not calibrated.
+    """
+    with reported_errors():
+        from cpnas_cli.efficiency.packed import load_packed
+        from cpnas_cli.efficiency.predict import Failure, find_packed, list_images, predict_images, predictions_document
+
+        file = find_packed(model)
+        packed = load_packed(file)
+        paths = list_images(images)
+
+        from cpnas_cli.efficiency.engine import Engine  # takes a moment: after all that may be typed wrongly
+
+        line = _line_format(packed, paths, top=top or 1)
+        kept: list[Outcome] = []
+        num_failed = 0
+        for outcome in predict_images(Engine(packed, num_threads=threads), paths):
+            if isinstance(outcome, Failure):
+                num_failed += 1
+                say(f"cpnas: {_printable(outcome.error)}")
+            elif not json_:
+                print(line(outcome))
+            if json_:
+                kept.append(outcome)
+        if json_:
+            print_json(predictions_document(file, kept, top=top))
+        if num_failed:
+            say(f"cpnas: no prediction for {num_failed:,} of {len(paths):,} images")
+            raise typer.Exit(EXIT_ERROR)
+
+
+def _line_format(model: "PackedModel", images: Sequence[Path], *, top: int) -> "Callable[[Prediction], str]":
+    """Columns for a terminal, else fields between tabs: the path, then class and probability, `top` times."""
+    if not sys.stdout.isatty():
+        return lambda prediction: "\t".join(
+            [_printable(str(prediction.image))]
+            + [field for name, p in prediction.ranking[:top] for field in (_printable(name), f"{p:.6f}")]
+        )
+    path_width = max(len(_printable(str(image))) for image in images)
+    class_width = max(len(_printable(name)) for name in model.classes)
+    return lambda prediction: "  ".join(
+        [f"{_printable(str(prediction.image)):{path_width}}"]
+        + [f"{_printable(name):{class_width}}  {100 * p:6.2f} %" for name, p in prediction.ranking[:top]]
+    )
+
+
+def _printable(text: str) -> str:
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -1,0 +1,245 @@
+"""The operations of a network one by one: estimated, run packed, and run in float32 by ONNX Runtime.
+
+Each is timed alone: the packed one in a loop inside the compiled code, on an image of signs that lies in
+the cache; ONNX Runtime's with the time of an empty model taken off, which is what a call costs.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cpnas_cli.efficiency.compiler import compile_edge, compile_preprocessing
+from cpnas_cli.efficiency.engine import Engine, Runner
+from cpnas_cli.efficiency.layers import Layer, cells_of, classifier_layer, stem_layer
+from cpnas_cli.efficiency.packed import PackedModel, unpack_layers
+from cpnas_cli.efficiency.program import Program
+from cpnas_cli.efficiency.runtimes import onnx_session
+from cpnas_cli.efficiency.timing import time_interleaved
+
+_LOOPS = 32  # of the packed operation in one call
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One kind of operation at one shape.
+
+    Attributes:
+      name: of the operation; `layers`: those of the first place where the network has it.
+      count: how often the network has it.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    count: int
+
+    @property
+    def estimated_speedup(self) -> float | None:
+        """XNOR-Net's S of the layers together; None where nothing is multiplied."""
+        macs = sum(layer.macs for layer in self.layers)
+        cost = sum(
+            layer.macs / 64 + layer.out_channels * layer.out_size**2 if layer.binary else layer.macs
+            for layer in self.layers
+        )
+        return macs / cost if macs else None
+
+
+@dataclass(frozen=True)
+class OperationTimes:
+    operation: Operation
+    packed_seconds: float
+    float_seconds: float
+
+    @property
+    def measured_speedup(self) -> float:
+        return self.float_seconds / self.packed_seconds
+
+
+def operations_of(model: PackedModel) -> list[tuple[Operation, Callable[[], Callable[[], object]]]]:
+    """Every distinct operation, with what makes the call that runs it packed `_LOOPS` times."""
+    arrays = unpack_layers(model)
+    found: dict[object, tuple[str, tuple[Layer, ...], Callable[[], Callable[[], object]]]] = {}
+    counts = Counter[object]()
+
+    def add(name: str, layers: Sequence[Layer], program: Callable[[], Program]) -> None:
+        key = (name, *((layer.in_channels, layer.out_channels, layer.in_size, layer.stride) for layer in layers))
+        counts[key] += 1
+        found.setdefault(key, (name, tuple(layers), lambda: _loop(program())))
+
+    stem, classifier = (
+        stem_layer(model.settings, model.surroundings),
+        classifier_layer(model.settings, model.surroundings),
+    )
+    found["stem"] = ("stem", (stem,), lambda: _loop_of_engine(model, 0))
+    for cell in cells_of(model.settings, model.genotype, model.surroundings, precision="binary"):
+        for number, layers in enumerate(cell.preprocessing):
+            name = "preprocessing" if len(layers) == 1 else "preprocessing, halves"
+            add(name, layers, lambda cell=cell, number=number: compile_preprocessing(cell, number, arrays))
+        for edge in cell.edges:
+            if edge.layers:
+                add(edge.op, edge.layers, lambda cell=cell, edge=edge: compile_edge(cell, edge, arrays))
+    found["classifier"] = ("classifier", (classifier,), lambda: _loop_of_engine(model, -1))
+    return [(Operation(name, layers, max(counts[key], 1)), make) for key, (name, layers, make) in found.items()]
+
+
+def _loop(program: Program) -> Callable[[], object]:
+    runner, nothing = Runner(program, num_threads=1), np.zeros((_LOOPS, 1), np.uint8)
+    return lambda: runner.run(nothing)
+
+
+def _loop_of_engine(model: PackedModel, instruction: int) -> Callable[[], object]:
+    runner = Engine(model, num_threads=1).runner
+    images = np.zeros((_LOOPS, model.num_image_channels, model.image_size, model.image_size), np.uint8)
+    runner.run(images)
+    index = instruction % len(runner.program.instructions)
+    return lambda: runner.run(images, index, index + 1)
+
+
+def time_operations(model: PackedModel, *, repetitions: int) -> list[OperationTimes]:
+    """Packed and float32 side by side, one thread, one image; medians.
+
+    Raises:
+      CpnasError: the onnx extra is not installed.
+    """
+    empty = _session_call(_empty_model())
+    features_size = model.image_size // model.settings.stem_stride // 4
+    results = list[OperationTimes]()
+    for operation, make in operations_of(model):
+        calls = {
+            "packed": make(),
+            "float": _session_call(float_model(operation, features_size=features_size)),
+            "empty": empty,
+        }
+        times = time_interleaved(calls, repetitions=repetitions)
+        float_seconds = max(times["float"].median - times["empty"].median, 1e-7)
+        results.append(OperationTimes(operation, times["packed"].median / _LOOPS, float_seconds))
+    return results
+
+
+def _session_call(model: bytes) -> Callable[[], object]:
+    session = onnx_session(model, num_threads=1)
+    feed = {
+        each.name: np.random.default_rng(0).normal(size=each.shape).astype(np.float32) for each in session.get_inputs()
+    }
+    return lambda: session.run(None, feed)
+
+
+def _empty_model() -> bytes:
+    from onnx import TensorProto, helper
+
+    shape = [1, 1]
+    return _model(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, shape),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, shape),
+        [],
+    )
+
+
+def _model(nodes: list[Any], source: Any, result: Any, constants: list[Any]) -> bytes:
+    from onnx import helper
+
+    graph = helper.make_graph(nodes, "operation", [source], [result], constants)
+    opset = helper.make_opsetid("", 20)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+
+
+def float_model(operation: Operation, *, features_size: int) -> bytes:
+    """The operation as the Parent has it, batch norms folded into the convolutions, at batch 1.
+
+    `features_size`: rows and columns that the classifier takes the mean of.
+    """
+    from onnx import TensorProto, helper
+
+    first, last = operation.layers[0], operation.layers[-1]
+    builder = _GraphBuilder()
+    if first.kind == "linear":
+        in_shape, out_shape = [1, first.in_channels, features_size, features_size], [1, first.out_channels]
+        builder.gemm(first)
+    else:
+        in_shape = [1, first.in_channels, first.in_size, first.in_size]
+        channels = (
+            sum(layer.out_channels for layer in operation.layers) if last.stride == 2 and first.groups == 1 else 0
+        )
+        out_shape = [1, channels or last.out_channels, last.out_size, last.out_size]
+        if first.kind == "pool":
+            builder.pool(first, is_max=operation.name.startswith("max"))
+        elif operation.name == "stem":
+            builder.convolution("x", "y", first)
+        elif len(operation.layers) == 2 and first.groups == 1:
+            builder.reduction(operation.layers)
+        else:
+            builder.chain(operation.layers)
+    return _model(
+        builder.nodes,
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, in_shape),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, out_shape),
+        builder.constants,
+    )
+
+
+class _GraphBuilder:
+    """Nodes from "x" to "y", with random constants."""
+
+    def __init__(self) -> None:
+        self.nodes, self.constants = list[Any](), list[Any]()
+        self._generator = np.random.default_rng(0)
+
+    def constant(self, *shape: int) -> str:
+        from onnx import numpy_helper
+
+        name = f"c{len(self.constants)}"
+        values = self._generator.normal(size=shape).astype(np.float32)
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+
+    def convolution(self, source: str, result: str, layer: Layer) -> None:
+        padding = layer.dilation * (layer.kernel_size - 1) // 2
+        size = layer.kernel_size
+        weights = self.constant(layer.out_channels, layer.inputs_per_filter, size, size)
+        bias = [self.constant(layer.out_channels)] if layer.ending != "threshold" else []  # the Parent's has no norm
+        self.add(
+            "Conv",
+            [source, weights, *bias],
+            result,
+            strides=[layer.stride] * 2,
+            pads=[padding] * 4,
+            dilations=[layer.dilation] * 2,
+            group=layer.groups,
+        )
+
+    def chain(self, layers: Sequence[Layer]) -> None:
+        self.add("Relu", ["x"], "h0")
+        for index, layer in enumerate(layers):
+            self.convolution(f"h{index}", "y" if index == len(layers) - 1 else f"h{index + 1}", layer)
+
+    def reduction(self, layers: Sequence[Layer]) -> None:
+        """Two strided 1x1 convolutions, the second one of the image moved by a pixel, side by side."""
+        from onnx import numpy_helper
+
+        for name, value in (("starts", [1, 1]), ("ends", [1 << 30] * 2), ("axes", [2, 3])):
+            self.constants.append(numpy_helper.from_array(np.array(value, np.int64), name))
+        self.add("Relu", ["x"], "h")
+        self.add("Slice", ["h", "starts", "ends", "axes"], "moved")
+        for source, result, layer in zip(("h", "moved"), ("even", "odd"), layers, strict=True):
+            self.convolution(source, result, layer)
+        self.add("Concat", ["even", "odd"], "y", axis=1)
+
+    def pool(self, layer: Layer, *, is_max: bool) -> None:
+        shape = {"kernel_shape": [3, 3], "strides": [layer.stride] * 2, "pads": [1] * 4}
+        self.add("MaxPool" if is_max else "AveragePool", ["x"], "h", **shape)
+        self.add("Mul", ["h", self.constant(1, layer.out_channels, 1, 1)], "scaled")
+        self.add("Add", ["scaled", self.constant(1, layer.out_channels, 1, 1)], "y")
+
+    def gemm(self, layer: Layer) -> None:
+        self.add("GlobalAveragePool", ["x"], "means")
+        self.add("Flatten", ["means"], "h")
+        constants = [self.constant(layer.in_channels, layer.out_channels), self.constant(layer.out_channels)]
+        self.add("Gemm", ["h", *constants], "y")
