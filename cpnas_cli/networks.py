@@ -23,6 +23,7 @@ from cpnas_cli.operations import (
     Node,
     PointwiseConv,
     RealConv2d,
+    SeparableConv,
     build_operation,
 )
 from cpnas_cli.randomness import derived_seed
@@ -317,25 +318,30 @@ def _without_dead_edges(genotype: Genotype) -> Genotype:
 class NetworkSize:
     """Storage that inference needs.
 
-    Convention: 1 bit per weight of a binary convolution; 32 bits per real value. A batch norm is
-    folded into 2 real values per channel (a scale and a shift); the scale alpha of a binary
-    convolution is folded into the scale of the batch norm behind it and costs nothing. `num_parameters`
+    Convention: 1 bit per weight of a binary convolution; 32 bits per real value; 8 per threshold. A batch
+    norm is folded into 2 real values per channel (a scale and a shift), and the scale alpha of a binary
+    convolution into the scale of the batch norm behind it; a batch norm between two binary
+    convolutions, of which only the sign is wanted, into one threshold per channel. `num_parameters`
     counts what is trained: latent weights, batch norm weights and biases, stem, classifier.
     """
 
     num_parameters: int
     num_binary_weights: int
     num_real_values: int
+    num_thresholds: int
 
     @property
     def size_bits(self) -> int:
-        return self.num_binary_weights + 32 * self.num_real_values
+        return self.num_binary_weights + 32 * self.num_real_values + 8 * self.num_thresholds
 
 
 def network_size(network: Network) -> NetworkSize:
     num_binary = sum(m.weight.numel() for m in network.modules() if isinstance(m, BinaryConv2d))
+    between = [m.between for m in network.modules() if isinstance(m, SeparableConv) and m.between is not None]
+    num_thresholds = sum(norm.weight.numel() for norm in between)
     num_parameters = sum(p.numel() for p in network.parameters())
-    return NetworkSize(num_parameters, num_binary, num_parameters - num_binary)
+    num_real = num_parameters - num_binary - 2 * num_thresholds
+    return NetworkSize(num_parameters, num_binary, num_real, num_thresholds)
 
 
 def precision_parts(settings: NetworkConfig, precision: Precision) -> dict[str, list[str]]:

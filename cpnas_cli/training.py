@@ -271,6 +271,7 @@ class Training:
             "num_parameters": size.num_parameters,
             "num_binary_weights": size.num_binary_weights,
             "num_real_values": size.num_real_values,
+            "num_thresholds": size.num_thresholds,
             "size_bits": size.size_bits,
             "seconds": round(stage.seconds, 3),
         }
@@ -290,6 +291,7 @@ class Training:
             "num_parameters": main["num_parameters"],
             "num_binary_weights": main["num_binary_weights"],
             "num_real_values": main["num_real_values"],
+            "num_thresholds": main["num_thresholds"],
             "size_bits": main["size_bits"],
             "size_parent_bits": parent["size_bits"] if parent else None,
             "precision": precision_parts(self.config.network, PRECISIONS[self.networks[0]]),

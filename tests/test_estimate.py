@@ -221,14 +221,15 @@ def test_the_ratios_by_hand() -> None:
 @pytest.mark.parametrize("genotype", GENOTYPES)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_stored_values_are_those_of_the_network(variant: str, genotype: str) -> None:
-    """A threshold stands for the two real values of a batch norm between two 1-bit convolutions."""
+    """Binary weights, real values and thresholds, each counted by the modules themselves."""
     settings = NetworkConfig.model_validate({"num_channels": 4, **VARIANTS[variant]})
     for precision in PRECISIONS:
         size = network_size(network_of(settings, GENOTYPES[genotype], SMALL, precision))
         storage = estimate(dataflow_of(settings, GENOTYPES[genotype], SMALL, precision=precision)).storage
         real_bits = storage.total - storage.binary_weights - storage.thresholds
         assert storage.binary_weights == size.num_binary_weights
-        assert real_bits // 32 + 2 * (storage.thresholds // 8) == size.num_real_values
+        assert (real_bits, storage.thresholds) == (32 * size.num_real_values, 8 * size.num_thresholds)
+        assert storage.total == size.size_bits
 
 
 # ---------------------------------------------------------------- the flow of values

@@ -1,4 +1,4 @@
-"""The kernels of the packed engine, each alone against numpy or torch: the same numbers, and nothing else is written."""
+"""The kernels of the packed engine, each alone against numpy or torch: same numbers, and nothing else is written."""
 
 import dataclasses
 from collections.abc import Callable
@@ -141,7 +141,7 @@ def test_operations_on_real_numbers(seed: int) -> None:
 
 @njit
 def sign_bits(f, offset):
-    return lanes.signs(lanes.load_f(f, offset))
+    return lanes.signs(lanes.load_f(f, offset))  # type: ignore[call-arg]  # numba gives the first argument
 
 
 def test_a_sign_is_set_from_zero_on() -> None:

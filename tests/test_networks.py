@@ -215,20 +215,22 @@ def test_a_network_of_separable_convolutions_by_hand() -> None:
 
 @pytest.mark.parametrize("real_parts", [(), ("preprocessing",), ("factorized_reduction",)])
 def test_the_size_of_a_network_by_hand(real_parts: tuple[str, ...]) -> None:
-    """1 bit per weight of a 1-bit convolution, 32 per real value; 2 values per channel of a batch norm."""
+    """1 bit per weight of a 1-bit convolution, 32 per real value, 8 per threshold of a batch norm between two of them."""
     genotype = Genotype(("sep_conv_3x3",) * 14, ("skip_connect",) * 14)
     size = network_size(build(genotype, channels=3, stem_multiplier=3, real_parts=real_parts))
     separable = 14 * (36 + 16)
     pointwise = 2 * 48 + 96 + 128 + 512
     factorized = 256 + 8 * 64 + 8 * 256  # the third cell's first input, and the 8 stride-2 edges of each reduction
-    norms = 24 + 2 * 8 + 14 * 16 + (16 + 16 + 8 * 16) + (32 + 32 + 8 * 32)
+    norms = 24 + 2 * 8 + 14 * 8 + (16 + 16 + 8 * 16) + (32 + 32 + 8 * 32)
+    thresholds = 14 * 4
     real = 3 * 3 * 3 * 12 + norms + 195
     binary = separable
     binary, real = (binary, real + pointwise) if "preprocessing" in real_parts else (binary + pointwise, real)
     binary, real = (binary, real + factorized) if "factorized_reduction" in real_parts else (binary + factorized, real)
     assert (size.num_binary_weights, size.num_real_values) == (binary, real)
-    assert size.num_parameters == binary + real
-    assert size.size_bits == binary + 32 * real
+    assert size.num_thresholds == thresholds
+    assert size.num_parameters == binary + real + 2 * thresholds
+    assert size.size_bits == binary + 32 * real + 8 * thresholds
 
 
 def test_the_size_of_a_parent_is_all_real() -> None:
@@ -280,7 +282,7 @@ def test_all_of_a_child_but_stem_and_classifier_is_one_bit(estimator: str, train
         with Products() as recorded, torch.set_grad_enabled(training):
             network(images(3, size=16))
         (x, filters, _), *inner, (_, classifier, _) = recorded.products
-        torch.testing.assert_close(x, images(3, size=16))
+        torch.testing.assert_close(x.float(), images(3, size=16))
         assert not is_one_bit(x, filters)
         assert torch.equal(classifier, network.classifier.weight)
         assert len(inner) == sum(isinstance(module, BinaryConv2d) for module in network.modules())
@@ -292,7 +294,7 @@ def test_all_of_a_child_but_stem_and_classifier_is_one_bit(estimator: str, train
 
 
 def test_the_filters_are_the_scaled_signs_of_the_latent_ones() -> None:
-    network = build(EVERY_OPERATION).eval()
+    network = build(EVERY_OPERATION).train()
     latent = {}
     for module in network.modules():
         if isinstance(module, BinaryConv2d):

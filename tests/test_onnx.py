@@ -180,7 +180,7 @@ def check_child_filters(model: onnx.ModelProto, network: Network, *, num_real: i
     # nothing is stored twice: latent filters, alpha, or statistics. 16: constants of the graph
     size = network_size(network)
     num_stored = sum(numpy_helper.to_array(tensor).size for tensor in model.graph.initializer)
-    assert num_stored <= size.num_binary_weights + size.num_real_values + 16
+    assert num_stored <= size.num_binary_weights + size.num_real_values + 2 * size.num_thresholds + 16
     # no arithmetic on constants is left
     constants = {tensor.name for tensor in model.graph.initializer}
     assert not [node for node in model.graph.node if node.input and constants.issuperset(node.input)]

@@ -133,7 +133,8 @@ def test_the_next_command_that_search_prints_runs(cpnas, tmp_path):
     assert result["num_epochs"] == 3  # the settings of the search
     assert 0 <= result["accuracy_test"] <= 1
     assert 0 <= result["accuracy_parent_test"] <= 1
-    assert result["size_bits"] == result["num_binary_weights"] + 32 * result["num_real_values"]
+    stored = result["num_binary_weights"] + 32 * result["num_real_values"] + 8 * result["num_thresholds"]
+    assert result["size_bits"] == stored
     run = next(path for path in (tmp_path / "runs").iterdir() if path.name.endswith("-train"))
     evaluated = cpnas("evaluate", run, "--json")
     assert evaluated.returncode == 0, evaluated.stderr

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cpnas_cli.cli import options
-from cpnas_cli.cli.outcome import print_json, reported_errors, say
+from cpnas_cli.cli.outcome import COMPILING, print_json, reported_errors, said_if_slow, say
 
 
 def measure_efficiency(
@@ -33,10 +33,13 @@ def measure_efficiency(
     with reported_errors():
         thread_counts, batch_sizes = _numbers("--threads", threads), _numbers("--batch", batch)
         from cpnas_cli.device import describe_environment, open_device
-        from cpnas_cli.efficiency.measure import measure, read_subject
+        from cpnas_cli.efficiency.measure import measure, read_subject, warm_up
 
+        subject = read_subject(run, data_dir=data_dir)
+        with said_if_slow(COMPILING):
+            warm_up(subject, num_threads=max(thread_counts))
         document = measure(
-            read_subject(run, data_dir=data_dir),
+            subject,
             threads=thread_counts,
             batch_sizes=batch_sizes,
             repetitions=repetitions,

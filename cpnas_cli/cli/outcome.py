@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,21 @@ def say(text: str) -> None:
 
 def print_json(document: Mapping[str, Any]) -> None:
     print(json.dumps(document, indent=2, allow_nan=False), flush=True)
+
+
+@contextlib.contextmanager
+def said_if_slow(text: str, *, seconds: float = 1.5) -> Iterator[None]:
+    """Says why nothing seems to happen, if it takes longer than this."""
+    timer = threading.Timer(seconds, say, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+COMPILING = "compiling the kernels for this processor: once, some 20 seconds"
 
 
 @contextlib.contextmanager

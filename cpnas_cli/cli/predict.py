@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cpnas_cli.cli import options
-from cpnas_cli.cli.outcome import print_json, reported_errors, say
+from cpnas_cli.cli.outcome import COMPILING, print_json, reported_errors, said_if_slow, say
 from cpnas_cli.errors import EXIT_ERROR
 
 if TYPE_CHECKING:
@@ -53,10 +53,13 @@ def predict(
 
         from cpnas_cli.efficiency.engine import Engine  # takes a moment: after all that may be typed wrongly
 
+        engine = Engine(packed, num_threads=threads)
+        with said_if_slow(COMPILING):
+            engine.warm_up(len(paths))
         line = _line_format(packed, paths, top=top or 1)
         kept: list[Outcome] = []
         num_failed = 0
-        for outcome in predict_images(Engine(packed, num_threads=threads), paths):
+        for outcome in predict_images(engine, paths):
             if isinstance(outcome, Failure):
                 num_failed += 1
                 say(f"cpnas: {_printable(outcome.error)}")

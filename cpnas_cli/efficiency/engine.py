@@ -5,7 +5,8 @@ The whole network is one compiled function that walks the program; it is compile
 """
 
 # numba compiles the functions of this module: to a type checker they are plain Python without types.
-# pyright: basic
+# pyright: basic, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
+import zlib
 from pathlib import Path
 
 import numba
@@ -159,23 +160,40 @@ def _run(program, lookup, image, values, words, doubles, first, last, logits):
                      get_i(head, 5), get_i(head, 7), get_i(head, 6), logits)  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
-def _run_images(program, lookup, images, working, first, last, logits):
-    """`images`, `working` and `logits`: (address, bytes from one to the next)."""
-    for index in range(logits[2]):
-        image, scores = images[0] + index * images[1], logits[0] + index * logits[1]
-        _run(program, lookup, image, working[0], working[2], working[4], first, last, scores)
+def _sources() -> int:
+    """A number that changes with all that is compiled here: numba's cache on disk looks at this file alone."""
+    names = ("engine", "kernels", "lanes", "program")
+    return zlib.crc32(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in names))
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _run_images_in_parallel(program, lookup, images, working, first, last, logits, num_parts):
-    num_images = logits[2]
-    for part in prange(num_parts):
-        values, words = working[0] + part * working[1], working[2] + part * working[3]
-        doubles = working[4] + part * working[5]
-        for index in range(part * num_images // num_parts, (part + 1) * num_images // num_parts):
+def _entry_points(sources: int):
+    """For one thread and for several. A variable of the surrounding function is a part of the key of the cache."""
+
+    @njit(cache=True, nogil=True)
+    def run_images(program, lookup, images, working, first, last, logits):
+        """`images`, `working` and `logits`: (address, bytes from one to the next)."""
+        if sources < 0:  # never: so that it is read
+            return
+        for index in range(logits[2]):
             image, scores = images[0] + index * images[1], logits[0] + index * logits[1]
-            _run(program, lookup, image, values, words, doubles, first, last, scores)
+            _run(program, lookup, image, working[0], working[2], working[4], first, last, scores)
+
+    @njit(cache=True, nogil=True, parallel=True)
+    def run_images_in_parallel(program, lookup, images, working, first, last, logits, num_parts):
+        if sources < 0:
+            return
+        num_images = logits[2]
+        for part in prange(num_parts):
+            values, words = working[0] + part * working[1], working[2] + part * working[3]
+            doubles = working[4] + part * working[5]
+            for index in range(part * num_images // num_parts, (part + 1) * num_images // num_parts):
+                image, scores = images[0] + index * images[1], logits[0] + index * logits[1]
+                _run(program, lookup, image, values, words, doubles, first, last, scores)
+
+    return run_images, run_images_in_parallel
+
+
+_run_images, _run_images_in_parallel = _entry_points(_sources())
 
 
 class Runner:
@@ -256,6 +274,12 @@ class Engine:
     def load(path: Path, *, num_threads: int | None = None) -> "Engine":
         """Raises CheckpointError where `load_packed` does."""
         return Engine(load_packed(path), num_threads=num_threads)
+
+    def warm_up(self, num_images: int = 1) -> None:
+        """Compile what so many images need, if it is not compiled yet (some 20 seconds)."""
+        count = min(num_images, self.runner.num_threads)
+        size = self.model.image_size
+        self.runner.run(np.zeros((count, self.model.num_image_channels, size, size), np.uint8))
 
     def logits(self, images_BCHW: np.ndarray) -> np.ndarray:
         """Class scores, float32 (B, classes), of uint8 images (B, C, S, S).

@@ -90,6 +90,11 @@ def read_subject(path: Path, *, data_dir: Path | None) -> Subject:
     return Subject(path, child, state, parent, trained, dataset.test.images, dataset.train.images)
 
 
+def warm_up(subject: Subject, *, num_threads: int) -> None:
+    """Compile what will be measured, if it is not compiled yet."""
+    Engine(pack(subject.child, subject.state), num_threads=num_threads).warm_up(num_threads)
+
+
 def measure(
     subject: Subject,
     *,

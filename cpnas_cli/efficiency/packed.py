@@ -179,7 +179,7 @@ def load_packed(path: Path) -> PackedModel:
         header = _read_header(path)
         model_of = _check_description(path, header.get("__metadata__"))
         _check_sizes(path, header, model_of)
-        arrays = load(path.read_bytes())
+        arrays: dict[str, Any] = load(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"no file {path}; `cpnas export RUN` makes a packed model") from None
     except (OSError, SafetensorError, ValueError, RecursionError) as error:

@@ -93,12 +93,14 @@ def _convolution_and_norm(
     module = network.get_submodule(layer.name)
     if layer.kind == "pool":
         assert isinstance(module.norm, BatchNorm)
-        return None, *map(_numpy, module.norm.folded())
+        scale, shift = module.norm.folded()
+        return None, _numpy(scale), _numpy(shift)
     if isinstance(module, nn.Sequential):  # the stem
         convolution, norm = module
         assert isinstance(convolution, RealConv2d)
         assert isinstance(norm, BatchNorm)
-        return convolution, *map(_numpy, norm.folded())
+        scale, shift = norm.folded()
+        return convolution, _numpy(scale), _numpy(shift)
     block, _, own = layer.name.rpartition(".")
     parent = network.get_submodule(block)
     names = ("even", "odd") if own in ("even", "odd") else (own,)
