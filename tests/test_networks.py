@@ -215,7 +215,7 @@ def test_a_network_of_separable_convolutions_by_hand() -> None:
 
 @pytest.mark.parametrize("real_parts", [(), ("preprocessing",), ("factorized_reduction",)])
 def test_the_size_of_a_network_by_hand(real_parts: tuple[str, ...]) -> None:
-    """1 bit per weight of a 1-bit convolution, 32 per real value, 8 per threshold of a batch norm between two of them."""
+    """1 bit per weight of a 1-bit convolution, 32 per real value, 8 per threshold of a batch norm between two."""
     genotype = Genotype(("sep_conv_3x3",) * 14, ("skip_connect",) * 14)
     size = network_size(build(genotype, channels=3, stem_multiplier=3, real_parts=real_parts))
     separable = 14 * (36 + 16)

@@ -166,10 +166,10 @@ def _sources() -> int:
     return zlib.crc32(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in names))
 
 
-def _entry_points(sources: int):
+def _entry_points(sources: int, *, cache: bool):
     """For one thread and for several. A variable of the surrounding function is a part of the key of the cache."""
 
-    @njit(cache=True, nogil=True)
+    @njit(cache=cache, nogil=True)
     def run_images(program, lookup, images, working, first, last, logits):
         """`images`, `working` and `logits`: (address, bytes from one to the next)."""
         if sources < 0:  # never: so that it is read
@@ -178,7 +178,7 @@ def _entry_points(sources: int):
             image, scores = images[0] + index * images[1], logits[0] + index * logits[1]
             _run(program, lookup, image, working[0], working[2], working[4], first, last, scores)
 
-    @njit(cache=True, nogil=True, parallel=True)
+    @njit(cache=cache, nogil=True, parallel=True)
     def run_images_in_parallel(program, lookup, images, working, first, last, logits, num_parts):
         if sources < 0:
             return
@@ -193,7 +193,14 @@ def _entry_points(sources: int):
     return run_images, run_images_in_parallel
 
 
-_run_images, _run_images_in_parallel = _entry_points(_sources())
+def _compiled():
+    try:
+        return _entry_points(_sources(), cache=True)
+    except RuntimeError:  # numba finds no folder to write to: every process compiles for itself
+        return _entry_points(_sources(), cache=False)
+
+
+_run_images, _run_images_in_parallel = _compiled()
 
 
 class Runner:
@@ -257,7 +264,7 @@ class Runner:
 
 
 class Engine:
-    """A packed model, ready to run.
+    """A packed model, ready to run; for one Python thread at a time, whose memory it works in.
 
     Args:
       num_threads: see `Runner`.

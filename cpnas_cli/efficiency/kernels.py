@@ -13,7 +13,7 @@ Layouts (offsets and strides count elements; C, H, W of one image):
 """
 
 # numba types and compiles these functions by itself; to a type checker they are plain Python without types.
-# pyright: basic
+# pyright: basic, reportCallIssue=false
 import numpy as np
 from numba import njit
 

@@ -11,6 +11,7 @@ at every call, which takes longer than a row of an image. Offsets count elements
 
 # numba types and compiles these functions by itself; to a type checker they are plain Python without types.
 # pyright: basic, reportArgumentType=false, reportReturnType=false, reportAttributeAccessIssue=false
+# pyright: reportRedeclaration=false
 from collections.abc import Callable
 from typing import Any
 

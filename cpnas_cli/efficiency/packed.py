@@ -34,7 +34,7 @@ PACKED_SCHEMA = "cpnas.packed/1"
 PACKED_NAME = "model.packed.safetensors"
 
 _METADATA_KEY = "cpnas"
-_MAX_HEADER_BYTES = 1 << 20
+_MAX_HEADER_BYTES = 1 << 23
 _MAX_CLASSES = 1 << 16
 _ARRAYS = {"bits": np.dtype(np.uint8), "thresholds": np.dtype(np.int8), "values": np.dtype(np.float32)}
 _TYPE_NAMES = {"bits": "U8", "thresholds": "I8", "values": "F32"}  # in the header of the file
