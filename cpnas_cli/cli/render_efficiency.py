@@ -12,7 +12,8 @@ FULL_WIDTH, MAX_WIDTH = 120, 160
 # An estimate is easily read as a promise.
 WHAT_IT_SAYS = (
     "These are counts, not times: S and OPs take 64 one-bit multiply-accumulates for one operation and moving data "
-    "for nothing, and a processor may gain less. The ratios compare sizes and operations, not accuracies; "
+    "for nothing, and a processor may gain less (cpnas efficiency measure RUN takes the time). The ratios compare sizes "
+    "and operations, not accuracies; "
     "the ratio of multiply-accumulates is due to a smaller or larger network, not to 1 bit."
 )
 
