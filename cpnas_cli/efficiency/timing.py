@@ -16,16 +16,29 @@ class Timing:
     p90: float
 
 
+# Threads of a runtime go on spinning for a moment when its call has ended, and would take a core from the next one.
+_PAUSE_SECONDS = 0.01
+# Shorter calls are made once more beforehand in every turn: the others have emptied the caches.
+_SHORT_SECONDS = 0.05
+
+
 def time_interleaved(
     calls: Mapping[str, Callable[[], object]], *, repetitions: int, warmups: int = 3
 ) -> dict[str, Timing]:
-    """All calls in turn, again and again, so that whatever slows the machine down for a while slows all of them."""
-    for call in calls.values():
+    """All calls in turn, again and again, so that whatever slows the machine down for a while slows all of them.
+
+    Before each timed call there is a pause, and a call that takes less than 50 ms is made once without timing.
+    """
+    seconds: dict[str, list[float]] = {}
+    for name, call in calls.items():
         for _ in range(warmups):
             call()
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+        seconds[name] = []
     for _ in range(repetitions):
         for name, call in calls.items():
+            time.sleep(_PAUSE_SECONDS)
+            if not seconds[name] or seconds[name][-1] < _SHORT_SECONDS:
+                call()
             start = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - start)
