@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from cpnas_cli.efficiency import kernels, lanes
+from cpnas_cli.efficiency.engine import bit_kernels, lanes
 from cpnas_cli.efficiency.timing import time_interleaved
 
 TAPS, LOOPS = 9, 200
@@ -66,7 +66,7 @@ def convolve(loops, words, gathered, constants, reals, products, values, size, c
                         taken = lanes.load_u(words, first + x)
                         lanes.store_u(gathered, (tap * num_words + word) * size + x, taken)
             out = y * size * channels
-            kernels.add_products(
+            bit_kernels.add_products(
                 gathered, constants, reals, products, 1, 0, values, out, channels, size, channels // lanes.LANES, False
             )
 
@@ -82,17 +82,21 @@ def measure(channels: int, size: int, repetitions: int) -> dict[str, float]:
     words, gathered = bits((size + 2) ** 2 * channels // 32), bits(num_words * size)
     constants, reals = bits(num_words * channels), np.ones(2 * channels + 64, np.float32)
     values = np.zeros(size * size * channels + 64, np.float32)
-    row = np.zeros((1, kernels.PRODUCT_COLUMNS), np.int64)
-    row[0, [kernels.STEP, kernels.PLANE, kernels.NUM_WORDS, kernels.NUM_INPUTS, kernels.SHIFT]] = (
+    row = np.zeros((1, bit_kernels.PRODUCT_COLUMNS), np.int64)
+    row[0, [bit_kernels.STEP, bit_kernels.PLANE, bit_kernels.NUM_WORDS, bit_kernels.NUM_INPUTS, bit_kernels.SHIFT]] = (
         1, size, num_words, TAPS * channels, channels,
     )  # fmt: skip
-    addresses = [array.ctypes.data for array in (words, gathered, constants, reals, row, values)]
+    bits_at, gathered_at, constants_at, reals_at, row_at, values_at = (
+        array.ctypes.data for array in (words, gathered, constants, reals, row, values)
+    )
     image, filters = torch.randn(1, channels, size, size), torch.randn(channels, channels, 3, 3)
     image, filters = (tensor.to(memory_format=torch.channels_last) for tensor in (image, filters))
     macs = TAPS * channels**2 * size**2
     calls: dict[str, Callable[[], object]] = {
-        "popcount ceiling": lambda: count_on_registers(LOOPS * macs // CEILING_MACS, addresses[2]),
-        "1-bit product": lambda: convolve(LOOPS, *addresses[:6], size, channels),
+        "popcount ceiling": lambda: count_on_registers(LOOPS * macs // CEILING_MACS, constants_at),
+        "1-bit product": lambda: convolve(
+            LOOPS, bits_at, gathered_at, constants_at, reals_at, row_at, values_at, size, channels
+        ),
         "float32 convolution": lambda: [torch.conv2d(image, filters, padding=1) for _ in range(LOOPS // 10)],
     }
     torch.set_num_threads(1)

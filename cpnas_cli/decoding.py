@@ -1,5 +1,7 @@
 """One image file to pixels."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,24 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from cpnas_cli.errors import DataError
 
 GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"}
+
+# What Pillow raises for a file that is no image or a damaged one: its readers of headers, EXIF and pixels check little.
+DAMAGED = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    SyntaxError,
+    RuntimeError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
 
 _NOT_IMAGES = {"thumbs.db", "desktop.ini"}
 
@@ -19,7 +39,7 @@ def is_image_name(name: str) -> bool:
 
 def unreadable(path: Path) -> DataError:
     """The error that says that a file is no image."""
-    return DataError(f"cannot read the image {path}: it is no image that Pillow knows, or it is damaged; remove it")
+    return DataError(f"cannot read the image {path}: it is no image that Pillow knows, or it is damaged; leave it out")
 
 
 def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarray:
@@ -42,6 +62,6 @@ def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarra
             if image.size != (image_size, image_size):
                 image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
             pixels = np.array(image, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError):
+    except DAMAGED:
         raise unreadable(path) from None
     return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)

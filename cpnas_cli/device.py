@@ -17,7 +17,10 @@ from cpnas_cli.errors import DeviceError, UsageError
 from cpnas_cli.records import ENVIRONMENT_SCHEMA
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-_LIBRARIES = ("torch", "torchvision", "lightning-fabric", "numpy", "pydantic", "safetensors", "scikit-learn")
+_LIBRARIES = (
+    "torch", "torchvision", "lightning-fabric", "numpy", "numba", "llvmlite", "pydantic", "safetensors", "scikit-learn",
+    "onnx", "onnxruntime",
+)  # fmt: skip
 
 
 def open_device(name: str = "auto") -> Fabric:

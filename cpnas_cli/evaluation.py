@@ -12,8 +12,8 @@ from cpnas_cli.config import Config, DataConfig, config_from_document
 from cpnas_cli.data import load_dataset
 from cpnas_cli.errors import DataError, RunError
 from cpnas_cli.networks import Network, build_network
-from cpnas_cli.records import EVALUATION_SCHEMA, RunFolder, parse_genotype, read_document
-from cpnas_cli.training import MODEL_SCHEMA, evaluate_trained
+from cpnas_cli.records import EVALUATION_SCHEMA, MODEL_SCHEMA, RunFolder, parse_genotype, read_document
+from cpnas_cli.training import evaluate_trained
 
 
 def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> dict[str, Any]:

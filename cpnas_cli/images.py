@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from cpnas_cli.checkpoint import load_tensors, save_tensors
-from cpnas_cli.decoding import GREY_MODES, decode_image, unreadable
+from cpnas_cli.decoding import DAMAGED, GREY_MODES, decode_image, unreadable
 from cpnas_cli.errors import CheckpointError, RunError
 
 _CACHE_SCHEMA = "cpnas.images/1"  # to be counted up whenever the same bytes are decoded to other pixels
@@ -31,7 +31,7 @@ def common_num_channels(paths: Sequence[Path]) -> int:
         try:
             with Image.open(path) as image:
                 return image.mode in GREY_MODES
-        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+        except DAMAGED:
             raise unreadable(path) from None
 
     with _workers() as workers:

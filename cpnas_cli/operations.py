@@ -65,7 +65,8 @@ FULL = Arithmetic("full")
 class RealConv2d(nn.Module):
     """A full-precision convolution without bias.
 
-    With `exact_evaluation` it is summed in float64 in evaluation mode and rounded to float32 once.
+    With `exact_evaluation` it is summed in float64 in evaluation mode and rounded to float32 once; on MPS, which has
+    no float64, in float32.
     """
 
     exact_evaluation = False
@@ -87,7 +88,7 @@ class RealConv2d(nn.Module):
         nn.init.normal_(self.weight, std=math.sqrt(2 / self.weight[0].numel()))  # He et al. 2015, for ReLU
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        if self.exact_evaluation and not self.training:
+        if self.exact_evaluation and not self.training and x_BCHW.device.type != "mps":
             return self._convolve(x_BCHW.double(), self.weight.double()).float()
         return self._convolve(x_BCHW, self.weight)
 

@@ -21,6 +21,7 @@ GENOTYPE_SCHEMA = "cpnas.genotype/1"
 RESULT_SCHEMA = "cpnas.result/1"
 EVALUATION_SCHEMA = "cpnas.evaluation/1"
 TRAINING_SCHEMA = "cpnas.training/1"
+MODEL_SCHEMA = "cpnas.model/1"
 DATASET_SCHEMA = "cpnas.dataset/1"
 EXPERIMENT_SCHEMA = "cpnas.experiment/1"
 MEASUREMENT_SCHEMA = "cpnas.measurement/1"
@@ -29,9 +30,15 @@ ENVIRONMENT_SCHEMA = "cpnas.environment/1"
 EFFICIENCY_SCHEMA = "cpnas.efficiency/1"
 
 
+ADVICE_FOR_RUNS = "what was saved before is intact: free some space and go on with --resume"
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, advice: str = ADVICE_FOR_RUNS) -> Iterator[Path]:
     """A temporary path beside `path`; when the block ends well, it takes the place of `path`.
+
+    Args:
+      advice: the end of the error's line, what to do about it.
 
     Raises:
       RunError: the disk is full or the folder cannot be written; `path` is as it was before.
@@ -48,10 +55,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; what was saved before is intact: "
-            "free some space and go on with --resume"
-        ) from error
+        raise RunError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -63,8 +67,9 @@ def _umask() -> int:
     return mask
 
 
-def write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
+def write_text(path: Path, text: str, *, advice: str = ADVICE_FOR_RUNS) -> None:
+    """See `replacing`."""
+    with replacing(path, advice=advice) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -39,12 +39,11 @@ from cpnas_cli.epoch import (
 from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss
 from cpnas_cli.networks import Network, Output, build_network, network_size, precision_parts
-from cpnas_cli.records import RESULT_SCHEMA, RunFolder, genotype_document, read_document, write_json
+from cpnas_cli.records import MODEL_SCHEMA, RESULT_SCHEMA, RunFolder, genotype_document, read_document, write_json
 from cpnas_cli.space import Genotype
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
 CHECKPOINT_KEYS = ("network", "epoch", "seconds", "history_bytes", "finished")
-MODEL_SCHEMA = "cpnas.model/1"
 
 
 def evaluate_trained(network: Network, pipeline: Pipeline, images: ImageSet) -> float:
@@ -291,7 +290,7 @@ class Training:
             "num_parameters": main["num_parameters"],
             "num_binary_weights": main["num_binary_weights"],
             "num_real_values": main["num_real_values"],
-            "num_thresholds": main["num_thresholds"],
+            "num_thresholds": main.get("num_thresholds", 0),
             "size_bits": main["size_bits"],
             "size_parent_bits": parent["size_bits"] if parent else None,
             "precision": precision_parts(self.config.network, PRECISIONS[self.networks[0]]),

@@ -331,7 +331,7 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", full_disk)
-    with pytest.raises(RunError, match="No space left"):
+    with pytest.raises(RunError, match=r"No space left on device; choose another --out$"):
         save_cells(cells_info(GENOTYPES["random"]), path)
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1

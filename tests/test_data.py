@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from sklearn.datasets import load_digits
 from torch import Tensor
 
@@ -193,6 +195,50 @@ def test_no_image_is_named(content: bytes, name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read the image") as caught:
         decode_image(tmp_path / name, image_size=8, num_channels=3)
     assert str(tmp_path / name) in str(caught.value)
+    assert str(caught.value).endswith("; leave it out")
+
+
+def test_an_image_with_a_damaged_exif_is_named(tmp_path: Path) -> None:
+    """A width that is a text, beside an orientation: turned upright, the rest of the EXIF is written again."""
+    tags = [struct.pack("<HHI4s", 0x0100, 2, 4, b"abc"), struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)]
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(tags) + bytes(4)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as image, pytest.raises(struct.error):
+        ImageOps.exif_transpose(image)
+    with pytest.raises(DataError, match=r"cannot read the image .*a\.jpg"):
+        decode_image(tmp_path / "a.jpg", image_size=8, num_channels=3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        struct.error,
+        zlib.error,
+        EOFError,
+        KeyError,
+        TypeError,
+        IndexError,
+        OverflowError,
+        RuntimeError,
+        NotImplementedError,
+        SyntaxError,
+        ValueError,
+        OSError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+    ],
+)
+def test_whatever_a_damaged_image_makes_pillow_raise(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise error("damaged")
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(DataError, match=r"cannot read the image .*a\.png"):
+        decode_image(tmp_path / "a.png", image_size=8, num_channels=3)
+    with pytest.raises(DataError, match=r"cannot read the image .*a\.png"):
+        images.common_num_channels([tmp_path / "a.png"])
 
 
 # ---------------------------------------------------------------- folders

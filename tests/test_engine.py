@@ -13,9 +13,9 @@ from children import Child, every_operation, everywhere, make_child
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cpnas_cli.efficiency import engine as engine_module
-from cpnas_cli.efficiency import program as p
 from cpnas_cli.efficiency.engine import Engine
+from cpnas_cli.efficiency.engine import program as p
+from cpnas_cli.efficiency.engine import run as engine_module
 from cpnas_cli.efficiency.packed import PACKED_NAME, save_packed
 from cpnas_cli.errors import CheckpointError, DataError, UsageError
 from cpnas_cli.networks import Cell
@@ -308,18 +308,18 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- kept on disk, and without torch
 
 
-@pytest.mark.parametrize("name", ["engine", "kernels", "lanes", "program"])
+@pytest.mark.parametrize("name", ["run", "bit_kernels", "real_kernels", "lanes", "program", "compiler"])
 def test_what_was_compiled_from_other_sources_is_not_used(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The key under which the compiled functions are kept changes with every file that they are made of."""
     folder = Path(engine_module.__file__).parent
-    for each in ("engine", "kernels", "lanes", "program"):
-        (tmp_path / f"{each}.py").write_bytes((folder / f"{each}.py").read_bytes())
+    for each in folder.glob("*.py"):
+        (tmp_path / each.name).write_bytes(each.read_bytes())
     before = engine_module._sources()
     for entry_point in (engine_module._run_images, engine_module._run_images_in_parallel):
         assert before in [cell.cell_contents for cell in entry_point.py_func.__closure__ or ()]
-    monkeypatch.setattr(engine_module, "__file__", str(tmp_path / "engine.py"))
+    monkeypatch.setattr(engine_module, "__file__", str(tmp_path / "run.py"))
     assert engine_module._sources() == before
     with (tmp_path / f"{name}.py").open("a") as file:
         file.write("#")

@@ -583,13 +583,20 @@ def test_a_folder_of_images_needs_its_shapes(genotype_file: Path) -> None:
         (["found.json", "--baseline", "vgg"], 2, ["'vgg'", "parent, resnet18, wrn22"]),
         (["found.json", "--num-classes", "1"], 2, ["--num-classes", "at least 2", "'1'"]),
         (["found.json", "--num-classes", "²"], 2, ["--num-classes", "'²'"]),
+        (["found.json", "--num-classes", "1" * 10], 2, ["--num-classes", "at most 9 digits"]),
+        (["found.json", "--num-classes", "1" * 5000], 2, ["--num-classes", "at most 9 digits"]),
+        (["found.json", "--image-channels", "1" * 5000], 2, ["--image-channels expects 1 or 3"]),
         (["found.json", "--image-channels", "2"], 2, ["--image-channels expects 1 or 3", "'2'"]),
         (["found.json", "--set", "network.num_channels=3"], 2, ["network.num_channels", "multiple of 2"]),
         (["found.json", "--preset", "digit"], 2, ["unknown preset 'digit'"]),
-        (["found.json", "--csv", "broken.json/layers.csv"], 1, ["cannot write the layers to", "choose another --csv"]),
-        (["found.json", "--csv", "."], 1, ["cannot write the layers to"]),
+        (
+            ["found.json", "--csv", "broken.json/layers.csv"],
+            1,
+            ["cannot write broken.json/layers.csv", "choose another --csv"],
+        ),
+        (["found.json", "--csv", "."], 1, ["cannot write .:", "choose another --csv"]),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
 def test_what_is_typed_wrong(genotype_file: Path, words: list[str], code: int, parts: list[str]) -> None:
     Path("broken.json").write_text('{"schema": "cpnas')

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from cpnas_cli.efficiency import kernels, lanes
-from cpnas_cli.efficiency import program as p
+from cpnas_cli.efficiency.engine import bit_kernels, lanes, real_kernels
+from cpnas_cli.efficiency.engine import program as p
+from cpnas_cli.efficiency.engine.program import ProgramBuilder, Values, Words, num_blocks, whole_vectors
 from cpnas_cli.efficiency.layers import Layer
 from cpnas_cli.efficiency.packed import LayerArrays
-from cpnas_cli.efficiency.program import ProgramBuilder, Values, Words, num_blocks, whole_vectors
 
 SOME = settings(max_examples=40, deadline=None, derandomize=True)
 MANY = settings(max_examples=150, deadline=None, derandomize=True)
@@ -69,7 +69,7 @@ def every_operation(u, f, out_u, out_f):
     lanes.store_f(out_f, 16 * DIVIDE_F, lanes.divide_f(a, b))
     lanes.store_f(out_f, 16 * LARGER_F, lanes.larger_f(a, b))
     lanes.store_f(out_f, 16 * TO_F, lanes.to_f(x))
-    fused = lanes.fused_multiply_add_d(lanes.widen(a), lanes.widen(b), lanes.widen(c))
+    fused = lanes.multiply_add_d(lanes.widen(a), lanes.widen(b), lanes.widen(c))
     lanes.store_f(out_f, 16 * FUSED_D, lanes.narrow(fused))
     lanes.store_f(out_f, 16 * SPLAT_F, lanes.splat_f(lanes.get_f(f, 5)))
     lanes.store_f(out_f, 16 * SPLAT_F_AT, lanes.splat_f_at(f, 7))
@@ -161,9 +161,7 @@ def moved(u8, i64, f64, offset, out_u, out_f, out_d):
     lanes.put_u(out_u, offset, np.uint32(lanes.get_b(u8, offset)))
     lanes.put_f(out_f, offset, np.float32(lanes.get_d(f64, offset)))
     lanes.put_d(out_d, offset, np.float64(lanes.get_i(i64, offset)))
-    spread = lanes.narrow(
-        lanes.fused_multiply_add_d(lanes.load_d(f64, 0), lanes.splat_d_at(f64, 1), lanes.splat_d(0.5))
-    )
+    spread = lanes.narrow(lanes.multiply_add_d(lanes.load_d(f64, 0), lanes.splat_d_at(f64, 1), lanes.splat_d(0.5)))
     lanes.store_f(out_f, 20, spread)
 
 
@@ -308,7 +306,7 @@ def test_products_are_convolutions_added_up(
     memory.put_values(out, before)
     untouched = memory.values.copy()
     for y in rows:
-        kernels.add_products(
+        bit_kernels.add_products(
             memory.words.ctypes.data,
             memory.constants.ctypes.data,
             memory.reals.ctypes.data,
@@ -356,7 +354,7 @@ def test_a_real_product_is_a_convolution_of_the_positive_part(
     memory.put_values(out, before)
     untouched = memory.values.copy()
     for y in range(size):
-        kernels.add_real_product(
+        real_kernels.add_real_product(
             memory.filters.ctypes.data,
             memory.reals.ctypes.data,
             step[p.SOURCE] + y * step[p.SOURCE_ROW],
@@ -381,7 +379,7 @@ def test_a_real_product_is_a_convolution_of_the_positive_part(
 
 # ---------------------------------------------------------------- depthwise convolutions
 
-DEPTHWISE: dict[int, Callable[..., None]] = {3: kernels.depthwise_3x3, 5: kernels.depthwise_5x5}
+DEPTHWISE: dict[int, Callable[..., None]] = {3: bit_kernels.depthwise_3x3, 5: bit_kernels.depthwise_5x5}
 
 
 def depthwise(layer: Layer, own: LayerArrays, x: np.ndarray, *, border: int) -> np.ndarray:
@@ -508,7 +506,7 @@ def test_values_are_packed_to_signs(channels: int, size: int, border: int) -> No
     memory.put_values(source, x)
     untouched = memory.words.copy()
     for y in range(size):
-        kernels.pack_row(
+        bit_kernels.pack_row(
             memory.values.ctypes.data,
             source.offset + y * source.row,
             source.pixel,
@@ -540,7 +538,7 @@ def test_the_signs_of_four_nodes_side_by_side(channels: int, size: int) -> None:
     table = np.array([-1, *(number for where in nodes for number in (where.offset, where.row, where.plane))])
     untouched = memory.words.copy()
     for y in range(size):
-        kernels.concatenate_row(
+        bit_kernels.concatenate_row(
             memory.words.ctypes.data,
             table.ctypes.data,
             1,
@@ -601,7 +599,7 @@ def test_a_pooling_is_that_of_torch(channels: int, out_size: int, stride: int, k
     it = make_images(channels, channels, in_size=size, size=out_size, seed=channels)
     untouched = it.memory.values.copy()
     for y in range(out_size):
-        kernels.add_pool(
+        real_kernels.add_pool(
             it.memory.values.ctypes.data,
             it.memory.reals.ctypes.data,
             it.source.offset,
@@ -634,7 +632,7 @@ def test_a_shortcut_is_that_of_torch(channels: int, num_groups: int, size: int, 
     it = make_images(channels * num_groups, channels, in_size=in_size, size=size, seed=channels)
     untouched = it.memory.values.copy()
     for y in range(size):
-        kernels.add_shortcut(
+        real_kernels.add_shortcut(
             it.memory.values.ctypes.data,
             it.source.offset + y * (2 if halves else 1) * it.source.row,
             it.source.pixel,
@@ -661,9 +659,9 @@ def test_an_identity_and_zeros(channels: int) -> None:
     address = it.memory.values.ctypes.data
     rows = [(it.source.offset + y * it.source.row, it.out.offset + y * it.out.row) for y in range(3)]
     (source_0, out_0), (source_1, out_1), (_, out_2) = rows
-    kernels.add_row(address, source_0, it.source.pixel, out_0, it.out.pixel, 3, num_blocks(channels), True)
-    kernels.add_row(address, source_1, it.source.pixel, out_1, it.out.pixel, 3, num_blocks(channels), False)
-    kernels.fill_row(address, out_2, it.out.pixel, 3, num_blocks(channels))
+    real_kernels.add_row(address, source_0, it.source.pixel, out_0, it.out.pixel, 3, num_blocks(channels), True)
+    real_kernels.add_row(address, source_1, it.source.pixel, out_1, it.out.pixel, 3, num_blocks(channels), False)
+    real_kernels.fill_row(address, out_2, it.out.pixel, 3, num_blocks(channels))
     expected = np.stack([it.before[:, 0] + it.x[:, 0], it.x[:, 1], np.zeros_like(it.x[:, 2])], axis=1)
     np.testing.assert_array_equal(it.memory.image(it.out, channels), expected)
     check_only_written(untouched, it.memory.values, places(it.out, whole_vectors(channels)))
@@ -690,7 +688,7 @@ def test_the_stem_is_a_convolution_in_float64(num_channels: int, out_channels: i
     x = exact_reals(generator, num_channels, in_size, in_size).astype(np.float64)
     padded = np.ascontiguousarray(np.pad(x, ((0, 0), (border, border), (border, border))).transpose(1, 2, 0))
     for y in range(size):
-        kernels.stem_row(
+        real_kernels.stem_row(
             padded.ctypes.data,
             memory.filters.ctypes.data,
             memory.reals.ctypes.data,

@@ -90,6 +90,28 @@ def test_stem_classifier_and_halving_have_their_shapes() -> None:
     assert result_shape("skip_connect", halving.layers, 1, 12, 8, 8) == (1, 12, 4, 4)
 
 
+@pytest.mark.parametrize("halves", [False, True])
+def test_the_float_preprocessing_has_the_shortcut(halves: bool) -> None:
+    """ReLU, 1x1 and the mean over groups of channels (and 2x2 pixels), once more with torch."""
+    genotype = Genotype(("max_pool_3x3",) * 14, ("max_pool_3x3",) * 14)
+    settings = NetworkConfig(num_cells=5, num_channels=6, stem_multiplier=3)
+    cells = cells_of(settings, genotype, SHAPE, precision="binary")
+    layers = next(c.preprocessing[0] for c in cells if (len(c.preprocessing[0]) == 2) == halves and c.shortcuts[0])
+    model = float_model(Operation("preprocessing", layers, 1, has_shortcut=True), features_size=2)
+    first, size = layers[0], layers[0].in_size
+    x = np.random.default_rng(0).normal(size=(1, first.in_channels, size, size)).astype(np.float32)
+    given, values = torch.from_numpy(x), [torch.from_numpy(array.copy()) for array in constants(model)]
+    if halves:
+        parts = (given.relu()[:, :, ::2, ::2], given.relu()[:, :, 1::2, 1::2])
+        convolved = [nn.functional.conv2d(part, values[2 * k], values[2 * k + 1]) for k, part in enumerate(parts)]
+        result, source = torch.cat(convolved, dim=1), nn.functional.avg_pool2d(given, 2)
+    else:
+        result, source = nn.functional.conv2d(given.relu(), values[0], values[1]), given
+    channels = result.shape[1]
+    expected = result + torch.stack(source.split(channels, dim=1)).mean(dim=0)
+    np.testing.assert_allclose(run_model(model, x), expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
 def test_the_estimate_of_an_operation_is_xnor_nets() -> None:
     """A depthwise 3x3 and a 1x1 of 6 channels: (9 + 6) / (9 / 64 + 1 + 6 / 64 + 1) per output."""
     genotype = Genotype(("sep_conv_3x3",) * 14, ("max_pool_3x3",) * 14)
@@ -153,12 +175,13 @@ def test_the_figure_is_drawn_from_the_document(measured: Path) -> None:
     for kind in ("svg", "png"):
         assert (measured / f"measured/speedups.{kind}").stat().st_size > 5000
     with pytest.raises(RunError, match="incomplete"):
-        speedups_info({**document, "latency": []})
+        speedups_info({**document, "comparison": []})
 
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        (["--threads", "999"], 2, "--threads expects at most"),
         (["--threads", "0"], 2, "--threads expects numbers from 1 on"),
         (["--batch", "1,x"], 2, "--batch expects numbers from 1 on"),
         (["--batch", "all"], 2, "--batch expects numbers from 1 on"),

@@ -24,9 +24,8 @@ from cpnas_cli.efficiency.onnx_export import Normalization, check_onnx, export_o
 from cpnas_cli.errors import CpnasError
 from cpnas_cli.networks import Network, build_network, network_size
 from cpnas_cli.operations import BatchNorm, Precision
-from cpnas_cli.records import RunFolder, genotype_document
+from cpnas_cli.records import MODEL_SCHEMA, RunFolder, genotype_document
 from cpnas_cli.space import EDGES, NONE, OPERATIONS, Genotype, live_nodes
-from cpnas_cli.training import MODEL_SCHEMA
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 PRECISIONS: tuple[Precision, ...] = ("binary", "full")
@@ -278,6 +277,7 @@ def test_the_command_writes_a_parent(tmp_path: Path) -> None:
         "format": "onnx",
         "file": str(file),
         "bytes": file.stat().st_size,
+        "header_bytes": None,
         "network": "parent",
     }
     assert answer.stderr == ""
@@ -293,7 +293,17 @@ def test_the_command_writes_a_packed_child(tmp_path: Path) -> None:
         words = [str(tmp_path / word) if "/" in word else word for word in words]
         answer = runner.invoke(app, ["export", str(folder), "--format", "packed", *words])
         assert answer.exit_code == 0, answer.output
-        assert answer.stdout == f"{file}: {file.stat().st_size:,} bytes (packed, child)\n"
+        size, header = file.stat().st_size, 8 + int.from_bytes(file.read_bytes()[:8], "little")
+        assert answer.stdout == f"{file}: {size:,} bytes, {header:,} of them header (packed, child)\n"
+    answer = runner.invoke(app, ["export", str(folder), "--json"])
+    assert json.loads(answer.stdout) == {
+        "schema": "cpnas.export/1",
+        "format": "packed",
+        "file": str(folder / "model.packed.safetensors"),
+        "bytes": size,
+        "header_bytes": header,
+        "network": "child",
+    }
     assert file.stat().st_size < (folder / RunFolder.MODEL).stat().st_size / 4
 
 
@@ -319,6 +329,15 @@ def test_what_cannot_be_exported_is_said_in_one_line(
     assert message in answer.stderr
     assert answer.stderr.count("\n") == 1
     assert not list(tmp_path.rglob("*packed*"))
+
+
+@pytest.mark.parametrize("format_", ["packed", "onnx"])
+def test_a_place_that_cannot_be_written(format_: str, tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "run", "binary")
+    out = folder / RunFolder.MODEL / "below a file"
+    answer = runner.invoke(app, ["export", str(folder), "--format", format_, "--out", str(out)])
+    assert answer.exit_code == 1
+    assert answer.stderr == f"cpnas: error: cannot write {out}: File exists; choose another --out\n"
 
 
 def test_the_trained_network_is_never_replaced(tmp_path: Path) -> None:

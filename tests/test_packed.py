@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from children import Child, every_operation, everywhere, make_child
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load
 
+from cpnas_cli.efficiency import packed
 from cpnas_cli.efficiency.engine import Engine
 from cpnas_cli.efficiency.packed import (
     PACKED_NAME,
@@ -190,7 +192,7 @@ def test_saving_replaces_a_file_or_says_why_not(path: Path) -> None:
     other = variant("grey, 2 channels").model
     save_packed(other, path)
     assert load_packed(path).num_image_channels == 1
-    with pytest.raises(RunError, match="cannot write"):
+    with pytest.raises(RunError, match=r"cannot write .*; choose another --out$"):
         save_packed(other, path / "below a file")
     assert load_packed(path).num_image_channels == 1
     assert [each.name for each in path.parent.iterdir()] == [PACKED_NAME]
@@ -293,6 +295,15 @@ def test_a_value_that_is_not_finite_is_refused(name: str, value: float) -> None:
         pack(child.network, child.state)
 
 
+@pytest.mark.parametrize("classes", [("a", "b", "a"), ("a", "b", "\udce9")])
+def test_what_would_not_be_loaded_is_not_saved(classes: tuple[str, ...], tmp_path: Path) -> None:
+    """The folder of a class may have a name that is no text."""
+    model = dataclasses.replace(_SMALLEST.model, classes=classes)
+    with pytest.raises(RunError, match=r"cannot be packed: 'classes': .*; type --format onnx"):
+        save_packed(model, tmp_path / PACKED_NAME)
+    assert not (tmp_path / PACKED_NAME).exists()
+
+
 # ---------------------------------------------------------------- damaged files
 
 
@@ -303,6 +314,7 @@ def refused(path: Path) -> str:
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     assert str(path) in message
+    assert len(message) - len(str(path)) < 400
     return message
 
 
@@ -418,6 +430,7 @@ NESTED: Any = 0
 for _ in range(500):
     NESTED = [NESTED]
 DELETED = object()
+LONG = "long" * 100_000
 
 DESCRIPTIONS: dict[str, tuple[str, Any]] = {
     "another schema": ("schema", "cpnas.packed/2"),
@@ -437,6 +450,11 @@ DESCRIPTIONS: dict[str, tuple[str, Any]] = {
     "too many classes": ("classes", ["a"] * 65537),
     "a class that is no text": ("classes", ["a", "b", None]),
     "a nested class": ("classes", ["a", "b", NESTED]),
+    "a class twice": ("classes", ["a", "b", "a"]),
+    "a class that is no Unicode": ("classes", ["a", "b", "\ud800"]),
+    "a long schema": ("schema", LONG),
+    "a long unknown key": (LONG, 1),
+    "a long genotype": ("genotype", {"schema": LONG}),
     "no image size": ("image_size", DELETED),
     "an image size that cannot be halved twice": ("image_size", 10),
     "an image size of 0": ("image_size", 0),
@@ -472,6 +490,12 @@ def test_a_wrong_description_is_refused(name: str, parts: Parts) -> None:
     refused(parts.path)
 
 
+def test_images_of_two_channels_are_refused(parts: Parts) -> None:
+    parts.document |= {"num_image_channels": 2, "mean": [0.5, 0.5], "std": [0.2, 0.2]}
+    parts.write()
+    assert "'num_image_channels': Input should be 1 or 3" in refused(parts.path)
+
+
 NETWORKS: dict[str, tuple[str, Any]] = {
     "too few cells": ("num_cells", 2),
     "too many cells": ("num_cells", 101),
@@ -499,7 +523,16 @@ def test_wrong_settings_are_refused(name: str, parts: Parts) -> None:
 
 def test_a_wrong_genotype_is_refused(parts: Parts) -> None:
     edges = parts.document["genotype"]["normal"]
-    for change in ({"op": "x\ny"}, {"op": None}, {"op": "sep_conv_5x5"}, {"from": 9}, {"from": True}, {"to": 0}):
+    for change in (
+        {"op": LONG},
+        {"from": LONG},
+        {"op": "x\ny"},
+        {"op": None},
+        {"op": "sep_conv_5x5"},
+        {"from": 9},
+        {"from": True},
+        {"to": 0},
+    ):
         parts.document["genotype"]["normal"] = [edges[0] | change, *edges[1:]]
         parts.write()
         refused(parts.path)
@@ -587,6 +620,33 @@ def test_an_array_of_another_shape_is_refused(shape: Any, parts: Parts) -> None:
     refused(parts.path)
 
 
+@pytest.mark.parametrize("wrong", ["a text", "a list"])
+def test_a_long_entry_of_an_array_makes_no_long_line(wrong: str, parts: Parts) -> None:
+    parts.header["bits"]["dtype" if wrong == "a text" else "shape"] = LONG if wrong == "a text" else [1] * 100_000
+    parts.write()
+    refused(parts.path)
+    parts.header[LONG] = parts.header.pop("bits")
+    parts.write()
+    refused(parts.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"values": np.zeros(486, np.float32)}, "has values ('F32', [486]), its genotype needs ('F32', [487])"),
+        ({"bits": np.zeros((1, 167), np.uint8)}, "has bits ('U8', [1, 167]), its genotype needs ('U8', [167])"),
+        ({"thresholds": np.zeros(4, np.int16)}, "has thresholds ('int16', [4]), its genotype needs ('I8', [4])"),
+        ({"more": np.zeros(0, np.uint8)}, "holds ['bits', 'more', 'thresholds', 'values'], expected ['bits',"),
+    ],
+)
+def test_arrays_that_are_not_those_of_the_header_are_refused(
+    change: dict[str, np.ndarray], message: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library reads the header with a parser of its own."""
+    monkeypatch.setattr(packed, "load", lambda data: load(data) | change)
+    assert message in refused(path)
+
+
 @pytest.mark.parametrize("offsets", [[0, 0], [4, 0], [0, 2**63], [-1, 3], [0], [], None, "x", [0.0, 4.0], [1, 5]])
 def test_an_array_at_another_place_is_refused(offsets: Any, parts: Parts) -> None:
     parts.header["thresholds"]["data_offsets"] = offsets
@@ -665,7 +725,7 @@ def peak_bytes(path: Path) -> int:
 def test_a_small_file_of_a_huge_network_costs_nothing(parts: Parts) -> None:
     """The largest that the settings allow, with arrays of their right size in the header only, and without."""
     genotype = everywhere("sep_conv_5x5")
-    parts.document |= {"image_size": 1024, "classes": ["x"] * 65536}
+    parts.document |= {"image_size": 1024, "classes": [str(index) for index in range(65536)]}
     parts.document["network"] |= {"num_cells": 100, "num_channels": 1024, "stem_multiplier": 8}
     for kind, ops in genotype.cells().items():
         entries = parts.document["genotype"][kind]

@@ -7,7 +7,9 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from cpnas_cli.efficiency.packed import PACKED_NAME, save_packed
 from cpnas_cli.efficiency.predict import Failure, Prediction, find_packed, list_images, predict_images
 from cpnas_cli.errors import CheckpointError, DataError
 from cpnas_cli.evaluation import evaluate_run
-from cpnas_cli.training import MODEL_SCHEMA
+from cpnas_cli.records import MODEL_SCHEMA
 
 CLASSES = ["class 0", "class 1", "class 2"]
 runner = CliRunner()
@@ -409,6 +411,22 @@ def test_what_is_no_packed_model(child: Child, model: Path, tmp_path: Path) -> N
         assert answer.stderr.startswith("cpnas: error: ")
         assert answer.stderr.count("\n") == 1
         assert "export" in answer.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_an_interruption(words: list[str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not say that nothing was started: a line may have been printed."""
+
+    def interrupted(*_: Any) -> Iterator[Prediction]:
+        yield Prediction(Path("a.png"), (("class 0", 1.0),))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "predict_images", interrupted)
+    paths = save_images(tmp_path / "images", 2)
+    answer = runner.invoke(app, ["predict", str(model), *map(str, paths), *words])
+    assert answer.exit_code == 130
+    assert answer.stdout == ("" if words else "a.png\tclass 0\t1.000000\n")
+    assert answer.stderr == "cpnas: interrupted\n"
 
 
 @pytest.mark.parametrize("words", [[], ["image.png", "--top", "0"], ["image.png", "--threads", "0"]])

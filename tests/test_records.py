@@ -258,6 +258,16 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 
+def test_the_advice_is_the_writers(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    path = tmp_path / "file" / "a.txt"
+    with pytest.raises(RunError, match=r"; what was saved before is intact: free some space and go on with --resume$"):
+        write_text(path, "new")
+    with pytest.raises(RunError) as caught:
+        write_text(path, "new", advice="choose another --csv")
+    assert str(caught.value) == f"cannot write {path}: File exists; choose another --csv"
+
+
 # A file may grow to 8 KiB in this process, as on a disk that is nearly full; every write asks for more.
 WITHOUT_SPACE = """
 import json, resource, signal, sys

@@ -1,12 +1,15 @@
 """`cpnas estimate-efficiency`, also `cpnas efficiency report`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cpnas_cli.cli import options
 from cpnas_cli.cli.outcome import print_json, reported_errors, say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def estimate_efficiency(
@@ -37,6 +40,7 @@ def estimate_efficiency(
         from cpnas_cli.efficiency.dataflow import dataflow_of
         from cpnas_cli.efficiency.estimate import efficiency_document, estimate, layers_csv
         from cpnas_cli.efficiency.subject import read_subject
+        from cpnas_cli.records import write_text
 
         check_baseline(baseline)
         subject = read_subject(
@@ -50,41 +54,40 @@ def estimate_efficiency(
         reference = baseline_dataflow(baseline, subject.network, subject.genotype, subject.shape)
         document = efficiency_document(subject, estimate(child), estimate(reference), baseline_name=baseline)
         if csv is not None:
-            _write_layers(csv, layers_csv(document))
+            write_text(csv, layers_csv(document), advice="choose another --csv")
         if json_:
             print_json(document)
         else:
-            from cpnas_cli.cli.render_efficiency import print_estimate
-
-            if preset is None:
-                say(f"settings: {subject.source}")
-            print_estimate(document)
-            if csv is not None:
-                print(f"\nlayers: {csv}")
+            _print(document, settings=subject.source if preset is None else None, csv=csv)
 
 
-def _write_layers(path: Path, text: str) -> None:
-    from cpnas_cli.errors import RunError
-    from cpnas_cli.records import write_text
+def _print(document: "Mapping[str, Any]", *, settings: str | None, csv: Path | None) -> None:
+    """For people.
 
-    try:
-        write_text(path, text)
-    except RunError as error:  # whose advice is for a run
-        reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
-        raise RunError(f"cannot write the layers to {path}: {reason}; choose another --csv") from None
+    Args:
+      settings: where they come from, if that was not typed. csv: the file with the layers.
+    """
+    from cpnas_cli.cli.render_efficiency import print_estimate
+
+    if settings is not None:
+        say(f"settings: {settings}")
+    print_estimate(document)
+    if csv is not None:
+        print(f"\nlayers: {csv}")
 
 
 def _number(option: str, text: str | None, *, allowed: tuple[int, ...] = ()) -> int | None:
     """The whole number of an option.
 
     Raises:
-      UsageError: it is none, or not one of those allowed (without a list: at least 2).
+      UsageError: it is none, or not one of those allowed (without a list: at least 2); or has more than 9 digits.
     """
     from cpnas_cli.errors import UsageError
 
     if text is None:
         return None
-    expected = " or ".join(map(str, allowed)) or "a whole number of at least 2"
-    if not text.isascii() or not text.isdigit() or (int(text) not in allowed if allowed else int(text) < 2):
+    expected = " or ".join(map(str, allowed)) or "a whole number of at least 2 and at most 9 digits"
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else -1
+    if not (number in allowed if allowed else number >= 2):
         raise UsageError(f"{option} expects {expected}, got {text!r}")
-    return int(text)
+    return number

@@ -52,13 +52,26 @@ def export(
         trained, state = _load(run, network)
         kind = NETWORKS[state["precision"]]
         file = _write(trained, state, run, format_=format_, kind=kind, out=out)
-        num_bytes = file.stat().st_size
+        document = _document(file, format_=format_, kind=kind)
         if json_:
-            print_json(
-                {"schema": EXPORT_SCHEMA, "format": format_, "file": str(file), "bytes": num_bytes, "network": kind}
-            )
+            print_json(document)
         else:
-            print(f"{file}: {num_bytes:,} bytes ({format_}, {kind})")
+            header = "" if document["header_bytes"] is None else f", {document['header_bytes']:,} of them header"
+            print(f"{file}: {document['bytes']:,} bytes{header} ({format_}, {kind})")
+
+
+def _document(file: Path, *, format_: str, kind: str) -> "dict[str, Any]":
+    """`cpnas.export/1`."""
+    from cpnas_cli.efficiency.packed import header_bytes
+
+    return {
+        "schema": EXPORT_SCHEMA,
+        "format": format_,
+        "file": str(file),
+        "bytes": file.stat().st_size,
+        "header_bytes": header_bytes(file) if format_ == "packed" else None,
+        "network": kind,
+    }
 
 
 def _load(path: Path, wanted: str | None) -> "tuple[Network, dict[str, Any]]":
@@ -98,8 +111,9 @@ def _write(
         raise UsageError(
             "a Parent is not 1-bit and has no packed form; type --format onnx, or --network child where the run has one"
         )
+    from cpnas_cli.efficiency.packed import PACKED_NAME
     from cpnas_cli.efficiency.packing import write_packed
 
-    file = out or run / "model.packed.safetensors"
+    file = out or run / PACKED_NAME
     write_packed(network, state, file)
     return file

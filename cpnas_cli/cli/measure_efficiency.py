@@ -32,14 +32,16 @@ def measure_efficiency(
     """
     with reported_errors():
         thread_counts, batch_sizes = _numbers("--threads", threads), _numbers("--batch", batch)
+        if out is not None:
+            _check_writable(out)
         from cpnas_cli.device import describe_environment, open_device
-        from cpnas_cli.efficiency.measure import measure, read_subject, warm_up
+        from cpnas_cli.efficiency.measure import measure, read_pair, warm_up
 
-        subject = read_subject(run, data_dir=data_dir)
+        pair = read_pair(run, data_dir=data_dir)
         with said_if_slow(COMPILING):
-            warm_up(subject, num_threads=max(thread_counts))
+            warm_up(pair, num_threads=max(thread_counts))
         document = measure(
-            subject,
+            pair,
             threads=thread_counts,
             batch_sizes=batch_sizes,
             repetitions=repetitions,
@@ -47,15 +49,33 @@ def measure_efficiency(
             environment=describe_environment(open_device("cpu")),
             say=say,
         )
-        files = _write(out, document) if out is not None else []
         if json_:
             print_json(document)
         else:
             from cpnas_cli.cli.render_measurement import print_measurement
 
             print_measurement(document)
-            for file in files:
-                print(file)
+        if out is not None:
+            for file in _write(out, document):
+                say(str(file))
+
+
+def _check_writable(folder: Path) -> None:
+    """Before minutes are spent on what cannot be kept.
+
+    Raises:
+      RunError: the folder cannot be made or written to.
+    """
+    import tempfile
+
+    from cpnas_cli.errors import RunError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RunError(f"cannot write into {folder}: {error.strerror}; choose another --out") from None
 
 
 def _numbers(option: str, text: str) -> list[int]:
@@ -69,13 +89,14 @@ def _numbers(option: str, text: str) -> list[int]:
     from cpnas_cli.errors import UsageError
 
     numbers = list[int]()
-    for word in text.split(","):
-        word = word.strip()
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for word in map(str.strip, text.split(",")):
         if word == "all" and option == "--threads":
-            available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             numbers.append(available)
-        elif word.isascii() and word.isdigit() and 1 <= int(word) <= 4096:
+        elif word.isascii() and word.isdigit() and len(word) <= 4 and int(word) >= 1:
             numbers.append(int(word))
+            if option == "--threads" and numbers[-1] > available:
+                raise UsageError(f"--threads expects at most {available} on this machine, got {word}")
         else:
             example = "1,all" if option == "--threads" else "1,64"
             raise UsageError(f"{option} expects numbers from 1 on, separated by commas, got {text!r}; e.g. {example}")

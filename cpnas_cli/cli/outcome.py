@@ -56,7 +56,7 @@ def reported_errors(*, resume_line: str | None = None) -> Iterator[None]:
         if resume_line:
             say(f"cpnas: interrupted; all finished draws or epochs are saved; go on with: {resume_line}")
         else:
-            say("cpnas: interrupted before anything was started")
+            say("cpnas: interrupted")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         raise typer.Exit(1) from None

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,7 @@ from cpnas_cli.errors import EXIT_ERROR
 
 if TYPE_CHECKING:
     from cpnas_cli.efficiency.packed import PackedModel
-    from cpnas_cli.efficiency.predict import Outcome, Prediction
+    from cpnas_cli.efficiency.predict import Failure, Outcome, Prediction
 
 # What would break a line or a column, command the terminal, or cannot be written at all
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -45,7 +45,7 @@ def predict(
     """
     with reported_errors():
         from cpnas_cli.efficiency.packed import load_packed
-        from cpnas_cli.efficiency.predict import Failure, find_packed, list_images, predict_images, predictions_document
+        from cpnas_cli.efficiency.predict import find_packed, list_images, predict_images
 
         file = find_packed(model)
         packed = load_packed(file)
@@ -56,22 +56,45 @@ def predict(
         engine = Engine(packed, num_threads=threads)
         with said_if_slow(COMPILING):
             engine.warm_up(len(paths))
-        line = _line_format(packed, paths, top=top or 1)
-        kept: list[Outcome] = []
-        num_failed = 0
-        for outcome in predict_images(engine, paths):
-            if isinstance(outcome, Failure):
-                num_failed += 1
-                say(f"cpnas: {_printable(outcome.error)}")
-            elif not json_:
-                print(line(outcome))
-            if json_:
-                kept.append(outcome)
+        outcomes = predict_images(engine, paths)
         if json_:
-            print_json(predictions_document(file, kept, top=top))
+            num_failed = _print_document(outcomes, file, top=top)
+        else:
+            num_failed = _print_lines(outcomes, _line_format(packed, paths, top=top or 1))
         if num_failed:
             say(f"cpnas: no prediction for {num_failed:,} of {len(paths):,} images")
             raise typer.Exit(EXIT_ERROR)
+
+
+def _print_lines(outcomes: "Iterable[Outcome]", line: "Callable[[Prediction], str]") -> int:
+    """A line for each prediction as soon as it is there; returns how many images have none."""
+    from cpnas_cli.efficiency.predict import Failure
+
+    num_failed = 0
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            num_failed += 1
+            _say_failure(outcome)
+        else:
+            print(line(outcome))
+    return num_failed
+
+
+def _print_document(outcomes: "Iterable[Outcome]", model: Path, *, top: int | None) -> int:
+    """All predictions as one record; returns how many images have none."""
+    from cpnas_cli.efficiency.predict import Failure, predictions_document
+
+    kept: list[Outcome] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            _say_failure(outcome)
+        kept.append(outcome)
+    print_json(document := predictions_document(model, kept, top=top))
+    return len(document["failed"])
+
+
+def _say_failure(failure: "Failure") -> None:
+    say(f"cpnas: {_printable(failure.error)}")
 
 
 def _line_format(model: "PackedModel", images: Sequence[Path], *, top: int) -> "Callable[[Prediction], str]":

@@ -126,7 +126,7 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     table.add_row(
         "parameters",
         f"{result['num_parameters']:,}; for inference {result['num_binary_weights']:,} 1-bit weights, "
-        f"{result['num_thresholds']:,} thresholds, {result['num_real_values']:,} real values",
+        f"{result.get('num_thresholds', 0):,} thresholds, {result['num_real_values']:,} real values",
     )
     size = f"{result['size_bits'] / 8192:.1f} KiB ({result['size_bits']:,} bits)"
     if result["size_parent_bits"]:

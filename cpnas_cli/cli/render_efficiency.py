@@ -12,9 +12,9 @@ FULL_WIDTH, MAX_WIDTH = 120, 160
 # An estimate is easily read as a promise.
 WHAT_IT_SAYS = (
     "These are counts, not times: S and OPs take 64 one-bit multiply-accumulates for one operation and moving data "
-    "for nothing, and a processor may gain less (cpnas efficiency measure RUN takes the time). The ratios compare sizes "
-    "and operations, not accuracies; "
-    "the ratio of multiply-accumulates is due to a smaller or larger network, not to 1 bit."
+    "for nothing, and a processor may gain less (cpnas efficiency measure RUN takes the time). The ratios compare "
+    "sizes and operations, not accuracies; the ratio of multiply-accumulates is due to a smaller or larger "
+    "network, not to 1 bit."
 )
 
 
@@ -133,7 +133,7 @@ def _short(name: str) -> str:
 
 
 def _shape(layer: Mapping[str, Any]) -> str:
-    """Channels and size before and after: 16x32x32 -> 32x16x16."""
+    """Channels and size before and after: 16x32² > 32x16²."""
     if layer["in_channels"] is None:
         return ""
     before, after = (f"{layer[f'{end}_channels']}x{layer[f'{end}_size']}²" for end in ("in", "out"))

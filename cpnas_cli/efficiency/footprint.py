@@ -4,7 +4,6 @@
 imports only what a program that does this and nothing else would import.
 """
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -52,14 +51,25 @@ def _onnx(file: Path) -> None:
 def _eager(file: Path) -> None:
     import torch
 
-    from cpnas_cli.evaluation import load_trained
-    from cpnas_cli.records import RunFolder
+    from cpnas_cli.checkpoint import load_into, load_tensors
+    from cpnas_cli.config import Config
+    from cpnas_cli.networks import build_network
+    from cpnas_cli.records import MODEL_SCHEMA, parse_genotype
 
     torch.set_num_threads(1)
-    network, state = load_trained(RunFolder(file.parent), file.name)
-    size = state["config"]["data"]["image_size"]
+    tensors, state = load_tensors(file, schema=MODEL_SCHEMA)
+    config, num_image_channels = Config.model_validate(state["config"]), state["num_image_channels"]
+    network = build_network(
+        config.network,
+        precision=state["precision"],
+        num_image_channels=num_image_channels,
+        num_classes=len(state["classes"]),
+        seed=0,
+        genotype=parse_genotype(state["genotype"]),
+    ).eval()
+    load_into(network, tensors, path=file)
     with torch.inference_mode():
-        network(torch.zeros(1, state["num_image_channels"], size, size))
+        network(torch.zeros(1, num_image_channels, config.data.image_size, config.data.image_size))
 
 
 def main() -> None:
@@ -77,6 +87,8 @@ def _peak_bytes() -> int:
                 return 1024 * int(line.split()[1])
     except OSError:
         pass
+    import resource  # not on every platform
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 

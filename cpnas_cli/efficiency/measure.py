@@ -31,6 +31,7 @@ from cpnas_cli.evaluation import data_settings, load_trained
 from cpnas_cli.networks import Network, build_network
 from cpnas_cli.records import MEASUREMENT_SCHEMA, RunFolder, parse_genotype
 
+PACKED_FILE, PARENT_PARAMETERS = "packed Child", "Parent's float32 parameters"
 NUM_CALIBRATION_IMAGES = 256  # training images, for the int8 Parent
 
 # Why a measured speed-up is not the estimated one.
@@ -42,7 +43,7 @@ WHY_THEY_DIFFER = (
 
 
 @dataclass(frozen=True)
-class Subject:
+class TrainedPair:
     """What is measured: a Child, its Parent, and real images."""
 
     path: Path
@@ -59,7 +60,7 @@ class Subject:
         return Pipeline(config.data, tuple(self.state["mean"]), tuple(self.state["std"]))
 
 
-def read_subject(path: Path, *, data_dir: Path | None) -> Subject:
+def read_pair(path: Path, *, data_dir: Path | None) -> TrainedPair:
     """A training's Child and its Parent; a run without one gets an untrained one, which takes as long.
 
     Raises:
@@ -87,16 +88,16 @@ def read_subject(path: Path, *, data_dir: Path | None) -> Subject:
             genotype=parse_genotype(state["genotype"]),
         ).eval()
     dataset = load_dataset(data_settings(state, data_dir))
-    return Subject(path, child, state, parent, trained, dataset.test.images, dataset.train.images)
+    return TrainedPair(path, child, state, parent, trained, dataset.test.images, dataset.train.images)
 
 
-def warm_up(subject: Subject, *, num_threads: int) -> None:
+def warm_up(pair: TrainedPair, *, num_threads: int) -> None:
     """Compile what will be measured, if it is not compiled yet."""
-    Engine(pack(subject.child, subject.state), num_threads=num_threads).warm_up(num_threads)
+    Engine(pack(pair.child, pair.state), num_threads=num_threads).warm_up(num_threads)
 
 
 def measure(
-    subject: Subject,
+    pair: TrainedPair,
     *,
     threads: Sequence[int],
     batch_sizes: Sequence[int],
@@ -117,73 +118,103 @@ def measure(
     """
     check_onnx()
     runtimes.quiet_compiler()
-    model = pack(subject.child, subject.state)
+    model = pack(pair.child, pair.state)
     say("building the ONNX models of the Parent")
-    size = model.image_size
-    float_onnx = onnx_bytes(subject.parent, image_size=size)
-    int8_onnx = int8_bytes(float_onnx, _calibration_batches(subject))
+    float_onnx = onnx_bytes(pair.parent, image_size=model.image_size)
+    int8_onnx = int8_bytes(float_onnx, _calibration_batches(pair))
     latency, not_measured = list[dict[str, Any]](), dict[str, str]()
     for num_threads in threads:
         for batch_size in batch_sizes:
-            say(f"batch {batch_size}, {num_threads} threads")
-            calls = _calls(subject, model, float_onnx, int8_onnx, batch_size, num_threads, not_measured)
+            say(f"batch {batch_size}, {num_threads} thread{'s' * (num_threads > 1)}")
+            calls, failed = _calls(pair, model, float_onnx, int8_onnx, batch_size, num_threads)
+            not_measured |= failed
             times = time_interleaved(calls, repetitions=repetitions)
             latency += _latency_rows(times, batch_size=batch_size, num_threads=num_threads)
     say("single operations")
     operations = [_operation_row(each) for each in time_operations(model, repetitions=repetitions)]
     say("agreement with PyTorch, sizes and memory")
-    child_flow, parent_flow = (
-        dataflow_of(model.settings, model.genotype, model.surroundings, precision=precision)
-        for precision in ("binary", "full")
-    )
+    sizes = _sizes_and_memory(pair, model, float_onnx, int8_onnx)
     return {
         "schema": MEASUREMENT_SCHEMA,
-        "run": str(subject.path),
+        "run": str(pair.path),
         "network": model.settings.model_dump(mode="json"),
-        "genotype": subject.state["genotype"],
-        "image_size": size,
-        "parent_weights": "trained" if subject.parent_is_trained else "untrained",
+        "genotype": pair.state["genotype"],
+        "image_size": model.image_size,
+        "parent_weights": "trained" if pair.parent_is_trained else "untrained",
         "repetitions": repetitions,
         "latency": latency,
         "not_measured": not_measured,
         "operations": operations,
-        "agreement": _agreement(subject, model, num_agreement_images),
-        "estimate": asdict(compare(estimate(child_flow), estimate(parent_flow))),
+        "agreement": _agreement(pair, model, num_agreement_images),
+        **sizes,
+        "comparison": _comparison(model, latency, sizes),
         "why_they_differ": WHY_THEY_DIFFER,
-        **_sizes_and_memory(subject, model, float_onnx, int8_onnx),
         "environment": dict(environment),
     }
 
 
-def _calibration_batches(subject: Subject) -> list[Tensor]:
-    images = subject.train_images[:: max(len(subject.train_images) // NUM_CALIBRATION_IMAGES, 1)]
-    return [subject.pipeline.normalize(part) for part in images[:NUM_CALIBRATION_IMAGES].split(64)]
+def _comparison(
+    model: PackedModel, latency: Sequence[Mapping[str, Any]], sizes: Mapping[str, Mapping[str, int]]
+) -> list[dict[str, Any]]:
+    """Estimate and measurement of the same saving, next to each other; what was not measured is None."""
+    child, parent = (
+        estimate(dataflow_of(model.settings, model.genotype, model.surroundings, precision=precision))
+        for precision in ("binary", "full")
+    )
+    savings, files, memory = compare(child, parent), sizes["file_bytes"], sizes["peak_memory_bytes"]
+    times = {(row["runtime"], row["threads"], row["batch_size"]): row["times_packed"] for row in latency}
+    return [
+        {
+            "saving": "time, against the Parent in ONNX Runtime float32, 1 thread, batch 1",
+            "estimated": savings.speedup,
+            "estimated_with_elementwise": savings.speedup_with_elementwise,
+            "measured": times.get((runtimes.ONNX, 1, 1)),
+        },
+        {
+            "saving": "stored, against the Parent's float32 parameters",
+            "estimated": savings.memory,
+            "estimated_with_elementwise": None,
+            "measured": files[PARENT_PARAMETERS] / files[PACKED_FILE],
+        },
+        {
+            "saving": "memory of values (estimated), of the whole process (measured against ONNX Runtime float32)",
+            "estimated": savings.activation_memory,
+            "estimated_with_elementwise": None,
+            "measured": memory[runtimes.ONNX] / memory[runtimes.PACKED],
+        },
+    ]
+
+
+def _calibration_batches(pair: TrainedPair) -> list[Tensor]:
+    images = pair.train_images[:: max(len(pair.train_images) // NUM_CALIBRATION_IMAGES, 1)]
+    return [pair.pipeline.normalize(part) for part in images[:NUM_CALIBRATION_IMAGES].split(64)]
 
 
 def _calls(
-    subject: Subject,
+    pair: TrainedPair,
     model: PackedModel,
     float_onnx: bytes,
     int8_onnx: bytes,
     batch_size: int,
     num_threads: int,
-    not_measured: dict[str, str],
-) -> dict[str, runtimes.Call]:
-    images = subject.test_images[:batch_size]
+) -> tuple[dict[str, runtimes.Call], dict[str, str]]:
+    """A call of each runtime, and why there is none of some."""
+    images = pair.test_images[:batch_size]
     images = images.repeat(-(-batch_size // len(images)), 1, 1, 1)[:batch_size]
-    inputs = subject.pipeline.normalize(images)
+    inputs = pair.pipeline.normalize(images)
     calls = {
         runtimes.PACKED: runtimes.packed_call(model, images.numpy(), num_threads=num_threads),
-        runtimes.EAGER_CHILD: runtimes.eager_call(subject.child, inputs, num_threads=num_threads),
-        runtimes.EAGER: runtimes.eager_call(subject.parent, inputs, num_threads=num_threads),
+        runtimes.EAGER_CHILD: runtimes.eager_call(pair.child, inputs, num_threads=num_threads),
+        runtimes.EAGER: runtimes.eager_call(pair.parent, inputs, num_threads=num_threads),
         runtimes.ONNX: runtimes.onnx_call(float_onnx, inputs, num_threads=num_threads),
         runtimes.ONNX_INT8: runtimes.onnx_call(int8_onnx, inputs, num_threads=num_threads),
     }
+    failed = dict[str, str]()
     try:
-        calls[runtimes.COMPILED] = runtimes.compiled_call(subject.parent, inputs, num_threads=num_threads)
+        calls[runtimes.COMPILED] = runtimes.compiled_call(pair.parent, inputs, num_threads=num_threads)
     except Exception as error:  # the compiler's errors have no common base; the report says what it was
-        not_measured[runtimes.COMPILED] = " ".join(str(error).split())[:200] or type(error).__name__
-    return calls
+        failed[runtimes.COMPILED] = " ".join(str(error).split())[:200] or type(error).__name__
+    return calls, failed
 
 
 def _latency_rows(times: Mapping[str, Timing], *, batch_size: int, num_threads: int) -> list[dict[str, Any]]:
@@ -215,21 +246,22 @@ def _operation_row(times: OperationTimes) -> dict[str, Any]:
         "stride": first.stride,
         "speedup_estimated": times.operation.estimated_speedup,
         "speedup_measured": times.measured_speedup,
-        "seconds_packed": times.packed_seconds,
-        "seconds_float32": times.float_seconds,
+        "seconds_packed": asdict(times.packed),
+        "seconds_float32": asdict(times.float32),
     }
 
 
-def _agreement(subject: Subject, model: PackedModel, count: int) -> dict[str, Any]:
-    """Engine against the PyTorch Child in evaluation mode."""
-    images = subject.test_images[:count]
+def _agreement(pair: TrainedPair, model: PackedModel, count: int) -> dict[str, Any]:
+    """Engine against the PyTorch Child in evaluation mode; differences relative to the largest logit of the image."""
+    images = pair.test_images[:count]
     engine = Engine(model)
     same, largest, above = 0, 0.0, 0
     with torch.inference_mode():
         for part in images.split(128):
-            expected = subject.child(subject.pipeline.normalize(part)).logits.numpy()
+            expected = pair.child(pair.pipeline.normalize(part)).logits.numpy()
             found = engine.logits(part.numpy())
-            difference = np.abs(found - expected).max(axis=1) / np.abs(expected).max(axis=1)
+            largest_logit = np.maximum(np.abs(expected).max(axis=1), np.finfo(np.float32).tiny)
+            difference = np.abs(found - expected).max(axis=1) / largest_logit
             same += int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
             above += int((difference > 1e-4).sum())
             largest = max(largest, float(difference.max()))
@@ -241,20 +273,20 @@ def _agreement(subject: Subject, model: PackedModel, count: int) -> dict[str, An
     }
 
 
-def _sizes_and_memory(subject: Subject, model: PackedModel, float_onnx: bytes, int8_onnx: bytes) -> dict[str, Any]:
+def _sizes_and_memory(pair: TrainedPair, model: PackedModel, float_onnx: bytes, int8_onnx: bytes) -> dict[str, Any]:
     """Bytes of files and of processes."""
-    model_file = RunFolder(subject.path).file(RunFolder.MODEL)
-    parent_parameters = sum(parameter.numel() for parameter in subject.parent.parameters())
+    model_file = RunFolder(pair.path).file(RunFolder.MODEL)
+    parent_parameters = sum(parameter.numel() for parameter in pair.parent.parameters())
     with tempfile.TemporaryDirectory() as folder:
         packed, float_file, int8_file = (Path(folder) / name for name in ("packed", "float.onnx", "int8.onnx"))
         save_packed(model, packed)
         float_file.write_bytes(float_onnx)
         int8_file.write_bytes(int8_onnx)
         files = {
-            "packed Child": packed.stat().st_size,
-            "of it header": header_bytes(packed),
+            PACKED_FILE: packed.stat().st_size,
+            "header of the packed Child": header_bytes(packed),
             "Child as float32 (safetensors)": model_file.stat().st_size,
-            "Parent's float32 parameters": 4 * parent_parameters,
+            PARENT_PARAMETERS: 4 * parent_parameters,
             "Parent ONNX float32": len(float_onnx),
             "Parent ONNX int8": len(int8_onnx),
         }

@@ -98,7 +98,7 @@ def export_onnx(network: Network, state: Mapping[str, Any], path: Path) -> None:
     }
     normalization = Normalization(state["mean"], state["std"])
     model = onnx_bytes(network, image_size=image_size, normalization=normalization, metadata=metadata)
-    with replacing(path) as temporary:
+    with replacing(path, advice="choose another --out") as temporary:
         temporary.write_bytes(model)
 
 

@@ -17,16 +17,16 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from cpnas_cli.config import NetworkConfig
 from cpnas_cli.efficiency.layers import Layer, Surroundings, layers_of
-from cpnas_cli.errors import CheckpointError, CpnasError
+from cpnas_cli.errors import CheckpointError, CpnasError, RunError
 from cpnas_cli.records import genotype_document, parse_genotype, replacing
 from cpnas_cli.space import Genotype
 
@@ -38,6 +38,8 @@ _MAX_HEADER_BYTES = 1 << 23
 _MAX_CLASSES = 1 << 16
 _ARRAYS = {"bits": np.dtype(np.uint8), "thresholds": np.dtype(np.int8), "values": np.dtype(np.float32)}
 _TYPE_NAMES = {"bits": "U8", "thresholds": "I8", "values": "F32"}  # in the header of the file
+_FIELDS = ("classes", "image_size", "num_image_channels", "mean", "std")  # as they are in the model and in the file
+_MAX_SHOWN, _MAX_REASON = 200, 300  # characters in an error's line: of a value of the file; of all that is wrong
 
 
 class _Description(BaseModel):
@@ -49,9 +51,17 @@ class _Description(BaseModel):
     genotype: dict[str, Any]
     classes: tuple[str, ...] = Field(min_length=1, max_length=_MAX_CLASSES)
     image_size: int = Field(ge=4, le=1024)
-    num_image_channels: int = Field(ge=1, le=3)
+    num_image_channels: Literal[1, 3]
     mean: tuple[Annotated[float, Field(ge=0, le=1)], ...]
     std: tuple[Annotated[float, Field(ge=1e-6, le=1)], ...]  # so that 1 / std is finite in float32
+
+    @field_validator("classes")
+    @classmethod
+    def _are_distinct_texts(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("two classes have the same name")
+        "".join(classes).encode()  # a lone surrogate is a ValueError too
+        return classes
 
 
 @dataclass(frozen=True)
@@ -148,20 +158,17 @@ def save_packed(model: PackedModel, path: Path) -> None:
     """Write the file, or leave the old one as it was.
 
     Raises:
-      RunError: it cannot be written.
+      RunError: it cannot be written, or the format does not allow its classes or other settings.
     """
-    description = _Description(
-        network=model.settings,
-        genotype=genotype_document(model.genotype, provenance={}),
-        classes=model.classes,
-        image_size=model.image_size,
-        num_image_channels=model.num_image_channels,
-        mean=model.mean,
-        std=model.std,
-    )
+    fields = {name: getattr(model, name) for name in _FIELDS}
+    genotype = genotype_document(model.genotype, provenance={})
+    try:
+        description = _Description.model_validate({"network": model.settings, "genotype": genotype, **fields})
+    except ValidationError as error:
+        raise RunError(f"the network cannot be packed: {_first_of(error)}; type --format onnx") from None
     document = {"schema": PACKED_SCHEMA, **description.model_dump(mode="json")}
     arrays = {name: np.ascontiguousarray(getattr(model, name)) for name in _ARRAYS}
-    with replacing(path) as temporary:
+    with replacing(path, advice="choose another --out") as temporary:
         try:
             save_file(arrays, temporary, metadata={_METADATA_KEY: json.dumps(document, separators=(",", ":"))})
         except SafetensorError as error:  # wraps "No space left on device", for one
@@ -178,15 +185,36 @@ def load_packed(path: Path) -> PackedModel:
     try:
         header = _read_header(path)
         model_of = _check_description(path, header.get("__metadata__"))
-        _check_sizes(path, header, model_of)
+        sizes = _check_sizes(path, header, model_of)
         arrays: dict[str, Any] = load(path.read_bytes())
+        _check_types(path, {name: _type_and_shape(array) for name, array in arrays.items()}, sizes)  # by another parser
     except FileNotFoundError:
         raise CheckpointError(f"no file {path}; `cpnas export RUN` makes a packed model") from None
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is truncated or not a packed model ({error}); export it again") from None
+        raise _refusal(path, f"is truncated or not a packed model ({_shown(error)})") from None
     model = PackedModel(**model_of, **arrays)
     _check_content(path, model)
     return model
+
+
+def _refusal(path: Path, reason: str, advice: str = "export it again") -> CheckpointError:
+    """The error of a file, whose line stays short whatever the file holds."""
+    return CheckpointError(f"{path} {_cut(reason, _MAX_REASON)}; {advice}")
+
+
+def _shown(value: Any) -> str:
+    """What comes from a file, to be shown in an error's line."""
+    return _cut(str(value) if isinstance(value, Exception) else repr(value), _MAX_SHOWN)
+
+
+def _cut(text: str, size: int) -> str:
+    return text if len(text) <= size else f"{text[: size - 3]}..."
+
+
+def _first_of(error: ValidationError) -> str:
+    """Where a description is wrong first, and why."""
+    first = error.errors()[0]
+    return f"{_shown('.'.join(str(part) for part in first['loc']))}: {first['msg']}"
 
 
 def _read_header(path: Path) -> dict[str, Any]:
@@ -208,58 +236,73 @@ def _check_description(path: Path, metadata: Any) -> dict[str, Any]:
     document = json.loads(text) if isinstance(text, str) else None
     found = document.get("schema") if isinstance(document, dict) else None
     if not isinstance(document, dict) or found != PACKED_SCHEMA:
-        raise CheckpointError(f"{path} has schema {found!r}; expected {PACKED_SCHEMA!r}; export it with this version")
+        reason = f"has schema {_shown(found)}; expected {PACKED_SCHEMA!r}"
+        raise _refusal(path, reason, "export it with this version")
     try:
         description = _Description(**{key: value for key, value in document.items() if key != "schema"})
         genotype = parse_genotype(description.genotype)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{path} has a damaged description: {where!r}: {first['msg']}; export it again") from None
+        raise _refusal(path, f"has a damaged description: {_first_of(error)}") from None
     except CpnasError as error:
-        raise CheckpointError(f"{path} has a damaged description: {error}; export it again") from None
+        raise _refusal(path, f"has a damaged description: {_shown(error)}") from None
     num_channels = description.num_image_channels
     if not len(description.mean) == len(description.std) == num_channels:
-        raise CheckpointError(f"{path} has no mean and deviation for each of {num_channels} channels; export it again")
+        raise _refusal(path, f"has no mean and deviation for each of {num_channels} channels")
     if description.image_size % (4 * description.network.stem_stride):
-        raise CheckpointError(f"{path} has images of {description.image_size} pixels, which its cells cannot halve")
+        raise _refusal(path, f"has images of {description.image_size} pixels, which its cells cannot halve")
     return {
         "settings": description.network,
         "genotype": genotype,
-        **{key: getattr(description, key) for key in ("classes", "image_size", "num_image_channels", "mean", "std")},
+        **{name: getattr(description, name) for name in _FIELDS},
     }
 
 
-def _check_sizes(path: Path, header: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-    """The arrays are those that the genotype needs, and the file holds them: known before anything is allocated."""
+def _check_sizes(path: Path, header: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, int]:
+    """The arrays are those that the genotype needs, and the file holds them: known before anything is allocated.
+
+    Returns:
+      the sizes of the arrays.
+    """
     surroundings = Surroundings(fields["image_size"], fields["num_image_channels"], len(fields["classes"]))
     sizes = array_sizes(layers_of(fields["settings"], fields["genotype"], surroundings, precision="binary"))
-    named = {key: entry for key, entry in header.items() if key != "__metadata__"}
-    if named.keys() != sizes.keys():
-        raise CheckpointError(f"{path} holds {sorted(named)}, expected {sorted(sizes)}; export it again")
-    for name, size in sizes.items():
-        entry = named[name] if isinstance(named[name], dict) else {}
-        found, expected = (entry.get("dtype"), entry.get("shape")), (_TYPE_NAMES[name], [size])
-        if found != expected:
-            raise CheckpointError(f"{path} has {name} {found!r}, its genotype needs {expected!r}; export it again")
+    entries = {name: entry if isinstance(entry, dict) else {} for name, entry in header.items()}
+    del entries["__metadata__"]
+    _check_types(path, {name: (entry.get("dtype"), entry.get("shape")) for name, entry in entries.items()}, sizes)
     num_bytes = sum(size * _ARRAYS[name].itemsize for name, size in sizes.items())
     if path.stat().st_size != header_bytes(path) + num_bytes:
-        raise CheckpointError(
-            f"{path} has {path.stat().st_size} bytes, its genotype needs {header_bytes(path) + num_bytes}; "
-            "export or copy it again"
-        )
+        reason = f"has {path.stat().st_size} bytes, its genotype needs {header_bytes(path) + num_bytes}"
+        raise _refusal(path, reason, "export or copy it again")
+    return sizes
+
+
+def _check_types(path: Path, types: Mapping[str, tuple[Any, Any]], sizes: Mapping[str, int]) -> None:
+    """
+    Args:
+      types: {name: (type as the file names it, shape)} of all arrays.
+    """
+    if types.keys() != sizes.keys():
+        raise _refusal(path, f"holds {_shown(sorted(types))}, expected {sorted(sizes)}")
+    for name, size in sizes.items():
+        expected = _TYPE_NAMES[name], [size]
+        if types[name] != expected:
+            raise _refusal(path, f"has {name} {_shown(types[name])}, its genotype needs {expected!r}")
+
+
+def _type_and_shape(array: np.ndarray) -> tuple[str, list[int]]:
+    names = {_ARRAYS[name]: type_name for name, type_name in _TYPE_NAMES.items()}
+    return names.get(array.dtype, str(array.dtype)), list(array.shape)
 
 
 def _check_content(path: Path, model: PackedModel) -> None:
     layers = model.layers()
     spare = -sum(layer.num_binary_weights for layer in layers) % 8
     if spare and model.bits[-1] >> (8 - spare):
-        raise CheckpointError(f"{path} has set bits behind its last weight; export it again")
+        raise _refusal(path, "has set bits behind its last weight")
     if not np.isfinite(model.values).all():
-        raise CheckpointError(f"{path} has values that are not finite; export it again")
+        raise _refusal(path, "has values that are not finite")
     limits = np.concatenate([_limits(layer) for layer in layers if layer.num_thresholds] or [np.zeros(0, np.int8)])
     if (model.thresholds < -limits).any() or (model.thresholds > limits + 1).any():
-        raise CheckpointError(f"{path} has thresholds that no sum of signs can meet; export it again")
+        raise _refusal(path, "has thresholds that no sum of signs can meet")
 
 
 def _limits(layer: Layer) -> np.ndarray:

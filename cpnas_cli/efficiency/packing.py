@@ -1,5 +1,6 @@
 """From a trained Child to its packed model."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,12 @@ def pack(network: Network, state: Mapping[str, Any]) -> PackedModel:
     """See `write_packed`."""
     if network.precision != "binary":
         raise UsageError("only a Child is 1-bit; export a Parent with --format onnx")
+    config = Config.model_validate(state["config"])
     model = PackedModel(
-        settings=Config.model_validate(state["config"]).network,
+        settings=config.network,
         genotype=parse_genotype(state["genotype"]),
         classes=tuple(state["classes"]),
-        image_size=Config.model_validate(state["config"]).data.image_size,
+        image_size=config.data.image_size,
         num_image_channels=state["num_image_channels"],
         mean=tuple(state["mean"]),
         std=tuple(state["std"]),
@@ -48,13 +50,11 @@ def pack(network: Network, state: Mapping[str, Any]) -> PackedModel:
     arrays = [_arrays(network, layer) for layer in model.layers()]
     values = np.concatenate([part.ravel() for each in arrays for part in (each.weights, each.scale, each.shift)])
     _check_finite(values)
-    return PackedModel(
-        **{
-            **model.__dict__,
-            "bits": np.packbits(np.concatenate([each.signs.ravel() for each in arrays]), bitorder="little"),
-            "thresholds": np.concatenate([each.thresholds for each in arrays]),
-            "values": values.astype(np.float32),
-        }
+    return dataclasses.replace(
+        model,
+        bits=np.packbits(np.concatenate([each.signs.ravel() for each in arrays]), bitorder="little"),
+        thresholds=np.concatenate([each.thresholds for each in arrays]),
+        values=values.astype(np.float32),
     )
 
 

@@ -1,7 +1,7 @@
 """The ways to run a network that are measured side by side; each gives a call without arguments.
 
-The Parent's inputs are normalized beforehand, the packed engine normalizes its own: what differs is in the
-Parent's favour.
+All inputs but those of the packed engine are normalized beforehand, the engine normalizes its own: what differs is
+not in its favour.
 """
 
 import contextlib
@@ -25,7 +25,6 @@ EAGER = "PyTorch eager, Parent float32"
 COMPILED = "torch.compile, Parent float32"
 ONNX = "ONNX Runtime, Parent float32"
 ONNX_INT8 = "ONNX Runtime, Parent int8"
-RUNTIMES = (PACKED, EAGER_CHILD, EAGER, COMPILED, ONNX, ONNX_INT8)
 
 Call = Callable[[], Any]
 
@@ -95,6 +94,8 @@ def onnx_session(model: bytes, *, num_threads: int) -> Any:
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # between two calls its threads would take a core from whatever is timed next
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

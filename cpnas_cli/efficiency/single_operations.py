@@ -6,18 +6,18 @@ the cache; ONNX Runtime's with the time of an empty model taken off, which is wh
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from cpnas_cli.efficiency.compiler import compile_edge, compile_preprocessing
 from cpnas_cli.efficiency.engine import Engine, Runner
+from cpnas_cli.efficiency.engine.compiler import compile_edge, compile_preprocessing
+from cpnas_cli.efficiency.engine.program import Program
 from cpnas_cli.efficiency.layers import Layer, cells_of, classifier_layer, stem_layer
 from cpnas_cli.efficiency.packed import PackedModel, unpack_layers
-from cpnas_cli.efficiency.program import Program
 from cpnas_cli.efficiency.runtimes import onnx_session
-from cpnas_cli.efficiency.timing import time_interleaved
+from cpnas_cli.efficiency.timing import Timing, time_interleaved
 
 _LOOPS = 32  # of the packed operation in one call
 
@@ -29,11 +29,13 @@ class Operation:
     Attributes:
       name: of the operation; `layers`: those of the first place where the network has it.
       count: how often the network has it.
+      has_shortcut: of a preprocessing: the mean over groups of channels (and 2x2 pixels) that is added.
     """
 
     name: str
     layers: tuple[Layer, ...]
     count: int
+    has_shortcut: bool = False
 
     @property
     def estimated_speedup(self) -> float | None:
@@ -48,40 +50,49 @@ class Operation:
 
 @dataclass(frozen=True)
 class OperationTimes:
+    """Seconds for one image; those in float32 without what an empty call takes.
+
+    Attributes:
+      noise: how far apart the 10th and the 90th percentile of the empty call lie, seconds.
+    """
+
     operation: Operation
-    packed_seconds: float
-    float_seconds: float
+    packed: Timing
+    float32: Timing
+    noise: float
 
     @property
-    def measured_speedup(self) -> float:
-        return self.float_seconds / self.packed_seconds
+    def measured_speedup(self) -> float | None:
+        """None where the float32 operation cannot be told from the noise."""
+        return self.float32.median / self.packed.median if self.float32.median > self.noise else None
 
 
 def operations_of(model: PackedModel) -> list[tuple[Operation, Callable[[], Callable[[], object]]]]:
     """Every distinct operation, with what makes the call that runs it packed `_LOOPS` times."""
     arrays = unpack_layers(model)
-    found: dict[object, tuple[str, tuple[Layer, ...], Callable[[], Callable[[], object]]]] = {}
+    found = dict[object, tuple[Operation, Callable[[], Callable[[], object]]]]()
     counts = Counter[object]()
 
-    def add(name: str, layers: Sequence[Layer], program: Callable[[], Program]) -> None:
-        key = (name, *((layer.in_channels, layer.out_channels, layer.in_size, layer.stride) for layer in layers))
+    def add(operation: Operation, program: Callable[[], Program]) -> None:
+        shapes = ((layer.in_channels, layer.out_channels, layer.in_size, layer.stride) for layer in operation.layers)
+        key = (operation.name, *shapes)
         counts[key] += 1
-        found.setdefault(key, (name, tuple(layers), lambda: _loop(program())))
+        found.setdefault(key, (operation, lambda: _loop(program())))
 
-    stem, classifier = (
-        stem_layer(model.settings, model.surroundings),
-        classifier_layer(model.settings, model.surroundings),
-    )
-    found["stem"] = ("stem", (stem,), lambda: _loop_of_engine(model, 0))
+    stem = stem_layer(model.settings, model.surroundings)
+    found["stem"] = (Operation("stem", (stem,), 1), lambda: _loop_of_engine(model, 0))
     for cell in cells_of(model.settings, model.genotype, model.surroundings, precision="binary"):
         for number, layers in enumerate(cell.preprocessing):
             name = "preprocessing" if len(layers) == 1 else "preprocessing, halves"
-            add(name, layers, lambda cell=cell, number=number: compile_preprocessing(cell, number, arrays))
+            operation = Operation(name, layers, 1, cell.shortcuts[number])
+            add(operation, lambda cell=cell, number=number: compile_preprocessing(cell, number, arrays))
         for edge in cell.edges:
             if edge.layers:
-                add(edge.op, edge.layers, lambda cell=cell, edge=edge: compile_edge(cell, edge, arrays))
-    found["classifier"] = ("classifier", (classifier,), lambda: _loop_of_engine(model, -1))
-    return [(Operation(name, layers, max(counts[key], 1)), make) for key, (name, layers, make) in found.items()]
+                operation = Operation(edge.op, edge.layers, 1)
+                add(operation, lambda cell=cell, edge=edge: compile_edge(cell, edge, arrays))
+    classifier = classifier_layer(model.settings, model.surroundings)
+    found["classifier"] = (Operation("classifier", (classifier,), 1), lambda: _loop_of_engine(model, -1))
+    return [(replace(operation, count=max(counts[key], 1)), make) for key, (operation, make) in found.items()]
 
 
 def _loop(program: Program) -> Callable[[], object]:
@@ -98,7 +109,7 @@ def _loop_of_engine(model: PackedModel, instruction: int) -> Callable[[], object
 
 
 def time_operations(model: PackedModel, *, repetitions: int) -> list[OperationTimes]:
-    """Packed and float32 side by side, one thread, one image; medians.
+    """Packed and float32 side by side, one thread, one image.
 
     Raises:
       CpnasError: the onnx extra is not installed.
@@ -107,14 +118,11 @@ def time_operations(model: PackedModel, *, repetitions: int) -> list[OperationTi
     features_size = model.image_size // model.settings.stem_stride // 4
     results = list[OperationTimes]()
     for operation, make in operations_of(model):
-        calls = {
-            "packed": make(),
-            "float": _session_call(float_model(operation, features_size=features_size)),
-            "empty": empty,
-        }
-        times = time_interleaved(calls, repetitions=repetitions)
-        float_seconds = max(times["float"].median - times["empty"].median, 1e-7)
-        results.append(OperationTimes(operation, times["packed"].median / _LOOPS, float_seconds))
+        float_call = _session_call(float_model(operation, features_size=features_size))
+        times = time_interleaved({"packed": make(), "float": float_call, "empty": empty}, repetitions=repetitions)
+        nothing = times["empty"]
+        packed, float32 = times["packed"].scaled(1 / _LOOPS), times["float"].less(nothing.median)
+        results.append(OperationTimes(operation, packed, float32, nothing.p90 - nothing.p10))
     return results
 
 
@@ -168,10 +176,14 @@ def float_model(operation: Operation, *, features_size: int) -> bytes:
             builder.pool(first, is_max=operation.name.startswith("max"))
         elif operation.name == "stem":
             builder.convolution("x", "y", first)
-        elif len(operation.layers) == 2 and first.groups == 1:
-            builder.reduction(operation.layers)
         else:
-            builder.chain(operation.layers)
+            result = "unshortened" if operation.has_shortcut else "y"
+            if len(operation.layers) == 2 and first.groups == 1:
+                builder.reduction(operation.layers, result)
+            else:
+                builder.chain(operation.layers, result)
+            if operation.has_shortcut:
+                builder.shortcut(result, in_shape, out_shape)
     return _model(
         builder.nodes,
         helper.make_tensor_value_info("x", TensorProto.FLOAT, in_shape),
@@ -215,12 +227,27 @@ class _GraphBuilder:
             group=layer.groups,
         )
 
-    def chain(self, layers: Sequence[Layer]) -> None:
+    def chain(self, layers: Sequence[Layer], result: str) -> None:
         self.add("Relu", ["x"], "h0")
         for index, layer in enumerate(layers):
-            self.convolution(f"h{index}", "y" if index == len(layers) - 1 else f"h{index + 1}", layer)
+            self.convolution(f"h{index}", result if index == len(layers) - 1 else f"h{index + 1}", layer)
 
-    def reduction(self, layers: Sequence[Layer]) -> None:
+    def shortcut(self, result: str, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
+        """The mean over groups of input channels, and over 2x2 pixels where the image shrinks, added."""
+        from onnx import numpy_helper
+
+        source = "x"
+        if in_shape[2] != out_shape[2]:
+            source = "halved"
+            self.add("AveragePool", ["x"], source, kernel_shape=[2, 2], strides=[2, 2])
+        grouped = np.array([1, in_shape[1] // out_shape[1], *out_shape[1:]], np.int64)
+        self.constants.append(numpy_helper.from_array(grouped, "grouped"))
+        self.constants.append(numpy_helper.from_array(np.array([1], np.int64), "groups"))
+        self.add("Reshape", [source, "grouped"], "parts")
+        self.add("ReduceMean", ["parts", "groups"], "mean", keepdims=0)
+        self.add("Add", [result, "mean"], "y")
+
+    def reduction(self, layers: Sequence[Layer], result: str) -> None:
         """Two strided 1x1 convolutions, the second one of the image moved by a pixel, side by side."""
         from onnx import numpy_helper
 
@@ -228,9 +255,9 @@ class _GraphBuilder:
             self.constants.append(numpy_helper.from_array(np.array(value, np.int64), name))
         self.add("Relu", ["x"], "h")
         self.add("Slice", ["h", "starts", "ends", "axes"], "moved")
-        for source, result, layer in zip(("h", "moved"), ("even", "odd"), layers, strict=True):
-            self.convolution(source, result, layer)
-        self.add("Concat", ["even", "odd"], "y", axis=1)
+        for source, half, layer in zip(("h", "moved"), ("even", "odd"), layers, strict=True):
+            self.convolution(source, half, layer)
+        self.add("Concat", ["even", "odd"], result, axis=1)
 
     def pool(self, layer: Layer, *, is_max: bool) -> None:
         shape = {"kernel_shape": [3, 3], "strides": [layer.stride] * 2, "pads": [1] * 4}

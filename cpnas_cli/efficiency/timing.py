@@ -15,6 +15,12 @@ class Timing:
     p10: float
     p90: float
 
+    def scaled(self, factor: float) -> "Timing":
+        return Timing(self.median * factor, self.p10 * factor, self.p90 * factor)
+
+    def less(self, seconds: float) -> "Timing":
+        return Timing(self.median - seconds, self.p10 - seconds, self.p90 - seconds)
+
 
 # Threads of a runtime go on spinning for a moment when its call has ended, and would take a core from the next one.
 _PAUSE_SECONDS = 0.01

@@ -17,17 +17,17 @@ WIDTH, ROW_HEIGHT, EXTRA_HEIGHT = 6.8, 0.19, 1.5  # inches
 
 @dataclass(frozen=True)
 class Speedup:
-    """Of one operation at one shape; `estimated` is None where nothing is multiplied."""
+    """Of one operation at one shape; `estimated` is None where nothing is multiplied, `measured` below the noise."""
 
     label: str
     estimated: float | None
-    measured: float
+    measured: float | None
 
 
 @dataclass(frozen=True)
 class SpeedupsInfo:
     rows: tuple[Speedup, ...]
-    whole_network: float
+    whole_network: float | None
     caption: str
 
 
@@ -46,19 +46,15 @@ def speedups_info(document: Mapping[str, Any]) -> SpeedupsInfo:
             )
             for row in document["operations"]
         )
-        times = {
-            row["runtime"]: row["times_packed"]
-            for row in document["latency"]
-            if (row["threads"], row["batch_size"]) == (document["latency"][0]["threads"], 1)
-        }
-        whole = times["ONNX Runtime, Parent float32"]
+        whole = next(row["measured"] for row in document["comparison"] if row["saving"].startswith("time"))
         caption = (
             f"1-bit against float32 in ONNX Runtime, {document['environment']['device_name']}, one thread, batch 1; "
-            f"medians of {document['repetitions']} repetitions. The whole network: {whole:.1f} times. "
-            "Estimated: S of XNOR-Net, summed over the operation's layers; pooling has none."
+            f"medians of {document['repetitions']} repetitions. "
+            + (f"The whole network: {whole:.1f} times. " if whole is not None else "")
+            + "Estimated: S of XNOR-Net, summed over the operation's layers; pooling has none."
         )
-    except (KeyError, IndexError, TypeError) as error:
-        raise RunError(f"the measurement is incomplete ({error}); measure again with batch 1") from None
+    except (KeyError, StopIteration, TypeError) as error:
+        raise RunError(f"the measurement is incomplete ({error!r}); measure again") from None
     return SpeedupsInfo(rows, whole, caption)
 
 
@@ -69,11 +65,12 @@ def draw_speedups(info: SpeedupsInfo) -> Figure:
     axes = figure.add_subplot()
     places = range(len(info.rows), 0, -1)
     for place, row in zip(places, info.rows, strict=True):
-        if row.estimated is not None:
+        if row.estimated is not None and row.measured is not None:
             axes.plot([row.measured, row.estimated], [place, place], color="#cccccc", linewidth=1, zorder=1)
     estimated = [(row.estimated, place) for place, row in zip(places, info.rows, strict=True) if row.estimated]
     axes.plot(*zip(*estimated, strict=True), "o", color=MEAN, markerfacecolor="white", label="estimated", markersize=5)
-    axes.plot([row.measured for row in info.rows], list(places), "D", color=DOT, label="measured", markersize=4)
+    measured = [(row.measured, place) for place, row in zip(places, info.rows, strict=True) if row.measured]
+    axes.plot(*zip(*measured, strict=True), "D", color=DOT, label="measured", markersize=4)
     axes.axvline(1, color=INK, linewidth=0.8)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

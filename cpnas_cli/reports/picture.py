@@ -29,5 +29,5 @@ def save_picture(
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     # as text, labels can be searched and edited
     settings: Any = {"svg.hashsalt": salt, "svg.fonttype": "none", **(look or {})}
-    with replacing(path) as temporary, rc_context(settings):
+    with replacing(path, advice="choose another --out") as temporary, rc_context(settings):
         draw().savefig(temporary, format=kind, metadata=metadata, dpi=dpi)

@@ -2,7 +2,8 @@
 
 LLVM turns one operation on such a vector into what the processor has: an AVX-512 instruction, two of
 AVX2, four of NEON, or scalar code. So the kernels say what is done in parallel, and nothing depends on
-a loop being vectorized by luck. Products and sums are rounded one by one unless `fused` is in the name.
+a loop being vectorized by luck. Products and sums are rounded one by one,
+but for `multiply_add_d`, which may be one instruction.
 
 Types: U holds 16 uint32 (bits, or whole numbers), F 16 float32, D 16 float64. Memory is named by the
 address of an array's first element (`array.ctypes.data`), not by the array: numba would count references
@@ -205,7 +206,7 @@ multiply_f = _elementwise(_F, (_F, _F), lambda builder, x, y: builder.fmul(x, y)
 divide_f = _elementwise(_F, (_F, _F), lambda builder, x, y: builder.fdiv(x, y))
 larger_f = _elementwise(_F, (_F, _F), _larger)
 
-fused_multiply_add_d = _elementwise(_D, (_D, _D, _D), _llvm("fmuladd", _D))
+multiply_add_d = _elementwise(_D, (_D, _D, _D), _llvm("fmuladd", _D))
 widen = _elementwise(_D, (_F,), lambda builder, x: builder.fpext(x, _D.vector))
 narrow = _elementwise(_F, (_D,), lambda builder, x: builder.fptrunc(x, _F.vector))
 

@@ -11,14 +11,14 @@ The tables hold whole numbers, mostly offsets into the constants or into the wor
 are named below. Nothing here is computed per image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from cpnas_cli.efficiency import kernels
-from cpnas_cli.efficiency.lanes import LANES
+from cpnas_cli.efficiency.engine import bit_kernels
+from cpnas_cli.efficiency.engine.lanes import LANES
 from cpnas_cli.efficiency.layers import Layer
 from cpnas_cli.efficiency.packed import LayerArrays
 
@@ -41,6 +41,10 @@ KEEP = 1
 (NUM_INPUTS, REAL_OUT_CHANNEL, REAL_OUT_BLOCKS) = range(9, 12)  # of a real product
 (SOURCE_SIZE, IS_MAX) = range(9, 11)  # of a pooling
 (HALVES, NUM_GROUPS, GROUP_CHANNELS) = range(9, 12)  # of a shortcut
+# Of the stem: rows and columns of the image and its channels; offsets of weights, scale and shift. Of the head: offset
+# of the features, values from a pixel to the next, pixels; offsets of weights, bias and room for the means.
+(STEM_SIZE, STEM_CHANNELS, STEM_KERNEL, STEM_STRIDE, STEM_WEIGHTS, STEM_SCALE, STEM_SHIFT) = range(7)
+(HEAD_SOURCE, HEAD_PIXEL, HEAD_PIXELS, HEAD_FEATURES, HEAD_WEIGHTS, HEAD_BIAS, HEAD_MEANS, HEAD_CLASSES) = range(8)
 
 
 def num_blocks(channels: int) -> int:
@@ -83,14 +87,11 @@ class Program:
 
     Attributes:
       instructions, steps: int64, (n, NUM_COLUMNS).
-      products: int64, (n, kernels.PRODUCT_COLUMNS).
+      products: int64, (n, bit_kernels.PRODUCT_COLUMNS).
       table: int64; offsets of thresholds by row, and sources of concatenations.
       constants, reals, doubles: uint32, float32, float64.
       num_values, num_words, num_doubles: the working memory for one image.
-      stem: image size and channels; kernel size and stride; offsets of weights, scale and shift.
-      head: offset of the features, values from a pixel to the next, pixels, features; offsets of weights, bias and
-        room for the means; classes.
-      names: of the layers that each instruction computes, for reports.
+      stem, head: their columns; empty where the program has none.
     """
 
     instructions: np.ndarray
@@ -105,7 +106,6 @@ class Program:
     num_doubles: int
     stem: tuple[int, ...]
     head: tuple[int, ...]
-    names: tuple[tuple[str, ...], ...]
 
     @property
     def num_working_bytes(self) -> int:
@@ -155,7 +155,7 @@ class ProgramBuilder:
     def __init__(self) -> None:
         self.value_memory, self.word_memory, self.double_memory = _Memory(), _Memory(), _Memory()
         self.constants, self.reals, self.doubles = _Pool(np.uint32), _Pool(np.float32), _Pool(np.float64)
-        self.instructions, self.names = list[list[int]](), list[tuple[str, ...]]()
+        self.instructions = list[list[int]]()
         self.steps, self.products, self.table = list[list[int]](), list[list[int]](), list[int]()
 
     def values(self, name: object, *, pixel: int, size: int) -> Values:
@@ -173,9 +173,8 @@ class ProgramBuilder:
         width, words = whole_vectors(layer.out_size), num_words(layer.out_channels)
         return Words(self.word_memory.region(("slot", index), width * words), 0, width, words)
 
-    def instruction(self, kind: int, *names: str, columns: Mapping[int, int]) -> None:
+    def instruction(self, kind: int, columns: Mapping[int, int]) -> None:
         self.instructions.append(_row(kind, columns))
-        self.names.append(names)
 
     # constants
 
@@ -246,13 +245,14 @@ class ProgramBuilder:
 
     def product(self, layer: Layer, arrays: LayerArrays, source: Words, *, first: int = 0) -> None:
         """One more product for the next `products`; `first`: the source's row and column under the first result."""
-        row = [0] * kernels.PRODUCT_COLUMNS
-        row[kernels.WORDS] = source.offset + first * (source.row + 1)
-        row[kernels.STEP], row[kernels.PLANE], row[kernels.NUM_WORDS] = layer.stride, source.plane, source.num_words
-        row[kernels.WEIGHTS] = self.filters(arrays.signs.reshape(layer.out_channels, -1))
-        row[kernels.NUM_INPUTS] = layer.in_channels
-        row[kernels.SCALE], row[kernels.SHIFT] = self.channels(arrays.scale), self.channels(arrays.shift)
-        row[kernels.ROW] = layer.stride * source.row
+        row = [0] * bit_kernels.PRODUCT_COLUMNS
+        row[bit_kernels.WORDS] = source.offset + first * (source.row + 1)
+        row[bit_kernels.STEP], row[bit_kernels.PLANE] = layer.stride, source.plane
+        row[bit_kernels.NUM_WORDS] = source.num_words
+        row[bit_kernels.WEIGHTS] = self.filters(arrays.signs.reshape(layer.out_channels, -1))
+        row[bit_kernels.NUM_INPUTS] = layer.in_channels
+        row[bit_kernels.SCALE], row[bit_kernels.SHIFT] = self.channels(arrays.scale), self.channels(arrays.shift)
+        row[bit_kernels.ROW] = layer.stride * source.row
         self.products.append(row)
 
     def add_products(self, first: int, *, out_channels: int, out_channel: int = 0, keep: bool) -> list[int]:
@@ -311,11 +311,11 @@ class ProgramBuilder:
         }
         return _row(SHORTCUT, columns)
 
-    def node(self, steps: list[list[int]], out: Values, *, channels: int, signs: Words, names: Sequence[str]) -> None:
+    def node(self, steps: list[list[int]], out: Values, *, channels: int, signs: Words) -> None:
         columns = {OUT: out.offset, PIXEL: out.pixel, SIZE: out.size, BLOCKS: num_blocks(channels)}
         columns |= {FIRST_STEP: len(self.steps), NUM_STEPS: len(steps), **self.signs_columns(signs, channels)}
         self.steps += steps
-        self.instruction(NODE, *names, columns=columns)
+        self.instruction(NODE, columns)
 
 
 def _row(kind: int, columns: Mapping[int, int]) -> list[int]:

@@ -6,6 +6,7 @@ The whole network is one compiled function that walks the program; it is compile
 
 # numba compiles the functions of this module: to a type checker they are plain Python without types.
 # pyright: basic, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
+import os
 import zlib
 from pathlib import Path
 
@@ -13,27 +14,29 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from cpnas_cli.efficiency import program as p
-from cpnas_cli.efficiency.compiler import compile_program
-from cpnas_cli.efficiency.kernels import (
+from cpnas_cli.efficiency.engine import program as p
+from cpnas_cli.efficiency.engine.bit_kernels import (
     PRODUCT_COLUMNS,
-    add_pool,
     add_products,
+    concatenate_row,
+    depthwise_3x3,
+    depthwise_5x5,
+    pack_row,
+)
+from cpnas_cli.efficiency.engine.compiler import compile_program
+from cpnas_cli.efficiency.engine.lanes import get_b, get_d, get_i, put_d
+from cpnas_cli.efficiency.engine.program import Program
+from cpnas_cli.efficiency.engine.real_kernels import (
+    add_pool,
     add_real_product,
     add_row,
     add_shortcut,
     classify,
-    concatenate_row,
-    depthwise_3x3,
-    depthwise_5x5,
     fill_row,
-    pack_row,
     stem_row,
 )
-from cpnas_cli.efficiency.lanes import get_b, get_d, get_i, put_d
 from cpnas_cli.efficiency.packed import PackedModel, load_packed
-from cpnas_cli.efficiency.program import Program
-from cpnas_cli.errors import DataError, UsageError
+from cpnas_cli.errors import DataError, RunError, UsageError
 
 
 @njit
@@ -122,8 +125,8 @@ def _concatenate(row, memory):
 def _stem(row, stem, image, lookup, memory):
     """Reads the image: normalized pixels with the stem's border, channels last. Then the convolution."""
     instructions, _, _, _, _, reals, filters, values, _, doubles = memory
-    in_size, channels, kernel_size = get_i(stem, 0), get_i(stem, 1), get_i(stem, 2)
-    stride, border = get_i(stem, 3), get_i(stem, 2) // 2
+    in_size, channels, kernel_size = get_i(stem, p.STEM_SIZE), get_i(stem, p.STEM_CHANNELS), get_i(stem, p.STEM_KERNEL)
+    stride, border = get_i(stem, p.STEM_STRIDE), kernel_size // 2
     in_row = (in_size + 2 * border) * channels
     for c in range(channels):
         for y in range(in_size):
@@ -135,8 +138,9 @@ def _stem(row, stem, image, lookup, memory):
     blocks = get_i(instructions, row + p.BLOCKS)
     for y in range(size):
         out = get_i(instructions, row + p.OUT) + y * size * pixel
-        stem_row(doubles, filters, reals, y * stride * in_row, in_row, channels, kernel_size, stride, get_i(stem, 4),
-                 get_i(stem, 5), get_i(stem, 6), values, out, pixel, size, blocks)  # fmt: skip
+        stem_row(doubles, filters, reals, y * stride * in_row, in_row, channels, kernel_size, stride,
+                 get_i(stem, p.STEM_WEIGHTS), get_i(stem, p.STEM_SCALE), get_i(stem, p.STEM_SHIFT), values, out, pixel,
+                 size, blocks)  # fmt: skip
         _pack_row(row, y, memory)
 
 
@@ -156,14 +160,14 @@ def _run(program, lookup, image, values, words, doubles, first, last, logits):
         elif kind == p.STEM:
             _stem(row, stem, image, lookup, memory)
         else:
-            classify(values, reals, get_i(head, 0), get_i(head, 1), get_i(head, 2), get_i(head, 3), get_i(head, 4),
-                     get_i(head, 5), get_i(head, 7), get_i(head, 6), logits)  # fmt: skip
+            classify(values, reals, get_i(head, p.HEAD_SOURCE), get_i(head, p.HEAD_PIXEL), get_i(head, p.HEAD_PIXELS),
+                     get_i(head, p.HEAD_FEATURES), get_i(head, p.HEAD_WEIGHTS), get_i(head, p.HEAD_BIAS),
+                     get_i(head, p.HEAD_CLASSES), get_i(head, p.HEAD_MEANS), logits)  # fmt: skip
 
 
 def _sources() -> int:
     """A number that changes with all that is compiled here: numba's cache on disk looks at this file alone."""
-    names = ("engine", "kernels", "lanes", "program")
-    return zlib.crc32(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in names))
+    return zlib.crc32(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
 
 
 def _entry_points(sources: int, *, cache: bool):
@@ -203,6 +207,25 @@ def _compiled():
 _run_images, _run_images_in_parallel = _compiled()
 
 
+def _working_memory(program: Program, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For `count` images at once. Memory is granted before it is used, so it is compared with what the machine has."""
+    needed = count * program.num_working_bytes
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else needed
+    try:
+        if needed > available:
+            raise MemoryError
+        return (
+            np.zeros((count, program.num_values), np.float32),
+            np.zeros((count, program.num_words), np.uint32),
+            np.zeros((count, program.num_doubles), np.float64),
+        )
+    except MemoryError:
+        raise RunError(
+            f"the network needs {program.num_working_bytes / 2**30:.1f} GiB of working memory on each of {count} "
+            "threads, which this machine does not have; use fewer threads"
+        ) from None
+
+
 class Runner:
     """A program with its working memory.
 
@@ -211,7 +234,7 @@ class Runner:
       num_threads: at most this many; several images are shared out among them, one image runs on one. None: all.
 
     Raises:
-      UsageError: `num_threads` is not positive.
+      UsageError: `num_threads` is not positive. RunError: there is not enough memory.
     """
 
     def __init__(self, program: Program, *, lookup: np.ndarray | None = None, num_threads: int | None = None) -> None:
@@ -222,14 +245,18 @@ class Runner:
         self.num_threads = min(num_threads or available, available)
         # what the addresses point to: kept here for as long as they are used
         self._lookup = np.zeros(1) if lookup is None else lookup
-        self._arrays = (program.instructions, program.steps, program.products, program.table, program.constants,
-                        program.reals, program.doubles, np.array(program.stem), np.array(program.head))  # fmt: skip
-        count = self.num_threads
-        self._working = (
-            np.zeros((count, program.num_values), np.float32),
-            np.zeros((count, program.num_words), np.uint32),
-            np.zeros((count, program.num_doubles), np.float64),
+        self._arrays = (
+            program.instructions,
+            program.steps,
+            program.products,
+            program.table,
+            program.constants,
+            program.reals,
+            program.doubles,
+            np.array(program.stem, np.int64),
+            np.array(program.head, np.int64),
         )
+        self._working = _working_memory(program, self.num_threads)
 
     def run(self, images_BCHW: np.ndarray, first: int = 0, last: int | None = None) -> np.ndarray:
         """Class scores, float32 (B, classes), of uint8 images (B, C, S, S) that fit the program.
@@ -237,7 +264,7 @@ class Runner:
         Args:
           first, last: only the instructions from the one to before the other, on what the others left in memory.
         """
-        logits = np.zeros((len(images_BCHW), self.program.head[-1] if self.program.head else 1), np.float32)
+        logits = np.zeros((len(images_BCHW), self.program.head[p.HEAD_CLASSES] if self.program.head else 1), np.float32)
         if len(images_BCHW) == 0:
             return logits
         images = np.ascontiguousarray(images_BCHW)
@@ -264,13 +291,15 @@ class Runner:
 
 
 class Engine:
-    """A packed model, ready to run; for one Python thread at a time, whose memory it works in.
+    """A packed model, ready to run.
+
+    It works in memory of its own: only one Python thread may call it at a time.
 
     Args:
       num_threads: see `Runner`.
 
     Raises:
-      UsageError: `num_threads` is not positive.
+      UsageError, RunError: see `Runner`.
     """
 
     def __init__(self, model: PackedModel, *, num_threads: int | None = None) -> None:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpnas_cli.efficiency.lanes import LANES
-from cpnas_cli.efficiency.layers import CellLayers, EdgeLayers, Layer, cells_of, classifier_layer, stem_layer
-from cpnas_cli.efficiency.packed import LayerArrays, PackedModel, unpack_layers
-from cpnas_cli.efficiency.program import (
+from cpnas_cli.efficiency.engine.lanes import LANES
+from cpnas_cli.efficiency.engine.program import (
     BLOCKS,
     CHANNELS,
     CLASSIFY,
@@ -29,6 +27,8 @@ from cpnas_cli.efficiency.program import (
     num_blocks,
     whole_vectors,
 )
+from cpnas_cli.efficiency.layers import CellLayers, EdgeLayers, Layer, cells_of, classifier_layer, stem_layer
+from cpnas_cli.efficiency.packed import LayerArrays, PackedModel, unpack_layers
 from cpnas_cli.space import NUM_INPUT_NODES, NUM_NODES
 
 
@@ -62,10 +62,10 @@ def compile_edge(cell: CellLayers, edge: EdgeLayers, arrays: dict[str, LayerArra
         builder.words("source", channels=channels, size=size, border=_border(cell, edge.source)),
         channels,
     )
-    steps, names = _edges(builder, [edge], {edge.source: source}, channels, arrays)
+    steps = _edges(builder, [edge], {edge.source: source}, channels, arrays)
     values = builder.values("node", pixel=whole_vectors(channels) + LANES, size=cell.out_size)
     signs = builder.words("node", channels=channels, size=cell.out_size, border=0)
-    builder.node(steps, values, channels=channels, signs=signs, names=names)
+    builder.node(steps, values, channels=channels, signs=signs)
     return _finish(builder, (), ())
 
 
@@ -96,7 +96,6 @@ def _finish(builder: ProgramBuilder, stem: tuple[int, ...], head: tuple[int, ...
         num_doubles=builder.double_memory.size,
         stem=stem,
         head=head,
-        names=tuple(builder.names),
     )
 
 
@@ -109,9 +108,10 @@ def _stem(
     signs = builder.words("stem", channels=layer.out_channels, size=layer.out_size, border=0)
     columns = {OUT: values.offset, PIXEL: values.pixel, SIZE: values.size, BLOCKS: num_blocks(layer.out_channels)}
     columns |= builder.signs_columns(signs, layer.out_channels)
-    builder.instruction(STEM, layer.name, columns=columns)
+    builder.instruction(STEM, columns)
     padded = layer.in_size + 2 * (layer.kernel_size // 2)
-    builder.double_memory.region("image", padded**2 * layer.in_channels)
+    place = builder.double_memory.region("image", padded**2 * layer.in_channels)
+    assert place == 0, "the padded image is where the engine expects it"
     stem = (
         layer.in_size,
         layer.in_channels,
@@ -129,7 +129,7 @@ def _classifier(
 ) -> tuple[int, ...]:
     layer = classifier_layer(model.settings, model.surroundings)
     own = arrays[layer.name]
-    builder.instruction(CLASSIFY, layer.name, columns={})
+    builder.instruction(CLASSIFY, {})
     return (
         features.values.offset,
         features.values.pixel,
@@ -161,8 +161,8 @@ def _cell(
         values = output._replace(offset=output.offset + place)
         signs = builder.words(number, channels=channels, size=cell.out_size, border=_border(cell, number))
         edges = [edge for edge in cell.edges if edge.node == number]
-        steps, names = _edges(builder, edges, nodes, channels, arrays)
-        builder.node(steps, values, channels=channels, signs=signs, names=names)
+        steps = _edges(builder, edges, nodes, channels, arrays)
+        builder.node(steps, values, channels=channels, signs=signs)
         nodes[number] = _Image(values, signs, channels)
     signs = builder.words(("cell", index % 3), channels=4 * channels, size=cell.out_size, border=0)
     columns = {
@@ -177,7 +177,7 @@ def _cell(
     for number in range(NUM_INPUT_NODES, NUM_NODES):
         own = nodes[number].signs
         builder.table += [own.offset, own.row, own.plane]
-    builder.instruction(CONCATENATE, f"cells.{index}.concatenation", columns=columns)
+    builder.instruction(CONCATENATE, columns)
     return _Image(output, signs, 4 * channels)
 
 
@@ -191,14 +191,14 @@ def _preprocessing(
     builder: ProgramBuilder, cell: CellLayers, number: int, source: _Image, arrays: dict[str, LayerArrays]
 ) -> _Image:
     channels, layers = cell.shape.num_channels, cell.preprocessing[number]
-    values = builder.values(("input", number), pixel=whole_vectors(channels) + whole_vectors(1), size=cell.size)
+    values = builder.values(("input", number), pixel=whole_vectors(channels) + LANES, size=cell.size)
     signs = builder.words(number, channels=channels, size=cell.size, border=_border(cell, number))
     steps = _pointwise(builder, layers, source, arrays, keep=False)
     if cell.shortcuts[number]:
         halves = layers[0].stride == 2
         num_groups = source.channels // channels
         steps.append(builder.shortcut(source.values, halves=halves, num_groups=num_groups, channels=channels))
-    builder.node(steps, values, channels=channels, signs=signs, names=[layer.name for layer in layers])
+    builder.node(steps, values, channels=channels, signs=signs)
     return _Image(values, signs, channels)
 
 
@@ -226,9 +226,9 @@ def _edges(
     nodes: dict[int, _Image],
     channels: int,
     arrays: dict[str, LayerArrays],
-) -> tuple[list[list[int]], list[str]]:
+) -> list[list[int]]:
     """The steps of a node, in the order of its sum; separable convolutions in a row are added up in one step."""
-    steps, names = list[list[int]](), list[str]()
+    steps = list[list[int]]()
     run: int | None = None  # the first product of the separable convolutions that are not added up yet
     keep = False
 
@@ -239,7 +239,6 @@ def _edges(
             run, keep = None, True
 
     for edge in edges:
-        names += [layer.name for layer in edge.layers]
         source = nodes[edge.source]
         if edge.op.endswith(("conv_3x3", "conv_5x5")):
             depthwise, pointwise = edge.layers
@@ -259,4 +258,4 @@ def _edges(
             steps.append(builder.identity(source.values, keep=keep))
         keep = True
     end_run()
-    return steps, names
+    return steps
