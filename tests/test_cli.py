@@ -116,6 +116,7 @@ def run_on_terminal(folder: Path, *words: str) -> tuple[int, str]:
         return process.wait(), b"".join(parts).decode(errors="replace")
 
 
+@pytest.mark.slow
 def test_the_live_view_of_a_search_and_a_training(tiny_search, tmp_path):
     code, text = run_on_terminal(tmp_path, "search", *TINY_OPTIONS, "--out", "run")
     assert code == 0, text

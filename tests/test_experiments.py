@@ -469,6 +469,7 @@ def test_a_killed_experiment_leaves_no_workers_and_resumes(ablation, tmp_path, s
     assert not children_of(process.pid)
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_go_on_is_named_and_the_rest_is_done(comparison, tmp_path, cpnas):
     words = ["compare", *OPTIONS, "--strategies", "random,bnas", "--random-draws", "1", "--seeds", "0"]
     broken = tmp_path / "run/searches/bnas-seed-0/checkpoint/state.safetensors"
@@ -484,6 +485,7 @@ def test_a_worker_that_cannot_go_on_is_named_and_the_rest_is_done(comparison, tm
     assert "Traceback" in (tmp_path / "run/logs/bnas-seed-0.log").read_text()
 
 
+@pytest.mark.slow
 def test_max_time_ends_with_75_and_the_line_that_goes_on(tmp_path, cpnas):
     words = ["compare", *OPTIONS, "--strategies", "random", "--random-draws", "2", "--seeds", "0", "--out", "run"]
     answer = cpnas(*words, "--max-time", "0s")

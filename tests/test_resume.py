@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from conftest import TINY_OPTIONS
 from safetensors.numpy import load_file
 
@@ -68,6 +69,7 @@ def test_a_killed_search_resumes_to_the_same_bits(cpnas, tmp_path, tiny_search):
     assert_same_tensors(run / "checkpoint/state.safetensors", tiny_search / "checkpoint/state.safetensors")
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(cpnas, tmp_path):
     assert cpnas("search", *TINY_OPTIONS, "--strategy", "random", "--out", "search").returncode == 0
     words = ["train", "search/genotype.json", "--with-parent", "--set", "train.num_epochs=4"]
@@ -111,6 +113,7 @@ def test_an_interrupted_search_says_how_to_go_on(cpnas, tmp_path, tiny_search):
     assert (run / "genotype.json").read_bytes() == (tiny_search / "genotype.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_max_time_stops_with_75_and_gets_on_at_every_call(cpnas, tmp_path, tiny_search):
     run = tmp_path / "run"
     first = cpnas("search", *TINY_OPTIONS, "--out", "run", "--max-time", "0.01s")

@@ -120,6 +120,7 @@ def test_random_draws_differ_by_seed_and_train_nothing(cpnas, tmp_path):
     assert record["normal"] == [entry["op"] for entry in first["normal"]]
 
 
+@pytest.mark.slow
 def test_the_next_command_that_search_prints_runs(cpnas, tmp_path):
     answer = cpnas("search", *TINY_OPTIONS)
     assert answer.returncode == 0, answer.stderr

@@ -111,6 +111,7 @@ def test_every_optimizer_and_estimator_trains(tmp_path, optimizer, estimator):
     assert history[1]["loss_cross_entropy"] < history[0]["loss_cross_entropy"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_from_search_to_evaluation(cpnas, tmp_path, image_folder):
     options = ["--set", "data.image_size=16", "--set", "network.num_channels=4", "--set", "network.num_cells=3"]
     options += ["--set", "search.batch_size=6", "--set", "train.num_epochs=8", "--set", "train.batch_size=6"]
