@@ -1,5 +1,6 @@
 """`cpnas efficiency measure`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,7 @@ def measure_efficiency(
             batch_sizes=batch_sizes,
             repetitions=repetitions,
             num_agreement_images=agreement_images,
-            environment=describe_environment(open_device("cpu")),
+            environment=describe_environment(open_device("cpu"), command=["cpnas", *sys.argv[1:]]),
             say=say,
         )
         if json_:
