@@ -28,11 +28,32 @@ def test_help_needs_no_torch():
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
-    for command in ("search", "train", "evaluate", "show", "presets"):
+    for command in (
+        "search", "train", "evaluate", "ablate-beta", "compare-strategies", "figure", "estimate-efficiency", "efficiency",
+        "export", "predict", "show", "presets",
+    ):  # fmt: skip
         assert command in answer.stdout
 
 
-@pytest.mark.parametrize("command", [["search"], ["train"], ["evaluate"], ["show"], ["presets", "list"], []])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["search"],
+        ["train"],
+        ["evaluate"],
+        ["ablate-beta"],
+        ["compare-strategies"],
+        ["figure"],
+        ["estimate-efficiency"],
+        ["efficiency", "report"],
+        ["efficiency", "measure"],
+        ["export"],
+        ["predict"],
+        ["show"],
+        ["presets", "list"],
+        [],
+    ],
+)
 def test_every_command_explains_itself(command):
     answer = runner.invoke(app, [*command, "--help"])
     assert answer.exit_code == 0
