@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from cpnas_cli import __version__
 from cpnas_cli.cli.app import app
+from cpnas_cli.cli.outcome import said_if_slow
 
 runner = CliRunner()
 
@@ -29,8 +31,8 @@ def test_help_needs_no_torch():
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     for command in (
-        "search", "train", "evaluate", "ablate-beta", "compare-strategies", "figure", "estimate-efficiency", "efficiency",
-        "export", "predict", "show", "presets",
+        "search", "train", "evaluate", "ablate-beta", "compare-strategies", "figure", "estimate-efficiency",
+        "efficiency", "export", "predict", "show", "presets",
     ):  # fmt: skip
         assert command in answer.stdout
 
@@ -156,3 +158,12 @@ def test_without_a_terminal_there_is_a_plain_line_per_draw(cpnas):
     assert len(lines) == 1
     assert lines[0].startswith("draw 1/35  8 candidates  pass 1/1  Child ")
     assert "\x1b" not in answer.stderr
+
+
+def test_what_takes_long_says_why(capsys):
+    with said_if_slow("compiling", seconds=0.01):
+        time.sleep(0.3)
+    assert capsys.readouterr() == ("", "compiling\n")
+    with said_if_slow("compiling", seconds=60):
+        pass
+    assert capsys.readouterr() == ("", "")
