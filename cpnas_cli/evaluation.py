@@ -11,8 +11,8 @@ from cpnas_cli.checkpoint import load_into, load_tensors
 from cpnas_cli.config import Config, DataConfig, config_from_document
 from cpnas_cli.data import load_dataset
 from cpnas_cli.errors import DataError, RunError
-from cpnas_cli.networks import Network, build_network
-from cpnas_cli.records import EVALUATION_SCHEMA, MODEL_SCHEMA, RunFolder, parse_genotype, read_document
+from cpnas_cli.networks import Network, build_stored
+from cpnas_cli.records import EVALUATION_SCHEMA, MODEL_SCHEMA, RunFolder, read_document
 from cpnas_cli.training import evaluate_trained
 
 
@@ -72,14 +72,6 @@ def load_trained(run: RunFolder, name: str = RunFolder.MODEL) -> tuple[Network, 
     """
     file = run.file(name)
     tensors, state = load_tensors(file, schema=MODEL_SCHEMA)
-    config = Config.model_validate(state["config"])
-    network = build_network(
-        config.network,
-        precision=state["precision"],
-        num_image_channels=state["num_image_channels"],
-        num_classes=len(state["classes"]),
-        seed=config.seed,
-        genotype=parse_genotype(state["genotype"]),
-    )
+    network = build_stored(state)
     load_into(network, tensors, path=file)
     return network.eval(), state

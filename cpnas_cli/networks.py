@@ -4,16 +4,16 @@ One class serves both the shared network of a search, which holds every candidat
 network of a genotype, in which every edge has one candidate. Layout on a CPU: channels_last.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpnas_cli.binarize import BinaryConv2d
-from cpnas_cli.config import NetworkConfig
+from cpnas_cli.config import Config, NetworkConfig
 from cpnas_cli.operations import (
     FULL,
     Arithmetic,
@@ -27,6 +27,7 @@ from cpnas_cli.operations import (
     build_operation,
 )
 from cpnas_cli.randomness import derived_seed
+from cpnas_cli.records import parse_genotype
 from cpnas_cli.space import (
     ALL_CANDIDATES,
     EDGES,
@@ -302,6 +303,23 @@ def build_network(
             if isinstance(module, BatchNorm):
                 module.statistics = "none"
     return network.to(memory_format=torch.channels_last)
+
+
+def build_stored(state: Mapping[str, Any], *, precision: Precision | None = None) -> Network:
+    """The network that the state beside stored weights describes, freshly initialised.
+
+    Args:
+      precision: another than that of the weights: the Parent of a Child.
+    """
+    config = Config.model_validate(state["config"])
+    return build_network(
+        config.network,
+        precision=precision or state["precision"],
+        num_image_channels=state["num_image_channels"],
+        num_classes=len(state["classes"]),
+        seed=config.seed,
+        genotype=parse_genotype(state["genotype"]),
+    )
 
 
 def _without_dead_edges(genotype: Genotype) -> Genotype:

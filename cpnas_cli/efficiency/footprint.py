@@ -52,24 +52,16 @@ def _eager(file: Path) -> None:
     import torch
 
     from cpnas_cli.checkpoint import load_into, load_tensors
-    from cpnas_cli.config import Config
-    from cpnas_cli.networks import build_network
-    from cpnas_cli.records import MODEL_SCHEMA, parse_genotype
+    from cpnas_cli.networks import build_stored
+    from cpnas_cli.records import MODEL_SCHEMA
 
     torch.set_num_threads(1)
     tensors, state = load_tensors(file, schema=MODEL_SCHEMA)
-    config, num_image_channels = Config.model_validate(state["config"]), state["num_image_channels"]
-    network = build_network(
-        config.network,
-        precision=state["precision"],
-        num_image_channels=num_image_channels,
-        num_classes=len(state["classes"]),
-        seed=0,
-        genotype=parse_genotype(state["genotype"]),
-    ).eval()
+    network = build_stored(state).eval()
     load_into(network, tensors, path=file)
     with torch.inference_mode():
-        network(torch.zeros(1, num_image_channels, config.data.image_size, config.data.image_size))
+        size = state["config"]["data"]["image_size"]
+        network(torch.zeros(1, state["num_image_channels"], size, size))
 
 
 def main() -> None:

@@ -48,6 +48,11 @@ class Layer:
     ending: Ending = "affine"
 
     @property
+    def padding(self) -> int:
+        """Rows and columns beyond the image that the filter reaches: at stride 1 the size stays."""
+        return self.dilation * (self.kernel_size - 1) // 2
+
+    @property
     def inputs_per_filter(self) -> int:
         """c: the input channels that one filter reads."""
         return self.in_channels // self.groups

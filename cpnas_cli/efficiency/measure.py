@@ -28,8 +28,8 @@ from cpnas_cli.efficiency.single_operations import OperationTimes, time_operatio
 from cpnas_cli.efficiency.timing import Timing, time_interleaved
 from cpnas_cli.errors import RunError
 from cpnas_cli.evaluation import data_settings, load_trained
-from cpnas_cli.networks import Network, build_network
-from cpnas_cli.records import MEASUREMENT_SCHEMA, RunFolder, parse_genotype
+from cpnas_cli.networks import Network, build_stored
+from cpnas_cli.records import MEASUREMENT_SCHEMA, RunFolder
 
 PACKED_FILE, PARENT_PARAMETERS = "packed Child", "Parent's float32 parameters"
 NUM_CALIBRATION_IMAGES = 256  # training images, for the int8 Parent
@@ -75,18 +75,10 @@ def read_pair(path: Path, *, data_dir: Path | None) -> TrainedPair:
             f"{path} holds a Parent only, there is no 1-bit network to measure; train without --precision full"
         )
     trained = run.file(RunFolder.PARENT_MODEL).exists()
-    config = Config.model_validate(state["config"])
     if trained:
         parent, _ = load_trained(run, RunFolder.PARENT_MODEL)
     else:
-        parent = build_network(
-            config.network,
-            precision="full",
-            num_image_channels=state["num_image_channels"],
-            num_classes=len(state["classes"]),
-            seed=config.seed,
-            genotype=parse_genotype(state["genotype"]),
-        ).eval()
+        parent = build_stored(state, precision="full").eval()
     dataset = load_dataset(data_settings(state, data_dir))
     return TrainedPair(path, child, state, parent, trained, dataset.test.images, dataset.train.images)
 

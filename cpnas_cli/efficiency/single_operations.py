@@ -213,7 +213,6 @@ class _GraphBuilder:
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
 
     def convolution(self, source: str, result: str, layer: Layer) -> None:
-        padding = layer.dilation * (layer.kernel_size - 1) // 2
         size = layer.kernel_size
         weights = self.constant(layer.out_channels, layer.inputs_per_filter, size, size)
         bias = [self.constant(layer.out_channels)] if layer.ending != "threshold" else []  # the Parent's has no norm
@@ -222,7 +221,7 @@ class _GraphBuilder:
             [source, weights, *bias],
             result,
             strides=[layer.stride] * 2,
-            pads=[padding] * 4,
+            pads=[layer.padding] * 4,
             dilations=[layer.dilation] * 2,
             group=layer.groups,
         )

@@ -1,8 +1,9 @@
 """An experiment from its plan to its document."""
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,56 +64,55 @@ def run_experiment(
     place = ExperimentFolder(folder)
     _check_folder(place, plan)
     folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        workers = executor()  # before anything is written
+        started = environment
+        if place.document.exists():
+            started = read_experiment(place.path)["environment"]
+        else:
+            write_json(place.path / RunFolder.ENVIRONMENT, environment)
+            write_text(place.path / RunFolder.CONFIG, config_yaml(plan.config))
+        failures: dict[str, str] = {}
+
+        def save() -> dict[str, Any]:
+            document = build_document(plan, place, environment=started, failures=failures)
+            write_json(place.document, document)
+            return document
+
+        try:
+            save()
+            stop_at = None if deadline.max_seconds is None else time.time() + deadline.seconds_left()
+            schedule = Schedule(
+                plan,
+                Circumstances(place.path.resolve(), device, tuple(environment["command"]), stop_at),
+                workers,
+                changed=save,
+                watch=watch,
+                say=say,
+                failures=failures,
+            )
+            schedule.run()
+        finally:
+            workers.close()
+            document = save()
+        return document
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time.
+
+    Raises:
+      RunError: another one has it.
+    """
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            return _run(plan, place, executor, device, environment, deadline, say, watch)
+        held = FileLock(folder / ".lock", timeout=0).acquire()
     except Timeout:
         raise RunError(
             f"another process runs the experiment in {folder}; wait for it, or choose another --out"
         ) from None
-
-
-def _run(
-    plan: Plan,
-    place: ExperimentFolder,
-    make_executor: Callable[[], Executor],
-    device: str,
-    environment: Mapping[str, Any],
-    deadline: Deadline,
-    say: Callable[[str], None],
-    watch: Callable[[Schedule], object],
-) -> dict[str, Any]:
-    executor = make_executor()  # before anything is written
-    started = environment
-    if place.document.exists():
-        started = read_experiment(place.path)["environment"]
-    else:
-        write_json(place.path / RunFolder.ENVIRONMENT, environment)
-        write_text(place.path / RunFolder.CONFIG, config_yaml(plan.config))
-    failures: dict[str, str] = {}
-
-    def save() -> dict[str, Any]:
-        document = build_document(plan, place, environment=started, failures=failures)
-        write_json(place.document, document)
-        return document
-
-    try:
-        save()
-        stop_at = None if deadline.max_seconds is None else time.time() + deadline.seconds_left()
-        schedule = Schedule(
-            plan,
-            Circumstances(place.path.resolve(), device, tuple(environment["command"]), stop_at),
-            executor,
-            changed=save,
-            watch=watch,
-            say=say,
-            failures=failures,
-        )
-        schedule.run()
-    finally:
-        executor.close()
-        document = save()
-    return document
+    with held:
+        yield
 
 
 def _check_folder(place: ExperimentFolder, plan: Plan) -> None:

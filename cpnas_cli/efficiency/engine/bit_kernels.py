@@ -139,6 +139,16 @@ def _at_least(carry, bit, negated_threshold):
     return majority(bit, negated_threshold, carry)
 
 
+@njit(inline="always")
+def _four_at_least(constants, thresholds, digit, ones, twos, fours, eights):
+    """The carry after the lowest four digits; `digit`: from one digit of the thresholds to the next."""
+    carry = splat_u(np.uint32(0xFFFFFFFF))
+    carry = _at_least(carry, ones, load_u(constants, thresholds))
+    carry = _at_least(carry, twos, load_u(constants, thresholds + digit))
+    carry = _at_least(carry, fours, load_u(constants, thresholds + 2 * digit))
+    return _at_least(carry, eights, load_u(constants, thresholds + 3 * digit))
+
+
 @njit
 def depthwise_3x3(words, constants, source, row, plane, dilation, stride, weights, thresholds, width, num_words, out):
     """The signs of a row of a 1-bit depthwise convolution: counts of agreeing taps against thresholds.
@@ -177,11 +187,7 @@ def depthwise_3x3(words, constants, source, row, plane, dilation, stride, weight
             fours, eights = xor(d0, d1), conjunction(d0, d1)
             t = thresholds + word * width + x
             digit = num_words * width
-            carry = splat_u(np.uint32(0xFFFFFFFF))
-            carry = _at_least(carry, ones, load_u(constants, t))
-            carry = _at_least(carry, twos, load_u(constants, t + digit))
-            carry = _at_least(carry, fours, load_u(constants, t + 2 * digit))
-            carry = _at_least(carry, eights, load_u(constants, t + 3 * digit))
+            carry = _four_at_least(constants, t, digit, ones, twos, fours, eights)
             store_u(words, out + word * width + x, carry)
 
 
@@ -231,11 +237,7 @@ def depthwise_5x5(words, constants, source, row, plane, dilation, stride, weight
             eights, sixteens = parity(u8, v8, w8), majority(u8, v8, w8)
             t = thresholds + word * width + x
             digit = num_words * width
-            carry = splat_u(np.uint32(0xFFFFFFFF))
-            carry = _at_least(carry, ones, load_u(constants, t))
-            carry = _at_least(carry, twos, load_u(constants, t + digit))
-            carry = _at_least(carry, fours, load_u(constants, t + 2 * digit))
-            carry = _at_least(carry, eights, load_u(constants, t + 3 * digit))
+            carry = _four_at_least(constants, t, digit, ones, twos, fours, eights)
             carry = _at_least(carry, sixteens, load_u(constants, t + 4 * digit))
             store_u(words, out + word * width + x, carry)
 

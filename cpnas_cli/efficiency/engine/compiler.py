@@ -184,7 +184,7 @@ def _cell(
 def _border(cell: CellLayers, node: int) -> int:
     """How far beyond the image the depthwise convolutions look that read this node."""
     read = [edge.layers[0] for edge in cell.edges if edge.source == node and edge.layers]
-    return max((layer.dilation * (layer.kernel_size - 1) // 2 for layer in read if layer.groups > 1), default=0)
+    return max((layer.padding for layer in read if layer.groups > 1), default=0)
 
 
 def _preprocessing(

@@ -225,12 +225,11 @@ class ProgramBuilder:
 
     def depthwise(self, layer: Layer, arrays: LayerArrays, source: Words, slot: Words) -> list[int]:
         """Leaves a row of signs in its slot."""
-        padding = layer.dilation * (layer.kernel_size - 1) // 2
         offsets = [self.constants.add(planes) for planes in threshold_planes(layer, arrays.signs, arrays.thresholds)]
         rows = len(self.table)
         self.table += [offsets[index] for index in row_patterns(layer)]
         columns = {
-            SOURCE: source.offset - padding * (source.row + 1),
+            SOURCE: source.offset - layer.padding * (source.row + 1),
             SOURCE_ROW: source.row,
             SOURCE_PLANE: source.plane,
             DILATION: layer.dilation,
@@ -328,8 +327,7 @@ def _row(kind: int, columns: Mapping[int, int]) -> list[int]:
 
 def _valid_taps(layer: Layer, position: int) -> tuple[bool, ...]:
     """Which taps of a row (or column) of the filter lie inside the image, for a row (or column) of results."""
-    padding = layer.dilation * (layer.kernel_size - 1) // 2
-    first = position * layer.stride - padding
+    first = position * layer.stride - layer.padding
     return tuple(0 <= first + tap * layer.dilation < layer.in_size for tap in range(layer.kernel_size))
 
 

@@ -30,6 +30,17 @@ from cpnas_cli.efficiency.engine.lanes import (
 )
 
 
+@njit(inline="always")
+def _affine(value, reals, scale, shift):
+    return add_f(multiply_f(value, load_f(reals, scale)), load_f(reals, shift))
+
+
+@njit(inline="always")
+def _put(values, place, value, keep):
+    """values[place] (+)= value."""
+    store_f(values, place, add_f(load_f(values, place), value) if keep else value)
+
+
 @njit
 def add_real_product(
     doubles_of,
@@ -57,10 +68,8 @@ def add_real_product(
                     splat_d(value), load_d(doubles_of, weights + (block * num_inputs + c) * LANES), total
                 )
             place = out + x * pixel + block * LANES
-            result = add_f(
-                multiply_f(narrow(total), load_f(reals, scale + block * LANES)), load_f(reals, shift + block * LANES)
-            )
-            store_f(values, place, add_f(load_f(values, place), result) if keep else result)
+            result = _affine(narrow(total), reals, scale + block * LANES, shift + block * LANES)
+            _put(values, place, result, keep)
 
 
 @njit
@@ -70,7 +79,7 @@ def add_row(values, source, source_pixel, out, pixel, num_pixels, num_blocks, ke
         for block in range(num_blocks):
             place = out + x * pixel + block * LANES
             value = load_f(values, source + x * source_pixel + block * LANES)
-            store_f(values, place, add_f(load_f(values, place), value) if keep else value)
+            _put(values, place, value, keep)
 
 
 @njit
@@ -95,9 +104,7 @@ def add_pool(values, reals, source, source_pixel, size, y, stride, is_max, scale
             if not is_max:
                 total = divide_f(total, divisor)
             place = out + x * pixel + block * LANES
-            total = multiply_f(total, load_f(reals, scale + block * LANES))
-            total = add_f(total, load_f(reals, shift + block * LANES))
-            store_f(values, place, add_f(load_f(values, place), total) if keep else total)
+            _put(values, place, _affine(total, reals, scale + block * LANES, shift + block * LANES), keep)
 
 
 @njit
