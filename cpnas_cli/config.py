@@ -21,6 +21,8 @@ StrategyName = Literal["cpnas", "bnas", "random", "pcdarts"]
 EstimatorName = Literal["clipped", "polynomial"]
 RealPart = Literal["preprocessing", "factorized_reduction"]
 OptimizerName = Literal["sgd", "adam"]
+DtypeName = Literal["float32", "bfloat16"]
+EngineName = Literal["eager", "graphs"]
 
 STRATEGIES: tuple[str, ...] = get_args(StrategyName)
 
@@ -73,6 +75,8 @@ class SearchConfig(_Section):
     validation_fraction: float = Field(default=0.5, gt=0, lt=1)  # of the training set
     num_calibration_batches: int = Field(default=4, ge=1)  # batch norm statistics before each evaluation
     random_draw: int = Field(default=0, ge=0)  # which of the seed's draws the random strategy gives
+    engine: EngineName = "eager"  # graphs: the steps of a draw as CUDA graphs; for cpnas and bnas, CUDA only
+    dtype: DtypeName = "float32"  # of activations and convolutions in training; weights are float32 always
 
 
 class PcDartsConfig(_Section):
@@ -108,6 +112,23 @@ class TrainConfig(_Section):
     kernel_weight: float = Field(default=0.001, ge=0)  # of the first term of (4.17); 0: without it
     lambda_compactness: float = Field(default=1e-5, ge=0)  # lambda of (4.17); 0: without it
     class_mean_rate: float = Field(default=0.5, gt=0, le=1)  # of the running class means
+    gradient_accumulation_steps: int = Field(default=1, ge=1)  # parts that a batch goes through in, one by one
+    dtype: DtypeName = "float32"  # of activations and convolutions in training; weights are float32 always
+    compile: bool = False  # torch.compile
+
+    @model_validator(mode="after")
+    def _parts_are_equal(self) -> Self:
+        if self.batch_size % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"train.batch_size={self.batch_size} does not go through in {self.gradient_accumulation_steps} equal "
+                "parts; choose a train.gradient_accumulation_steps that divides it"
+            )
+        if self.batch_size == self.gradient_accumulation_steps:
+            raise ValueError(
+                "train.gradient_accumulation_steps leaves one image at a time, which has no batch statistics; "
+                f"at most {self.batch_size // 2}"
+            )
+        return self
 
 
 class Config(_Section):

@@ -40,6 +40,10 @@ def convolve(x_BCHW: Tensor, weight: Tensor, *, stride: int, padding: int, dilat
     Returns (B, C_out, H', W'), equal to conv2d's up to float rounding.
     """
     if x_BCHW.device.type == "cpu":
+        if torch.is_autocast_enabled("cpu"):
+            # by hand: a gradient of ours is no operation that autocast knows
+            dtype = torch.get_autocast_dtype("cpu")
+            x_BCHW, weight = x_BCHW.to(dtype), weight.to(dtype)
         is_depthwise = groups == x_BCHW.shape[1] == weight.shape[0] and groups > 1
         if is_depthwise and weight.shape[-1] in (3, 5):
             return _depthwise(x_BCHW, weight, stride=stride, padding=padding, dilation=dilation)

@@ -7,15 +7,20 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
 
 from cpnas_cli import __version__
+from cpnas_cli.config import DtypeName
 from cpnas_cli.errors import DeviceError, UsageError
 from cpnas_cli.records import ENVIRONMENT_SCHEMA
 
+_FABRIC_PRECISIONS: dict[DtypeName, Literal["32-true", "bf16-mixed"]] = {
+    "float32": "32-true",
+    "bfloat16": "bf16-mixed",
+}
 DEVICES = ("auto", "cpu", "cuda", "mps")
 _LIBRARIES = (
     "torch", "torchvision", "lightning-fabric", "numpy", "numba", "llvmlite", "pydantic", "safetensors", "scikit-learn",
@@ -23,8 +28,11 @@ _LIBRARIES = (
 )  # fmt: skip
 
 
-def open_device(name: str = "auto") -> Fabric:
+def open_device(name: str = "auto", *, dtype: DtypeName = "float32") -> Fabric:
     """Fabric on one device; "auto" is the accelerator that is there, else the CPU.
+
+    Args:
+      dtype: of activations and convolutions within `fabric.autocast()`; weights are float32 always.
 
     Raises:
       UsageError: unknown name. DeviceError: the device is not there.
@@ -37,7 +45,7 @@ def open_device(name: str = "auto") -> Fabric:
         raise DeviceError("--device mps: this machine has no Apple GPU that torch can use; try --device cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return Fabric(accelerator=name, devices=1)
+    return Fabric(accelerator=name, devices=1, precision=_FABRIC_PRECISIONS[dtype])
 
 
 def visible_gpus() -> tuple[str, ...]:

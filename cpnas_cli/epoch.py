@@ -72,11 +72,13 @@ def train_epoch(
     clip_norm: float,
     learning_rate: Callable[[int], float],
     before_step: Callable[[int], None] | None = None,
+    num_parts: int = 1,
 ) -> EpochMeans:
     """Train once over the batches. The device is waited for once, at the end.
 
     Args:
       learning_rate: of the step with this index in the epoch.
+      num_parts: the equal parts that a batch goes through in; their gradients are averaged (gradient accumulation).
       before_step: called with that index before each step.
 
     Raises:
@@ -89,16 +91,20 @@ def train_epoch(
             before_step(step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
-        output = network(x_BCHW)
-        terms = step_loss(output, labels_B)
         optimizer.zero_grad(set_to_none=True)
-        fabric.backward(terms.total)
+        row = torch.zeros(5, device=labels_B.device)
+        for x_part, labels_part in zip(x_BCHW.chunk(num_parts), labels_B.chunk(num_parts), strict=True):
+            with fabric.autocast():
+                output = network(x_part)
+            logits_BK = output.logits.float()
+            terms = step_loss(Output(logits_BK, output.features), labels_part)
+            fabric.backward(terms.total / num_parts)
+            num_correct = (logits_BK.detach().argmax(dim=1) == labels_part).sum()
+            means = torch.stack([terms.total, terms.cross_entropy, terms.kernel, terms.compactness]).detach()
+            row += torch.cat([means / num_parts, num_correct[None]])
         torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
         optimizer.step()
-        num_correct = (output.logits.detach().argmax(dim=1) == labels_B).sum()
-        rows.append(
-            torch.stack([terms.total, terms.cross_entropy, terms.kernel, terms.compactness, num_correct]).detach()
-        )
+        rows.append(row)
         num_images += len(labels_B)
     table = torch.stack(rows).cpu().double()
     bad = (~table.isfinite()).any(dim=1).nonzero()

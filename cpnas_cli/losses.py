@@ -80,7 +80,8 @@ class ClassMeans(nn.Module):
     @torch.no_grad()
     def update(self, features_BCHW: Tensor, labels_B: Tensor) -> None:
         num_classes = self.means.shape[0]
-        one_hot_KB = nn.functional.one_hot(labels_B, num_classes).T.to(features_BCHW.dtype)
+        features_BCHW = features_BCHW.to(self.means.dtype)
+        one_hot_KB = nn.functional.one_hot(labels_B, num_classes).T.to(self.means.dtype)
         counts_K1 = one_hot_KB.sum(dim=1, keepdim=True)
         flat_means = self.means.flatten(1)
         sums = one_hot_KB @ features_BCHW.flatten(1)

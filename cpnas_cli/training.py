@@ -213,6 +213,7 @@ class Training:
                 lambda output, labels: self._loss(stage, output, labels),
                 fabric=self.fabric,
                 clip_norm=train.clip_norm,
+                num_parts=train.gradient_accumulation_steps,
                 learning_rate=lambda step: _training_rate(train, epoch=stage.epoch, step=step, num_steps=num_steps),
             )
         except NonFiniteLossError as error:
@@ -234,7 +235,9 @@ class Training:
         kernel = kernel_loss(stage.network.latent_filters()) if with_kernel else zero
         compactness = zero
         if stage.class_means is not None:
-            compactness = compactness_loss(output.features, stage.class_means.means, labels_B)
+            # a sum over images, where the other terms are means; the parts are averaged, so each stands for all
+            num_parts = train.gradient_accumulation_steps
+            compactness = num_parts * compactness_loss(output.features, stage.class_means.means, labels_B)
             stage.class_means.update(output.features, labels_B)
         return child_parent_loss(
             cross_entropy=cross_entropy,

@@ -8,7 +8,7 @@ from cpnas_cli.cli import options
 from cpnas_cli.cli.outcome import say
 
 if TYPE_CHECKING:
-    from cpnas_cli.config import Config
+    from cpnas_cli.config import Config, DtypeName
     from cpnas_cli.session import Session
 
 
@@ -18,6 +18,7 @@ def start_run(
     out: Path | None,
     name: str,
     device: str,
+    dtype: "DtypeName",
     resume: bool,
     max_time: str | None,
     documents: Mapping[str, Mapping[str, Any]] | None = None,
@@ -33,7 +34,7 @@ def start_run(
     session = open_session(
         config,
         folder=out or options.new_folder(name),
-        fabric=open_device(device),
+        fabric=open_device(device, dtype=dtype),
         resume=resume,
         deadline=deadline,
         documents=documents,

@@ -55,6 +55,7 @@ def train(
             out=out,
             name=f"{name}-{'parent' if precision == 'full' else 'train'}",
             device=device,
+            dtype=config.train.dtype,
             resume=resume,
             max_time=max_time,
             documents={

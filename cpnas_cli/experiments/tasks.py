@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 
 from cpnas_cli.clock import Deadline
-from cpnas_cli.config import DataConfig
+from cpnas_cli.config import DataConfig, DtypeName
 from cpnas_cli.data import Dataset, load_dataset
 from cpnas_cli.device import open_device
 from cpnas_cli.errors import CpnasError, MaxTimeReached
@@ -105,7 +105,7 @@ def run_task(task: Task, *, num_threads: int | None = None) -> Outcome:
 def _search(task: SearchTask) -> None:
     member = task.member
     run = ExperimentFolder(task.circumstances.folder).search(member.name)
-    session = _open(task.circumstances, member, run)
+    session = _open(task.circumstances, member, run, dtype=member.config.search.dtype)
     if not run.checkpoint.exists():
         run.file(RunFolder.BRANCH).unlink(missing_ok=True)  # of a branching that was killed
     search = Search(session.run, session.config, session.dataset, session.fabric, session.deadline)
@@ -134,6 +134,7 @@ def _train(task: TrainingTask) -> None:
         task.circumstances,
         member,
         folder.training(member.name),
+        dtype=member.config.train.dtype,
         documents={
             RunFolder.GENOTYPE: document,
             RunFolder.TRAINING: {"schema": TRAINING_SCHEMA, "networks": ["child"]},
@@ -168,13 +169,14 @@ def _open(
     member: Member,
     run: RunFolder,
     *,
+    dtype: DtypeName,
     documents: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Session:
     """The member's run in this folder, new or as it was left."""
     return open_session(
         member.config,
         folder=run.path,
-        fabric=_fabric(circumstances.device),
+        fabric=_fabric(circumstances.device, dtype),
         resume=True,
         deadline=circumstances.deadline(),
         dataset=_images(member.config.data.model_dump_json()),
@@ -189,6 +191,6 @@ def _images(settings: str) -> Dataset:
     return load_dataset(DataConfig.model_validate_json(settings))
 
 
-@functools.lru_cache(maxsize=1)
-def _fabric(device: str) -> Fabric:
-    return open_device(device)
+@functools.lru_cache(maxsize=2)  # a search's and a training's
+def _fabric(device: str, dtype: DtypeName) -> Fabric:
+    return open_device(device, dtype=dtype)
