@@ -1,14 +1,15 @@
 """Forward and backward of `cpnas_cli.convolution.convolve` against `torch.nn.functional.conv2d`, channels_last."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 
-from benchmarks.timing import interleaved_seconds, median_ratio, parse_arguments, report
+from benchmarks.timing import Rows, interleaved_seconds, median_ratio, parse_arguments, report
 from cpnas_cli.convolution import convolve
 
+TITLE = "convolution, forward and backward"
 IMAGES = ((64, 16, 32), (64, 32, 16), (64, 64, 8), (64, 16, 8), (64, 64, 2))  # batch, channels, size
 FILTERS = ((1, 1, 1), (3, 1, 1), (5, 1, 1), (3, 2, 1), (5, 2, 1), (3, 2, 2), (5, 2, 2))  # size, dilation, stride
 
@@ -20,10 +21,9 @@ def forward_and_backward(
     torch.autograd.grad(y, (x, w), torch.ones_like(y))
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__, repetitions=15)
+def tabulate(images: Sequence[tuple[int, int, int]] = IMAGES, *, repetitions: int) -> Rows:
     rows = []
-    for batch, channels, size in IMAGES:
+    for batch, channels, size in images:
         for kernel_size, dilation, stride in FILTERS:
             groups = 1 if kernel_size == 1 else channels
             x = torch.randn(batch, channels, size, size).to(memory_format=torch.channels_last).requires_grad_()
@@ -39,7 +39,7 @@ def main() -> None:
                     "torch": lambda x=x, w=w, shape=shape: forward_and_backward(F.conv2d, x, w, **shape),
                     "ours": lambda x=x, w=w, shape=shape: forward_and_backward(convolve, x, w, **shape),
                 },
-                repetitions=arguments.repetitions,
+                repetitions=repetitions,
             )
             rows.append(
                 {
@@ -50,7 +50,12 @@ def main() -> None:
                     "conv2d / convolve": median_ratio(seconds["torch"], seconds["ours"]),
                 }
             )
-    report("convolution, forward and backward", rows, as_json=arguments.json)
+    return rows
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__, repetitions=15)
+    report(TITLE, tabulate(repetitions=arguments.repetitions), as_json=arguments.json)
 
 
 if __name__ == "__main__":

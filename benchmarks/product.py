@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from numba import njit
 
+from benchmarks.timing import Rows
 from cpnas_cli.efficiency.engine import bit_kernels, lanes
 from cpnas_cli.efficiency.timing import time_interleaved
 
+TITLE = "1-bit product against the popcount ceiling"
 TAPS, LOOPS = 9, 200
 CEILING_MACS = 10 * 16 * 32  # of one round of the registers
 
@@ -104,6 +106,19 @@ def measure(channels: int, size: int, repetitions: int) -> dict[str, float]:
         times = time_interleaved(calls, repetitions=repetitions)
     loops = {"float32 convolution": LOOPS // 10}
     return {name: macs * loops.get(name, LOOPS) / timing.median / 1e9 for name, timing in times.items()}
+
+
+def tabulate(*, channels: int = 256, size: int = 16, repetitions: int) -> Rows:
+    rates = measure(channels, size, repetitions)
+    return [
+        {
+            "on one thread": name,
+            "channels, pixels": f"{channels}, {size}",
+            "multiply-accumulates per ns": rate,
+            "% of the ceiling": 100 * rate / rates["popcount ceiling"],
+        }
+        for name, rate in rates.items()
+    ]
 
 
 def main() -> None:

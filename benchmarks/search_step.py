@@ -6,30 +6,22 @@ turn and their mean is taken. The bound to hold is half.
 """
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from benchmarks.timing import interleaved_seconds, median_ratio, parse_arguments, report
+from benchmarks.child_step import Batch, noise_batch, update
+from benchmarks.timing import Rows, interleaved_seconds, median_ratio, parse_arguments, report
+from benchmarks.workload import SHAPES, Shape
 from cpnas_cli.config import NetworkConfig, PcDartsConfig
 from cpnas_cli.epoch import make_optimizer
 from cpnas_cli.mixed import ArchitectureParameters, build_mixed_network
 from cpnas_cli.networks import Network, build_network
 from cpnas_cli.space import ALL_CANDIDATES, Genotype, draw_pass
 
-# cells, channels, image size, batch size
-SHAPES = ((8, 16, 32, 64), (5, 16, 16, 64), (3, 16, 8, 64))
-Batch = tuple[Tensor, Tensor]
-
-
-def update(loss: Tensor, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-    optimizer.step()
+TITLE = "search step, CP-NAS against PC-DARTS"
 
 
 def cpnas_step(networks: list[Network], genotypes: Iterator[Genotype], batch: Batch) -> None:
@@ -41,10 +33,10 @@ def cpnas_step(networks: list[Network], genotypes: Iterator[Genotype], batch: Ba
         update(F.cross_entropy(network(batch[0], genotype).logits, batch[1]), parameters, optimizer)
 
 
-def pcdarts_step(settings: NetworkConfig, batch: Batch) -> Callable[[], None]:
+def pcdarts_step(settings: NetworkConfig, batch: Batch, *, device: str = "cpu") -> Callable[[], None]:
     """One step of the architecture parameters and one of the weights."""
-    network = build_mixed_network(settings, partial_channels=4, num_image_channels=3, num_classes=10, seed=0)
-    architecture = ArchitectureParameters(seed=0)
+    network = build_mixed_network(settings, partial_channels=4, num_image_channels=3, num_classes=10, seed=0).to(device)
+    architecture = ArchitectureParameters(seed=0).to(device)
     published = PcDartsConfig()
     weights, alphas = network.trained_parameters(), list(architecture.parameters())
     optimizer = make_optimizer("sgd", weights, learning_rate=0.1, momentum=0.9, weight_decay=3e-4)
@@ -62,10 +54,9 @@ def pcdarts_step(settings: NetworkConfig, batch: Batch) -> Callable[[], None]:
     return step
 
 
-def measure(shape: tuple[int, int, int, int], repetitions: int) -> dict[str, float]:
-    num_cells, num_channels, image_size, batch_size = shape
-    batch = torch.randn(batch_size, 3, image_size, image_size), torch.randint(10, (batch_size,))
-    settings = NetworkConfig(num_cells=num_cells, num_channels=num_channels)
+def measure(shape: Shape, repetitions: int, *, warmup: int = 3) -> dict[str, float]:
+    batch = noise_batch(shape)
+    settings = NetworkConfig(num_cells=shape.num_cells, num_channels=shape.num_channels)
     networks = [
         build_network(settings, precision=precision, num_image_channels=3, num_classes=10, seed=0)
         for precision in ("binary", "full")
@@ -74,6 +65,7 @@ def measure(shape: tuple[int, int, int, int], repetitions: int) -> dict[str, flo
     seconds = interleaved_seconds(
         {"cpnas": lambda: cpnas_step(networks, genotypes, batch), "pcdarts": pcdarts_step(settings, batch)},
         repetitions=repetitions,
+        warmup=warmup,
     )
     return {
         "CP-NAS step ms": 1000 * statistics.fmean(seconds["cpnas"]),
@@ -83,13 +75,13 @@ def measure(shape: tuple[int, int, int, int], repetitions: int) -> dict[str, flo
     }
 
 
+def tabulate(shapes: Sequence[Shape] = SHAPES, *, repetitions: int, warmup: int = 3) -> Rows:
+    return [{**shape.column(), **measure(shape, repetitions, warmup=warmup)} for shape in shapes]
+
+
 def main() -> None:
     arguments = parse_arguments(__doc__, repetitions=8)
-    rows = [
-        {"cells, channels, pixels, batch": "{}, {}, {}, {}".format(*shape), **measure(shape, arguments.repetitions)}
-        for shape in SHAPES
-    ]
-    report("search step, CP-NAS against PC-DARTS", rows, as_json=arguments.json)
+    report(TITLE, tabulate(repetitions=arguments.repetitions), as_json=arguments.json)
 
 
 if __name__ == "__main__":
