@@ -6,18 +6,27 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from cpnas_cli.errors import CpnasError, UsageError
-from cpnas_cli.experiments.tasks import Outcome, Task, run_task
+from cpnas_cli.experiments.plan import ExperimentFolder
+from cpnas_cli.experiments.tasks import Outcome, SearchTask, Task, run_task
 
 CONNECT_SECONDS = 5
+NODE_SECONDS = 60  # for a node to come back when none is left
+LEFT_BEHIND_SECONDS = 120  # for a worker of a lost node to end
 _START_LINE = "start one with `ray start --head`, or type --ray local for one on this machine"
+_TOKEN_LINE = "it asks for a token: set RAY_AUTH_MODE=token, and the token that its head has (see `ray get-auth-token`)"
 
 
 class RayExecutor:
     """One Ray task per task of the experiment, each with its CPUs and GPUs.
+
+    Nodes may be lost, and nodes that join are used.
 
     Args:
       address: "auto" (the cluster of this machine), "local" (a new one), or HOST:PORT.
@@ -25,7 +34,7 @@ class RayExecutor:
       num_gpus: per task; may be a fraction.
 
     Raises:
-      CpnasError: no cluster answers. UsageError: it is too small for one task.
+      CpnasError: no cluster answers. UsageError: no node of it is large enough for one task.
     """
 
     def __init__(self, address: str, *, num_cpus: int, num_gpus: float) -> None:
@@ -34,26 +43,31 @@ class RayExecutor:
         import ray
 
         self._ray: Any = ray
+        self._num_cpus, self._num_gpus = num_cpus, num_gpus
+        if num_gpus > 1 and num_gpus % 1:
+            raise UsageError(f"--gpus-per-task expects a part of one GPU or a whole number of them, got {num_gpus:g}")
         try:
             with _silent_stderr():
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except Exception as error:  # Ray raises what its parts raise
             reason = " ".join(str(error).split())[:200]
-            raise CpnasError(f"no Ray cluster at {address} ({reason}); {_START_LINE}") from None
-        resources = ray.cluster_resources()
-        for name, wanted in (("CPU", num_cpus), ("GPU", num_gpus)):
-            if resources.get(name, 0) < wanted:
-                ray.shutdown()
-                raise UsageError(
-                    f"a task asks for {wanted:g} {name}, and the whole cluster has {resources.get(name, 0):g}; "
-                    f"change --{name.lower()}s-per-task"
-                )
-        self.num_slots = _num_slots(resources, num_cpus=num_cpus, num_gpus=num_gpus)
+            advice = _TOKEN_LINE if _asks_for_token(error) else _START_LINE
+            raise CpnasError(f"no Ray cluster at {address} ({reason}); {advice}") from None
+        self.num_slots = self._slots()
+        if self.num_slots == 0:
+            largest = {name: _largest(ray.nodes(), name) for name in ("CPU", "GPU")}
+            ray.shutdown()
+            raise UsageError(
+                f"a task asks for {num_cpus} CPU and {num_gpus:g} GPU of one node, and no node of the cluster has both "
+                f"(at most {largest['CPU']:g} CPU, {largest['GPU']:g} GPU); change --cpus-per-task or --gpus-per-task"
+            )
         # retries are the experiment's, so that they are counted and reported
-        remote: Any = ray.remote(run_task)
-        self._remote = remote.options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)
-        self._num_cpus = num_cpus
+        self._remote = self._ray.remote(run_task_alone).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)
         self._running: dict[Any, Task] = {}
+        self._last_node = time.monotonic()
+        # Ray prints what befalls its nodes to standard output, which is the record's
+        self._output = contextlib.ExitStack()
+        self._output.enter_context(contextlib.redirect_stdout(sys.stderr))
 
     def has_room(self) -> bool:
         return len(self._running) < self.num_slots
@@ -62,10 +76,29 @@ class RayExecutor:
         self._running[self._remote.remote(task, num_threads=self._num_cpus)] = task
 
     def wait(self, seconds: float) -> list[tuple[Task, Outcome]]:
+        """See `Executor`.
+
+        Raises:
+          CpnasError: for a minute no node was left that could run a task.
+        """
+        self._count_nodes()
         if not self._running:
+            if not self.num_slots:
+                time.sleep(seconds)
             return []
         done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         return [(self._running.pop(reference), self._outcome(reference)) for reference in done]
+
+    def _count_nodes(self) -> None:
+        self.num_slots = self._slots()
+        now = time.monotonic()
+        if self.num_slots:
+            self._last_node = now
+        elif now - self._last_node > NODE_SECONDS:
+            raise CpnasError("the Ray cluster has no node left that could run a task; type the command again with one")
+
+    def _slots(self) -> int:
+        return num_slots(self._ray.nodes(), num_cpus=self._num_cpus, num_gpus=self._num_gpus)
 
     def _outcome(self, reference: Any) -> Outcome:
         try:
@@ -79,6 +112,56 @@ class RayExecutor:
             with contextlib.suppress(Exception):  # the cluster may be gone
                 self._ray.cancel(reference, force=True)
         self._ray.shutdown()
+        self._output.close()
+
+
+def run_task_alone(task: Task, *, num_threads: int, wait_seconds: float = LEFT_BEHIND_SECONDS) -> Outcome:
+    """`run_task` in a Ray worker, after whoever had the task before is gone.
+
+    When a node is lost, Ray reports its tasks as failed at once. Its workers end some seconds later, or, where only the
+    network failed, when it gives up; until then they write into their run folders.
+    """
+    for name in ("SLURM_PROCID", "SLURM_NTASKS"):  # where srun started the node; a worker is none of srun's tasks
+        os.environ.pop(name, None)
+    folder = ExperimentFolder(task.circumstances.folder)
+    run = (folder.search if isinstance(task, SearchTask) else folder.training)(task.member.name)
+    run.path.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(run.file(".lock")).acquire(timeout=wait_seconds)
+    except Timeout:
+        return Outcome("failed", f"another process still works in {run.path}")
+    with lock:
+        return run_task(task, num_threads=num_threads)
+
+
+def num_slots(nodes: Iterable[Mapping[str, Any]], *, num_cpus: int, num_gpus: float) -> int:
+    """How many tasks the living nodes can run at once; none is spread over two nodes, or over parts of two GPUs.
+
+    Args:
+      nodes: see `ray.nodes`.
+    """
+    return sum(_slots_of(node["Resources"], num_cpus, num_gpus) for node in nodes if node["Alive"])
+
+
+def _slots_of(resources: Mapping[str, float], num_cpus: int, num_gpus: float) -> int:
+    slots = resources.get("CPU", 0) // num_cpus
+    if num_gpus:
+        gpus = resources.get("GPU", 0)
+        # 1 // 0.2 is 4
+        slots = min(slots, gpus // num_gpus if num_gpus >= 1 else gpus * int(1 / num_gpus + 1e-9))
+    return int(slots)
+
+
+def _largest(nodes: Iterable[Mapping[str, Any]], name: str) -> float:
+    return max((node["Resources"].get(name, 0) for node in nodes if node["Alive"]), default=0)
+
+
+def _asks_for_token(error: BaseException | None) -> bool:
+    while error is not None:
+        if "AuthToken" in str(error) or "AuthenticationError" in type(error).__name__:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextlib.contextmanager
@@ -94,11 +177,6 @@ def _silent_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(silent)
-
-
-def _num_slots(resources: Mapping[str, float], *, num_cpus: int, num_gpus: float) -> int:
-    slots = resources.get("CPU", 0) // num_cpus
-    return int(min(slots, resources.get("GPU", 0) // num_gpus) if num_gpus else slots)
 
 
 def check_ray(address: str) -> None:
