@@ -35,21 +35,39 @@ class Pipeline:
         return self._constants[device]
 
     def training_batches(
-        self, images: ImageSet, *, batch_size: int, seed: int, purpose: str, epoch: int
+        self,
+        images: ImageSet,
+        *,
+        batch_size: int,
+        seed: int,
+        purpose: str,
+        epoch: int,
+        positions: Tensor | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch in random order; the images of an incomplete last batch are left out.
 
         Order and augmentation depend on (seed, purpose, epoch) only.
+
+        Args:
+          positions: those in each batch whose images this process takes, on their device; without it all.
         """
         batch_size = min(batch_size, len(images))
-        device = images.labels.device
-        generator = torch_generator(seed, purpose, epoch)
-        order = torch.randperm(len(images), generator=generator).to(device)
-        noise = self._draw_augmentation(len(images), generator).to(device)
+        order_N, noise_N5 = self.draw_epoch(images, seed=seed, purpose=purpose, epoch=epoch)
         for start in range(0, len(images) - batch_size + 1, batch_size):
-            indices = order[start : start + batch_size]
-            x_BCHW = self.normalize(images.images[indices])
-            yield self._augment(x_BCHW, noise[start : start + batch_size]), images.labels[indices]
+            end = start + batch_size
+            chosen = slice(start, end) if positions is None else start + positions
+            yield self.training_batch(images, order_N[chosen], noise_N5[chosen])
+
+    def draw_epoch(self, images: ImageSet, *, seed: int, purpose: str, epoch: int) -> tuple[Tensor, Tensor]:
+        """The order of the images (N,) and the noise of their augmentation (N, 5), on the device of the images."""
+        generator = torch_generator(seed, purpose, epoch)
+        order_N = torch.randperm(len(images), generator=generator)
+        noise_N5 = self._draw_augmentation(len(images), generator)
+        return order_N.to(images.labels.device), noise_N5.to(images.labels.device)
+
+    def training_batch(self, images: ImageSet, indices_B: Tensor, noise_B5: Tensor) -> tuple[Tensor, Tensor]:
+        """The images of these indices, augmented by their noise, and their labels."""
+        return self._augment(self.normalize(images.images[indices_B]), noise_B5), images.labels[indices_B]
 
     def evaluation_batches(self, images: ImageSet, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, in order, as it is."""

@@ -24,35 +24,44 @@ ESTIMATORS = ("clipped", "polynomial")
 _JUST_ABOVE_ONE = 1.0 + 2.0**-23
 
 
-def sign(x: Tensor) -> Tensor:
-    """+1 where x >= 0 (also at -0.0), else -1; NaN gives -1. Same shape and type as x, not differentiable."""
-    return torch.ge(x, 0, out=torch.empty_like(x)).mul_(2).sub_(1)
+def check_estimator(name: str) -> None:
+    """Raises ValueError unless the name is one of `ESTIMATORS`."""
+    if name not in ESTIMATORS:
+        raise ValueError(f"unknown estimator {name!r}; choose from {', '.join(ESTIMATORS)}")
 
 
-class _ClippedSign(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return sign(x)
+_MINUS_ONE = torch.tensor(-1.0)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
+
+def sign(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """+1 where x >= 0 (also at -0.0), else -1; NaN gives -1. Same shape and type as x, not differentiable.
+
+    Args:
+      out: where the result goes; may be x itself.
+    """
+    positive = torch.ge(x, 0, out=torch.empty_like(x) if out is None else out)
+    return torch.add(_MINUS_ONE, positive, alpha=2, out=positive)
+
+
+def pseudo_gradient(grad: Tensor, x: Tensor, *, estimator: str) -> Tensor:
+    """The gradient with respect to x, given that with respect to sign(x); see `binarize_activation`."""
+    if estimator == "clipped":
         return torch.ops.aten.hardtanh_backward(grad, x, -_JUST_ABOVE_ONE, _JUST_ABOVE_ONE)
+    return x.abs().clamp_(max=1).sub_(1).mul_(-2).mul_(grad)
 
 
-class _PolynomialSign(torch.autograd.Function):
+class _Sign(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, estimator: str) -> Tensor:
         ctx.save_for_backward(x)
+        ctx.estimator = estimator
         return sign(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        return x.abs().clamp_(max=1).sub_(1).mul_(-2).mul_(grad)
+        return pseudo_gradient(grad, x, estimator=ctx.estimator), None
 
 
 def binarize_activation(x: Tensor, *, estimator: str) -> Tensor:
@@ -64,13 +73,8 @@ def binarize_activation(x: Tensor, *, estimator: str) -> Tensor:
       "polynomial": 2 - 2|x| where |x| <= 1 (so 2 at 0 and 0 at |x| = 1), else 0. Bi-Real Net, Liu et
         al. 2018 (arXiv 1808.00278), equation 6.
     """
-    match estimator:
-        case "clipped":
-            result = _ClippedSign.apply(x)
-        case "polynomial":
-            result = _PolynomialSign.apply(x)
-        case _:
-            raise ValueError(f"unknown estimator {estimator!r}; choose from {', '.join(ESTIMATORS)}")
+    check_estimator(estimator)
+    result = _Sign.apply(x, estimator)
     assert isinstance(result, Tensor)
     return result
 
@@ -94,7 +98,7 @@ class _BinarizedFilters(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         latent, scale = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grad, latent, -_JUST_ABOVE_ONE, _JUST_ABOVE_ONE).mul_(scale)
+        return pseudo_gradient(grad, latent, estimator="clipped").mul_(scale)
 
 
 def binarize_filters(latent: Tensor) -> Tensor:

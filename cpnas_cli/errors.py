@@ -46,6 +46,10 @@ class NonFiniteLossError(CpnasError):
     """A loss became NaN or infinite; the last good checkpoint is kept."""
 
 
+class ProcessLostError(CpnasError):
+    """Another process of the same training is gone, so this one cannot go on."""
+
+
 class MaxTimeReached(CpnasError):
     """The time given with ``--max-time`` is used up; everything done so far is saved."""
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cpnas_cli.binarize import filter_scale, sign
+from cpnas_cli.collectives import add_over_processes
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class ClassMeans(nn.Module):
 
     delta_k = sum_{s: class(s)=k} (mean_k - f_s) / (1 + n_k);  mean_k <- mean_k - rate * delta_k
 
-    where n_k counts the samples of class k in the batch; classes that are not in the batch stay.
+    where n_k counts the samples of class k in the batch, that of all processes together; classes that are not
+    in the batch stay.
 
     Source: Wen et al., "A Discriminative Feature Learning Approach for Deep Face Recognition",
     ECCV 2016, equation 4. That the mean is a running one is ours: (4.17) does not say.
@@ -85,6 +87,7 @@ class ClassMeans(nn.Module):
         counts_K1 = one_hot_KB.sum(dim=1, keepdim=True)
         flat_means = self.means.flatten(1)
         sums = one_hot_KB @ features_BCHW.flatten(1)
+        add_over_processes([counts_K1, sums])
         delta = (flat_means * counts_K1 - sums) / (1 + counts_K1)
         self.means.sub_((self.rate * delta).view_as(self.means))
 

@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpnas_cli.binarize import BinaryConv2d, binarize_activation, filter_scale
+from cpnas_cli.collectives import synchronized_batch_norm
 from cpnas_cli.convolution import convolve
+from cpnas_cli.normalized_sign import normalized_sign
 from cpnas_cli.space import NONE, OPERATIONS
 from cpnas_cli.stack import Precision
 
@@ -89,7 +91,8 @@ class RealConv2d(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         if self.exact_evaluation and not self.training and x_BCHW.device.type != "mps":
-            return self._convolve(x_BCHW.double(), self.weight.double()).float()
+            result_BCHW = self._convolve(x_BCHW.double(), self.weight.double())
+            return result_BCHW.float().contiguous(memory_format=torch.channels_last)
         return self._convolve(x_BCHW, self.weight)
 
     def _convolve(self, x_BCHW: Tensor, weight: Tensor) -> Tensor:
@@ -106,10 +109,12 @@ class BatchNorm(nn.Module):
       "none": training uses the batch's own statistics and keeps nothing (the shared networks).
       "collect": like training, and the plain mean over the batches since `start_collecting` is kept.
     In evaluation mode the kept statistics are used, whatever produced them; with `exact_evaluation`
-    as x * scale + shift, both operations rounded.
+    as x * scale + shift, both operations rounded. With `synchronized` the batch of a training with "running" is
+    that of all processes together.
     """
 
     exact_evaluation = False
+    synchronized = False
     running_mean: Tensor
     running_var: Tensor
 
@@ -133,15 +138,43 @@ class BatchNorm(nn.Module):
             return _affine(x_BCHW, scale_C, shift_C)
         if not self.training:
             return F.batch_norm(x_BCHW, self.running_mean, self.running_var, self.weight, self.bias, False, 0, self.eps)
-        if self.statistics == "none":
-            return F.batch_norm(x_BCHW, None, None, self.weight, self.bias, True, 0, self.eps)
-        momentum = self.momentum
-        if self.statistics == "collect":
-            self._num_collected += 1
-            momentum = 1 / self._num_collected
-        return F.batch_norm(
-            x_BCHW, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps
+        if self.synchronized:
+            return synchronized_batch_norm(
+                x_BCHW,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                momentum=self.momentum,
+                eps=self.eps,
+            )
+        running_mean, running_var, momentum = self._updated_statistics()
+        return F.batch_norm(x_BCHW, running_mean, running_var, self.weight, self.bias, True, momentum, self.eps)
+
+    def sign(self, x_BCHW: Tensor, *, estimator: str) -> Tensor:
+        """The sign of the output, see `binarize_activation`; on a CPU with less memory than the two apart take."""
+        if not self.training or self.synchronized or x_BCHW.device.type != "cpu":
+            return binarize_activation(self(x_BCHW), estimator=estimator)
+        running_mean, running_var, momentum = self._updated_statistics()
+        return normalized_sign(
+            x_BCHW,
+            weight=self.weight,
+            bias=self.bias,
+            running_mean=running_mean,
+            running_var=running_var,
+            momentum=momentum,
+            eps=self.eps,
+            estimator=estimator,
         )
+
+    def _updated_statistics(self) -> tuple[Tensor | None, Tensor | None, float]:
+        """Mean and variance that a training batch updates, and what it weighs in them; once for every batch."""
+        if self.statistics == "none":
+            return None, None, 0.0
+        if self.statistics == "running":
+            return self.running_mean, self.running_var, self.momentum
+        self._num_collected += 1
+        return self.running_mean, self.running_var, 1 / self._num_collected
 
     @torch.no_grad()
     def folded(self) -> tuple[Tensor, Tensor]:
@@ -210,6 +243,8 @@ class SeparableConv(nn.Module):
         x_BCHW = self.arithmetic.activate(node)
         if self.between is None:
             x_BCHW = self.depthwise(x_BCHW)
+        elif self.between.training:
+            x_BCHW = self.between.sign(self.depthwise(x_BCHW), estimator=self.arithmetic.estimator)
         else:
             x_BCHW = normalized([self.depthwise], self.between, [x_BCHW])
             x_BCHW = binarize_activation(x_BCHW, estimator=self.arithmetic.estimator)

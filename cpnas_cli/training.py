@@ -1,7 +1,8 @@
 """One epoch, evaluation, and the training of a genotype's network with (4.17) and (4.18)."""
 
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,38 +22,31 @@ from cpnas_cli.checkpoint import (
     without_prefix,
 )
 from cpnas_cli.clock import Deadline
+from cpnas_cli.collectives import by_first
+from cpnas_cli.compilation import compile_network
 from cpnas_cli.config import Config, TrainConfig
-from cpnas_cli.data import Dataset, ImageSet
+from cpnas_cli.data import Dataset
 from cpnas_cli.epoch import (
-    EVALUATION_BATCH_SIZE,
     PRECISIONS,
     Batches,
     EpochMeans,
     NetworkName,
     Notify,
     cosine,
-    evaluate,
     ignore,
     make_optimizer,
     train_epoch,
 )
 from cpnas_cli.errors import NonFiniteLossError
+from cpnas_cli.evaluation import evaluate_trained
 from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss
 from cpnas_cli.networks import Network, Output, build_network, network_size, precision_parts
+from cpnas_cli.operations import BatchNorm
 from cpnas_cli.records import MODEL_SCHEMA, RESULT_SCHEMA, RunFolder, genotype_document, read_document, write_json
 from cpnas_cli.space import Genotype
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
 CHECKPOINT_KEYS = ("network", "epoch", "seconds", "history_bytes", "finished")
-
-
-def evaluate_trained(network: Network, pipeline: Pipeline, images: ImageSet) -> float:
-    """Accuracy of a trained network, with the batch norm statistics of its training."""
-    network.eval()
-    try:
-        return evaluate(network, pipeline.evaluation_batches(images, batch_size=EVALUATION_BATCH_SIZE))
-    finally:
-        network.train()
 
 
 def _training_rate(train: TrainConfig, *, epoch: int, step: int, num_steps: int) -> float:
@@ -70,6 +64,7 @@ class _Stage:
 
     name: NetworkName
     network: Network
+    forward: Callable[[Tensor], Output]  # the network in training, compiled or as it is
     optimizer: torch.optim.Optimizer
     class_means: ClassMeans | None
     epoch: int = 0
@@ -85,6 +80,9 @@ class _Stage:
 
 class Training:
     """The training of a genotype: the Child, the Parent, or both; resumable after every epoch.
+
+    Several processes train together as one does: each draws the same batches and takes its share of them, and what
+    they add up is exchanged (`collectives`). The first process reads and writes the run's folder.
 
     All randomness depends on (seed, network, epoch), and a checkpoint holds weights, optimizer and
     class means, so a resumed training continues to the same bits on the same CPU.
@@ -116,9 +114,12 @@ class Training:
           MaxTimeReached: the time is up; saved. NonFiniteLossError: see there; the checkpoint is of the
             last good epoch. CheckpointError: the checkpoint cannot be used.
         """
-        if self.run.file(RunFolder.RESULT).exists():
-            return read_document(self.run.file(RunFolder.RESULT))
-        saved = self._load_checkpoint()
+        result = by_first(self.fabric, self._finished_result)
+        if result is not None:
+            return result
+        saved = by_first(self.fabric, self._load_checkpoint)
+        if saved is not None:
+            self._finished = saved[1]["finished"]
         for name in self.networks:
             if name in self._finished:
                 continue
@@ -127,8 +128,12 @@ class Training:
                 self._restore(stage, *saved)
             self._train_stage(stage)
         result = self._result()
-        write_json(self.run.file(RunFolder.RESULT), result)
+        by_first(self.fabric, lambda: write_json(self.run.file(RunFolder.RESULT), result))
         return result
+
+    def _finished_result(self) -> dict[str, Any] | None:
+        path = self.run.file(RunFolder.RESULT)
+        return read_document(path) if path.exists() else None
 
     def _new_stage(self, name: NetworkName) -> _Stage:
         train = self.config.train
@@ -140,6 +145,9 @@ class Training:
             seed=self.config.seed,
             genotype=self.genotype,
         ).to(self.fabric.device)
+        for module in network.modules():
+            if isinstance(module, BatchNorm):
+                module.synchronized = self.fabric.world_size > 1
         optimizer = make_optimizer(
             train.optimizer,
             list(network.parameters()),
@@ -154,10 +162,12 @@ class Training:
                 network.feature_shape(self.config.data.image_size),
                 rate=train.class_mean_rate,
             ).to(self.fabric.device)
-        return _Stage(name, network, optimizer, class_means)
+        return _Stage(name, network, network, optimizer, class_means)
 
     def _train_stage(self, stage: _Stage) -> None:
         num_epochs = self.config.train.num_epochs
+        if self.config.train.compile and stage.epoch < num_epochs:
+            self._compile(stage)
         while stage.epoch < num_epochs:
             started = time.monotonic()
             means = self._train_one_epoch(stage)
@@ -172,23 +182,36 @@ class Training:
             }
             stage.epoch += 1
             stage.seconds += seconds
-            num_bytes = self.run.append_history(record)
-            self._save_checkpoint(stage, num_bytes)
-            self.notify(record)
-            if stage.epoch < num_epochs or stage.name != self.networks[-1]:
-                self.deadline.check(seconds)
+            by_first(self.fabric, functools.partial(self._save_epoch, stage, record, seconds=seconds))
         self._finish(stage)
+
+    def _compile(self, stage: _Stage) -> None:
+        train, images = self.config.train, self.dataset.train
+        if self.fabric.world_size > 1:
+            reason: str | None = "not with several processes, which exchange statistics in every layer"
+        else:
+            part = images.images[: min(train.batch_size, len(images)) // train.gradient_accumulation_steps]
+            stage.forward, reason = compile_network(stage.network, self.pipeline.normalize(part), fabric=self.fabric)
+        if reason is not None:
+            self.notify({"event": "note", "text": f"the {stage.name} is trained without torch.compile: {reason}"})
+
+    def _save_epoch(self, stage: _Stage, record: Mapping[str, Any], *, seconds: float) -> None:
+        num_bytes = self.run.append_history(record)
+        self._save_checkpoint(stage, num_bytes)
+        self.notify(record)
+        if stage.epoch < self.config.train.num_epochs or stage.name != self.networks[-1]:
+            self.deadline.check(seconds)
 
     def _train_one_epoch(self, stage: _Stage) -> EpochMeans:
         train, seed = self.config.train, self.config.seed
-        num_images = len(self.dataset.train)
-        num_steps = max(num_images // train.batch_size, 1)
+        num_steps = max(len(self.dataset.train) // train.batch_size, 1)
         batches = self.pipeline.training_batches(
             self.dataset.train,
             batch_size=train.batch_size,
             seed=seed,
             purpose=f"{stage.name} training batches",
             epoch=stage.epoch,
+            positions=self._positions(),
         )
 
         def watched() -> Batches:
@@ -206,7 +229,7 @@ class Training:
 
         try:
             return train_epoch(
-                stage.network,
+                stage.forward,
                 list(stage.network.parameters()),
                 stage.optimizer,
                 watched(),
@@ -218,6 +241,16 @@ class Training:
             )
         except NonFiniteLossError as error:
             raise self._located(error, stage) from None
+
+    def _positions(self) -> Tensor | None:
+        """The places in a batch whose images this process takes: its share of each of the parts; None for all."""
+        world_size = self.fabric.world_size
+        if world_size == 1:
+            return None
+        train = self.config.train
+        batch_size = min(train.batch_size, len(self.dataset.train))
+        places = torch.arange(batch_size, device=self.fabric.device)
+        return places.view(train.gradient_accumulation_steps, world_size, -1)[:, self.fabric.global_rank].flatten()
 
     def _located(self, error: NonFiniteLossError, stage: _Stage) -> NonFiniteLossError:
         num_epochs = self.config.train.num_epochs
@@ -236,7 +269,7 @@ class Training:
         compactness = zero
         if stage.class_means is not None:
             # a sum over images, where the other terms are means; the parts are averaged, so each stands for all
-            num_parts = train.gradient_accumulation_steps
+            num_parts = train.gradient_accumulation_steps * self.fabric.world_size
             compactness = num_parts * compactness_loss(output.features, stage.class_means.means, labels_B)
             stage.class_means.update(output.features, labels_B)
         return child_parent_loss(
@@ -250,7 +283,9 @@ class Training:
     def _finish(self, stage: _Stage) -> None:
         size = network_size(stage.network)
         try:
-            accuracy_test = evaluate_trained(stage.network, self.pipeline, self.dataset.test)
+            accuracy_test = evaluate_trained(
+                stage.network, self.pipeline, self.dataset.test, rank=self.fabric.global_rank
+            )
         except NonFiniteLossError as error:
             raise self._located(error, stage) from None
         model_state = {
@@ -262,12 +297,9 @@ class Training:
             "std": list(self.dataset.std),
             "num_image_channels": self.dataset.num_image_channels,
         }
-        save_tensors(
-            self.run.file(self._model_file(stage.name)),
-            stage.network.state_dict(),
-            schema=MODEL_SCHEMA,
-            state=model_state,
-        )
+        path = self.run.file(self._model_file(stage.name))
+        tensors = stage.network.state_dict()
+        by_first(self.fabric, lambda: save_tensors(path, tensors, schema=MODEL_SCHEMA, state=model_state))
         self._finished[stage.name] = {
             "accuracy_test": accuracy_test,
             "num_parameters": size.num_parameters,
@@ -275,6 +307,7 @@ class Training:
             "num_real_values": size.num_real_values,
             "num_thresholds": size.num_thresholds,
             "size_bits": size.size_bits,
+            "compiled": stage.forward is not stage.network,
             "seconds": round(stage.seconds, 3),
         }
 
@@ -297,6 +330,7 @@ class Training:
             "size_bits": main["size_bits"],
             "size_parent_bits": parent["size_bits"] if parent else None,
             "precision": precision_parts(self.config.network, PRECISIONS[self.networks[0]]),
+            "compiled": main.get("compiled", False),
             "num_epochs": self.config.train.num_epochs,
             "num_train_images": len(self.dataset.train),
             "num_test_images": len(self.dataset.test),
@@ -322,9 +356,7 @@ class Training:
         if not self.run.checkpoint.exists():
             self.run.truncate_history(0)
             return None
-        tensors, state = load_tensors(self.run.checkpoint, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
-        self._finished = state["finished"]
-        return tensors, state
+        return load_tensors(self.run.checkpoint, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
 
     def _restore(self, stage: _Stage, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         path = self.run.checkpoint
@@ -333,6 +365,10 @@ class Training:
         if stage.class_means is not None:
             load_into(stage.class_means, without_prefix("class_means", tensors), path=path)
         stage.epoch, stage.seconds = state["epoch"], state["seconds"]
-        self.run.truncate_history(state["history_bytes"])
-        for record in self.run.history():
-            self.notify({**record, "resumed": True})
+
+        def rewind() -> None:
+            self.run.truncate_history(state["history_bytes"])
+            for record in self.run.history():
+                self.notify({**record, "resumed": True})
+
+        by_first(self.fabric, rewind)

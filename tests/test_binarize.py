@@ -18,6 +18,7 @@ from cpnas_cli.binarize import (
     filter_scale,
     sign,
 )
+from cpnas_cli.normalized_sign import normalized_sign
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)
 
@@ -278,3 +279,54 @@ def test_initial_filters_have_the_deviation_of_a_sign() -> None:
     assert layer.weight.std().item() == pytest.approx(1 / np.sqrt(4 * 25), rel=0.02)
     assert layer.weight.mean().item() == pytest.approx(0, abs=2e-3)
     assert [name for name, _ in layer.named_parameters()] == ["weight"]  # no bias
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("with_running", [True, False])
+def test_the_sign_of_a_batch_norm_in_one_function_is_that_of_two(estimator: str, with_running: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 5, 4, 3, generator=generator).to(memory_format=torch.channels_last)
+    weight, bias = torch.rand(5, generator=generator) + 0.5, torch.randn(5, generator=generator)
+    gradient = torch.randn(6, 5, 4, 3, generator=generator)
+
+    def run(*, fused: bool) -> list[torch.Tensor]:
+        leaves = [tensor.clone().requires_grad_() for tensor in (x, weight, bias)]
+        mean, var = (torch.zeros(5), torch.ones(5)) if with_running else (None, None)
+        if fused:
+            result = normalized_sign(
+                leaves[0],
+                weight=leaves[1],
+                bias=leaves[2],
+                running_mean=mean,
+                running_var=var,
+                momentum=0.3,
+                eps=1e-5,
+                estimator=estimator,
+            )
+        else:
+            normalized = torch.nn.functional.batch_norm(leaves[0], mean, var, leaves[1], leaves[2], True, 0.3)
+            result = binarize_activation(normalized, estimator=estimator)
+        result.backward(gradient)
+        tensors = [result, *(leaf.grad for leaf in leaves), mean, var]
+        return [tensor for tensor in tensors if tensor is not None]
+
+    for ours, reference in zip(run(fused=True), run(fused=False), strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-6)
+
+
+def test_the_sign_of_a_batch_norm_keeps_nothing_more_than_the_batch_norm() -> None:
+    x = torch.randn(4, 8, 6, 6, requires_grad=True)
+    saved: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor):
+        normalized_sign(
+            x,
+            weight=torch.ones(8),
+            bias=torch.zeros(8),
+            running_mean=None,
+            running_var=None,
+            momentum=0.0,
+            eps=1e-5,
+            estimator="clipped",
+        )
+    large = {tensor.data_ptr() for tensor in saved if tensor.numel() == x.numel()}
+    assert large == {x.data_ptr()}

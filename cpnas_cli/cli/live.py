@@ -30,7 +30,7 @@ def search_view(config: Config) -> "SearchView | PcDartsView":
 
 
 class _View:
-    """A Rich live display where standard error is a terminal, else plain lines."""
+    """A Rich live display where standard error is a terminal, else plain lines; nothing with a quiet console."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
@@ -39,7 +39,7 @@ class _View:
         self._unit_started = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.quiet:
             self.live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4)
             self.live.start(refresh=True)
         return self
@@ -164,6 +164,8 @@ class _EpochView(_View):
     def notify(self, record: Mapping[str, Any]) -> None:
         if record["event"] == "progress":
             self.step = record["done"], record["total"]
+        elif record["event"] == "note":
+            self.console.print(f"note: {record['text']}", highlight=False, soft_wrap=True)
         elif record["event"] == "epoch":
             self.done += 1
             self.step = (0, 1)
@@ -216,9 +218,10 @@ class PcDartsView(_EpochView):
 class TrainingView(_EpochView):
     """Also the losses and the rate of the last epochs."""
 
-    def __init__(self, config: Config, networks: tuple[str, ...]) -> None:
+    def __init__(self, config: Config, networks: tuple[str, ...], *, quiet: bool = False) -> None:
         self.num_epochs = config.train.num_epochs
         super().__init__(self.num_epochs * len(networks))
+        self.console.quiet = quiet
 
     def describe(self, record: Mapping[str, Any]) -> str:
         return (

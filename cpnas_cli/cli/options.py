@@ -49,6 +49,10 @@ MaxTime = Annotated[
     str | None,
     typer.Option("--max-time", metavar="DURATION", help="Save and stop (exit code 75) after 90s, 30m, 1h30m."),
 ]
+Devices = Annotated[
+    str | None,
+    typer.Option("--devices", metavar="N", help="Train on N processes, each with its GPU or its share of the cores."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else, on standard output.")]
 
 
@@ -100,11 +104,34 @@ def new_folder(name: str) -> Path:
     return folder
 
 
+def number_of_processes(devices: str | None) -> int:
+    """Those of --devices; without it those that torchrun or srun started, this one among them.
+
+    Raises:
+      UsageError: not a number from 1 up, or another than they started.
+    """
+    from cpnas_cli.errors import UsageError
+    from cpnas_cli.processes import this_world
+
+    world = this_world()
+    if devices is None:
+        return world.size
+    if not devices.isascii() or not devices.isdecimal() or int(devices) == 0:
+        raise UsageError(f"--devices expects a whole number from 1 up, got {devices!r}")
+    if world.launcher is not None and int(devices) != world.size:
+        raise UsageError(f"--devices {devices}, and {world.launcher} started {world.size} processes; leave it out")
+    return int(devices)
+
+
 def shell_line(*words: str | Path) -> str:
     return shlex.join(str(word) for word in words)
 
 
 def resume_line(*words: str | Path, out: Path, device: str) -> str:
     """The command that goes on with a run on the same device; the settings are the run's own."""
+    from cpnas_cli.processes import this_world
+
+    launched = {"torchrun": ("torchrun", "...", "-m", "cpnas_cli"), "srun": ("srun", "...", "cpnas")}
+    program = launched.get(this_world().launcher or "", ("cpnas",))
     chosen = [] if device == "auto" else ["--device", device]
-    return shell_line("cpnas", *words, "--out", out, *chosen, "--resume")
+    return shell_line(*program, *words, "--out", out, *chosen, "--resume")

@@ -9,16 +9,24 @@ from typing import Any
 
 import typer
 
-from cpnas_cli.errors import EXIT_INTERRUPTED, CpnasError, MaxTimeReached
+from cpnas_cli.errors import EXIT_INTERRUPTED, CpnasError, MaxTimeReached, ProcessLostError
+from cpnas_cli.processes import EXIT_LOST, this_world
 
 
 def say(text: str) -> None:
-    """A message for people, on standard error."""
+    """A message for people, on standard error; of several processes the first one speaks."""
+    if this_world().is_first:
+        _say(text)
+
+
+def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    print(json.dumps(document, indent=2, allow_nan=False), flush=True)
+    """The record of a command; of several processes the first one prints."""
+    if this_world().is_first:
+        print(json.dumps(document, indent=2, allow_nan=False), flush=True)
 
 
 @contextlib.contextmanager
@@ -33,6 +41,11 @@ def said_if_slow(text: str, *, seconds: float = 1.5) -> Iterator[None]:
         timer.cancel()
 
 
+def saved_line(resume_line: str | None) -> str:
+    """The end of a message about a run that was stopped."""
+    return f"; all finished draws or epochs are saved; go on with: {resume_line}" if resume_line else ""
+
+
 COMPILING = "compiling the kernels for this processor: once, some 20 seconds"
 
 
@@ -40,11 +53,19 @@ COMPILING = "compiling the kernels for this processor: once, some 20 seconds"
 def reported_errors(*, resume_line: str | None = None) -> Iterator[None]:
     """An expected error becomes one line and its exit code; anything else stays a traceback.
 
+    Where this program has started the processes itself, the one that waits for them says what happened to them.
+
     Args:
       resume_line: the command that goes on with the run, shown when it is stopped.
     """
+    is_waited_for = this_world().launcher == "cpnas"
     try:
         yield
+    except ProcessLostError as error:
+        if is_waited_for:
+            raise typer.Exit(EXIT_LOST) from None
+        _say(f"cpnas: error: {error}{saved_line(resume_line)}")
+        raise typer.Exit(error.exit_code) from None
     except CpnasError as error:
         line = " ".join(str(error).split())
         if isinstance(error, MaxTimeReached):
@@ -53,10 +74,8 @@ def reported_errors(*, resume_line: str | None = None) -> Iterator[None]:
             say(f"cpnas: error: {line}")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        if resume_line:
-            say(f"cpnas: interrupted; all finished draws or epochs are saved; go on with: {resume_line}")
-        else:
-            say("cpnas: interrupted")
+        if not is_waited_for:
+            say(f"cpnas: interrupted{saved_line(resume_line)}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         raise typer.Exit(1) from None

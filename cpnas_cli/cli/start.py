@@ -22,8 +22,13 @@ def start_run(
     resume: bool,
     max_time: str | None,
     documents: Mapping[str, Mapping[str, Any]] | None = None,
+    num_processes: int = 1,
 ) -> "Session":
-    """The session of the run in `out`, or in a new folder runs/NAME without it."""
+    """The session of the run in `out`, or in a new folder runs/NAME without it.
+
+    Args:
+      num_processes: those that run this together; see `open_device`.
+    """
     from cpnas_cli.clock import Deadline, parse_duration
 
     deadline = Deadline(None if max_time is None else parse_duration(max_time))
@@ -34,7 +39,7 @@ def start_run(
     session = open_session(
         config,
         folder=out or options.new_folder(name),
-        fabric=open_device(device, dtype=dtype),
+        fabric=open_device(device, dtype=dtype, num_processes=num_processes),
         resume=resume,
         deadline=deadline,
         documents=documents,

@@ -4,14 +4,13 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from cpnas_cli.experiments.tasks import Outcome, Task, run_task
+from cpnas_cli.processes import end_with_parent, how_ended
 
 
 class Executor(Protocol):
@@ -77,7 +76,7 @@ class LocalExecutor:
             except (EOFError, OSError):
                 worker.process.join()
                 self._workers[slot] = None
-                outcome = Outcome("failed", f"its worker died ({_how(worker.process.exitcode)})")
+                outcome = Outcome("failed", f"its worker died ({how_ended(worker.process.exitcode)})")
             ended.append((task, outcome))
         return ended
 
@@ -100,31 +99,12 @@ class LocalExecutor:
         return _Worker(process, ours)
 
 
-def _how(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-exit_code).name
-    return f"exit code {exit_code}"
-
-
 def _serve(connection: "Connection[Outcome, Task]", num_threads: int, gpu: str | None) -> None:
     """A worker: run task after task until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the experiment ends its workers
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    _end_with_parent()
+    end_with_parent()
     with contextlib.suppress(EOFError, OSError):
         while True:
             connection.send(run_task(connection.recv(), num_threads=num_threads))
-
-
-def _end_with_parent() -> None:
-    """A killed experiment must not leave workers that write into its folder."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch(join: Callable[[], None] = parent.join) -> None:
-        join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

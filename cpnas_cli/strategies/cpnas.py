@@ -10,14 +10,15 @@ After every draw the history and the checkpoint are written; a resumed search re
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cpnas_cli.checkpoint import load_tensors, save_tensors
-from cpnas_cli.epoch import PRECISIONS
+from cpnas_cli.epoch import PRECISIONS, NetworkName
 from cpnas_cli.indicator import indicator
 from cpnas_cli.space import Genotype, genotype_of
 from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.graphed_networks import GraphedNetworks
 from cpnas_cli.strategies.search_state import SearchState
 from cpnas_cli.strategies.shared_networks import SharedNetworks
 
@@ -40,15 +41,18 @@ def advance(search: Search, *, stop: Callable[[], bool] = lambda: False) -> Sear
 
     Everything is saved when `stop` is asked. Raises what `search_cpnas` raises.
     """
-    shared = SharedNetworks(search)
+    shared = GraphedNetworks(search) if search.config.search.engine == "graphs" else SharedNetworks(search)
     state, done = _resume(search, shared)
     while not state.finished:
         started = time.monotonic()
         genotype = state.draw(seed=search.config.seed)
         record = _draw_record(state, genotype)
-        for name in PRECISIONS:
+
+        def starting(name: NetworkName, record: Mapping[str, Any] = record, done: int = done) -> None:
             search.notify({**record, "event": "progress", "network": name, "done": done})
-            record[f"accuracy_{name}"] = shared.train_and_validate(name, genotype, draw=done)
+
+        accuracies = shared.accuracies(genotype, draw=done, starting=starting)
+        record |= {f"accuracy_{name}": accuracies[name] for name in PRECISIONS}
         record["z"] = indicator(
             accuracy_child=record["accuracy_child"],
             accuracy_parent=record["accuracy_parent"],

@@ -11,7 +11,7 @@ an earlier draw can leak into an evaluation.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -35,6 +35,8 @@ from cpnas_cli.space import Genotype
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.search_images import SearchImages
 from cpnas_cli.strategies.search_state import num_draws_of_search
+
+BATCHES = "search batches"  # the purpose that the order of a draw's images is derived from
 
 
 class SharedNetworks:
@@ -65,15 +67,38 @@ class SharedNetworks:
     def num_steps(self) -> int:
         return max(len(self.training) // self.config.search.batch_size, 1)
 
+    def accuracies(
+        self, genotype: Genotype, *, draw: int, starting: Callable[[NetworkName], object]
+    ) -> dict[NetworkName, float]:
+        """Train the genotype's Child and Parent for one epoch and validate them: fractions in [0, 1].
+
+        Args:
+          starting: called with the name of the network that is next.
+
+        Raises:
+          NonFiniteLossError: says in which step of which draw.
+        """
+        accuracies: dict[NetworkName, float] = {}
+        for name in PRECISIONS:
+            starting(name)
+            accuracies[name] = self.train_and_validate(name, genotype, draw=draw)
+        return accuracies
+
     def train_and_validate(self, name: NetworkName, genotype: Genotype, *, draw: int) -> float:
         """One epoch on the training split, then the accuracy on the validation split, a fraction in [0, 1].
 
         Raises:
           NonFiniteLossError: says in which step of which draw.
         """
-        try:
-            self._train(name, genotype, draw=draw)
+        with self.located(name, draw=draw):
+            self.train(name, genotype, draw=draw)
             return self._validate(name, genotype)
+
+    @contextlib.contextmanager
+    def located(self, name: NetworkName, *, draw: int) -> Iterator[None]:
+        """Says of a `NonFiniteLossError` in which network and draw it happened."""
+        try:
+            yield
         except NonFiniteLossError as error:
             total = num_draws_of_search(self.config.search.num_passes)
             raise NonFiniteLossError(
@@ -81,7 +106,18 @@ class SharedNetworks:
                 "try a smaller --set search.learning_rate in a new run"
             ) from None
 
-    def _train(self, name: NetworkName, genotype: Genotype, *, draw: int) -> None:
+    def learning_rate(self, draw: int, step: int) -> float:
+        """Of a step (0, 1, ...) of a draw: a cosine over all draws."""
+        search = self.config.search
+        progress = (draw + step / self.num_steps) / num_draws_of_search(search.num_passes)
+        return cosine(search.learning_rate, search.learning_rate_min, progress)
+
+    def train(self, name: NetworkName, genotype: Genotype, *, draw: int) -> None:
+        """One epoch of the genotype on the training split.
+
+        Raises:
+          NonFiniteLossError: says in which step.
+        """
         search, network = self.config.search, self.networks[name]
         parameters = network.parameters_of(genotype)
         optimizer = make_optimizer(
@@ -91,7 +127,6 @@ class SharedNetworks:
             momentum=search.momentum,
             weight_decay=search.weight_decay,
         )
-        total = num_draws_of_search(search.num_passes)
         train_epoch(
             lambda x: network(x, genotype),
             parameters,
@@ -100,26 +135,25 @@ class SharedNetworks:
                 self.training,
                 batch_size=search.batch_size,
                 seed=self.config.seed,
-                purpose="search batches",
+                purpose=BATCHES,
                 epoch=draw,
             ),
             cross_entropy,
             fabric=self.fabric,
             clip_norm=search.clip_norm,
-            learning_rate=lambda step: cosine(
-                search.learning_rate, search.learning_rate_min, (draw + step / self.num_steps) / total
-            ),
+            learning_rate=lambda step: self.learning_rate(draw, step),
         )
         for parameter in parameters:
             parameter.grad = None
 
     def _validate(self, name: NetworkName, genotype: Genotype) -> float:
         network = self.networks[name]
-        with calibrated(network, genotype, self._batches(self.calibration)):
-            return evaluate(lambda x: network(x, genotype), self._batches(self.validation, EVALUATION_BATCH_SIZE))
+        batches = self.pipeline.evaluation_batches(self.validation, batch_size=EVALUATION_BATCH_SIZE)
+        with calibrated(network, genotype, self.calibration_batches()):
+            return evaluate(lambda x: network(x, genotype), batches)
 
-    def _batches(self, images: ImageSet, batch_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.pipeline.evaluation_batches(images, batch_size=batch_size or self.config.search.batch_size)
+    def calibration_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.pipeline.evaluation_batches(self.calibration, batch_size=self.config.search.batch_size)
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights of each network as one vector, in the order of its parameters.

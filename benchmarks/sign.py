@@ -1,0 +1,87 @@
+"""What the Child's signs cost: a training step as it is, and with each of its parts as it would be without the care.
+
+`sign` in two passes over memory (a comparison written into floats, then one fused multiply and add) against three; the
+sign of a batch norm in one function, which keeps nothing more than the batch norm, against the two apart. Seconds of
+the processor, so that other programs count little, on one thread.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.child_step import noise_batch, update
+from benchmarks.timing import Rows, interleaved, median_ratio, parse_arguments, report
+from benchmarks.workload import SHAPES, Shape
+from cpnas_cli import binarize, normalized_sign, operations
+from cpnas_cli.config import NetworkConfig
+from cpnas_cli.epoch import make_optimizer
+from cpnas_cli.networks import build_network
+from cpnas_cli.space import ALL_CANDIDATES, draw_pass
+
+TITLE = "a Child's training step, by how signs are computed"
+
+
+def sign_in_three_passes(x: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    return torch.ge(x, 0, out=torch.empty_like(x) if out is None else out).mul_(2).sub_(1)
+
+
+def sign_apart(norm: operations.BatchNorm, x_BCHW: torch.Tensor, *, estimator: str) -> torch.Tensor:
+    return binarize.binarize_activation(norm(x_BCHW), estimator=estimator)
+
+
+def tabulate(shape: Shape = SHAPES[0], *, repetitions: int) -> Rows:
+    images, labels = noise_batch(shape)
+    genotypes = draw_pass(ALL_CANDIDATES, seed=0, pass_index=0)
+    settings = NetworkConfig(num_cells=shape.num_cells, num_channels=shape.num_channels)
+    network = build_network(settings, precision="binary", num_image_channels=3, num_classes=10, seed=0)
+
+    def make_step(*, three_passes: bool, apart: bool) -> Callable[[], float]:
+        turns = iter(genotypes * repetitions)
+
+        def step() -> float:
+            genotype = next(turns)
+            parameters = network.parameters_of(genotype)
+            optimizer = make_optimizer("sgd", parameters, learning_rate=1e-3, momentum=0.9, weight_decay=0.0)
+            used = sign_in_three_passes if three_passes else binarize.sign
+            sign_of_norm = sign_apart if apart else operations.BatchNorm.sign
+            with (
+                mock.patch.object(binarize, "sign", used),
+                mock.patch.object(normalized_sign, "sign", used),
+                mock.patch.object(operations.BatchNorm, "sign", sign_of_norm),
+            ):
+                started = time.process_time()
+                update(F.cross_entropy(network(images, genotype).logits, labels), parameters, optimizer)
+                return time.process_time() - started
+
+        return step
+
+    kinds = {
+        "three passes, apart": make_step(three_passes=True, apart=True),
+        "two passes, apart": make_step(three_passes=False, apart=True),
+        "two passes, one function": make_step(three_passes=False, apart=False),
+    }
+    seconds = interleaved(kinds, repetitions=repetitions, warmup=1)
+    reference = seconds["three passes, apart"]
+    return [
+        {
+            **shape.column(),
+            "sign": kind,
+            "ms": 1000 * statistics.median(values),
+            "to the first": median_ratio(values, reference),
+        }
+        for kind, values in seconds.items()
+    ]
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__, repetitions=8)
+    torch.set_num_threads(1)
+    report(TITLE, tabulate(repetitions=arguments.repetitions), as_json=arguments.json)
+
+
+if __name__ == "__main__":
+    main()
