@@ -11,7 +11,19 @@ from typing import Any
 
 import torch
 
-from benchmarks import child_step, convolution, draws, epochs, growth, memory, product, search_step, startup
+from benchmarks import (
+    child_step,
+    convolution,
+    draws,
+    epochs,
+    growth,
+    memory,
+    product,
+    profile,
+    search_step,
+    sign,
+    startup,
+)
 from benchmarks.timing import Rows, environment, positive, print_environment, print_table
 from benchmarks.workload import TINY, Workload
 
@@ -43,6 +55,10 @@ BENCHMARKS = {
     ),
     "search_step": Benchmark(
         search_step.TITLE, search_step.tabulate, {"repetitions": 8, "warmup": 1}, {"shapes": (TINY,), "repetitions": 8}
+    ),
+    "sign": Benchmark(sign.TITLE, sign.tabulate, {"repetitions": 8}, {"shapes": (TINY,), "repetitions": 3}),
+    "profile": Benchmark(
+        profile.TITLE, profile.tabulate, {"repetitions": 2}, {"workload": TINY_WORKLOAD, "repetitions": 1}
     ),
     "growth": Benchmark(
         growth.TITLE, growth.tabulate, {"repetitions": 7}, {"workload": TINY_WORKLOAD, "repetitions": 2}

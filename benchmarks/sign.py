@@ -7,7 +7,7 @@ the processor, so that other programs count little, on one thread.
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from unittest import mock
 
 import torch
@@ -33,7 +33,7 @@ def sign_apart(norm: operations.BatchNorm, x_BCHW: torch.Tensor, *, estimator: s
     return binarize.binarize_activation(norm(x_BCHW), estimator=estimator)
 
 
-def tabulate(shape: Shape = SHAPES[0], *, repetitions: int) -> Rows:
+def measure(shape: Shape, repetitions: int) -> Rows:
     images, labels = noise_batch(shape)
     genotypes = draw_pass(ALL_CANDIDATES, seed=0, pass_index=0)
     settings = NetworkConfig(num_cells=shape.num_cells, num_channels=shape.num_channels)
@@ -75,6 +75,10 @@ def tabulate(shape: Shape = SHAPES[0], *, repetitions: int) -> Rows:
         }
         for kind, values in seconds.items()
     ]
+
+
+def tabulate(shapes: Sequence[Shape] = SHAPES, *, repetitions: int) -> Rows:
+    return [row for shape in shapes for row in measure(shape, repetitions)]
 
 
 def main() -> None:

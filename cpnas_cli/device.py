@@ -1,5 +1,6 @@
 """The device of a run, by Lightning Fabric, and the environment that is written into its folder."""
 
+import atexit
 import logging
 import os
 import platform
@@ -99,7 +100,14 @@ def _open_devices(name: str, dtype: DtypeName, world: World) -> Fabric:
         raise DeviceError(
             f"the processes do not find each other at {environment.main_address}:{environment.main_port}: {reason}"
         ) from error
+    # a group that is still open when the interpreter ends can take the process with it (SIGABRT)
+    atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def visible_gpus() -> tuple[str, ...]:

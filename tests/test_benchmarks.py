@@ -27,6 +27,8 @@ COLUMNS = {
     "epochs": ["epoch", "network", SHAPE_COLUMN, "images", "seconds", "images per second", "to the Parent"],
     "child_step": [SHAPE_COLUMN, "genotype", "Parent ms", "Child ms", "Child / Parent", "with (4.17)"],
     "search_step": [SHAPE_COLUMN, "CP-NAS step ms", "PC-DARTS step ms", "median ratio", "ratio of means"],
+    "sign": [SHAPE_COLUMN, "sign", "ms", "to the first"],
+    "profile": ["operation", "child %", "parent %", "child ms"],
     "growth": [
         SHAPE_COLUMN, "doubled", "from", "to", "base s", "doubled s", "doubled / base", "linear growth gives",
     ],
@@ -68,6 +70,8 @@ TINY_ARGUMENTS = {
     "epochs": {"workload": WORKLOAD, "repetitions": 1, "warmup": 0},
     "child_step": {"shapes": (SHAPE,), "repetitions": 1, "warmup": 0},
     "search_step": {"shapes": (SHAPE,), "repetitions": 1, "warmup": 0},
+    "sign": {"shapes": (SHAPE,), "repetitions": 1},
+    "profile": {"workload": WORKLOAD, "repetitions": 1},
     "growth": {"workload": WORKLOAD, "repetitions": 1, "warmup": 0},
     "draws": {"workload": WORKLOAD},
     "memory": {"shapes": (SHAPE,), "repetitions": 1},
