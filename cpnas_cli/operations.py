@@ -156,7 +156,7 @@ class BatchNorm(nn.Module):
         return F.batch_norm(x_BCHW, running_mean, running_var, self.weight, self.bias, True, momentum, self.eps)
 
     def sign(self, x_BCHW: Tensor, *, estimator: str) -> Tensor:
-        """The sign of the output, see `binarize_activation`; in one function where that saves memory and no time is lost."""
+        """The sign of the output, see `binarize_activation`; in one function where that saves memory."""
         is_large = x_BCHW.device.type == "cpu" and x_BCHW.numel() >= _WORTH_ONE_FUNCTION
         if not self.training or self.synchronized or not is_large:
             return binarize_activation(self(x_BCHW), estimator=estimator)
