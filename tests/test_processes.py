@@ -505,7 +505,7 @@ def test_a_killed_process_costs_no_bit(cpnas: CpnasRun, tmp_path, genotype_file,
     assert json.loads(resumed.stdout)["accuracy_test"] == json.loads(whole.stdout)["accuracy_test"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_child_of_two_processes_learns_as_that_of_one(cpnas: CpnasRun, tmp_path, genotype_file):
     """Rounding decides some signs, so the two go apart; what they learn is the same."""
     settings = ["--set", "network.num_channels=8", "--set", "data.num_train=400", "--set", "data.num_test=200"]

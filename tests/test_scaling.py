@@ -334,7 +334,7 @@ def ray_workers() -> dict[int, int]:
 
 
 @needs_proc
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_an_experiment_spreads_over_two_nodes_and_outlives_the_loss_of_one(cluster, tmp_path):
     words = ["compare-strategies", *TINY_OPTIONS, "--set", "train.num_epochs=60", "--strategies", "random"]
@@ -477,7 +477,7 @@ def test_seeds_of_equal_settings_alone_are_joined(scheduler, tmp_path):
     assert output == f"ablate-beta --betas 0,2 {settings}\n"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_an_array_is_requeued_and_killed_until_it_is_done_and_joined(scheduler, tmp_path, tiny_search):
     words = ["compare-strategies", *TINY_OPTIONS, "--strategies", "random,cpnas", "--random-draws", "1"]
@@ -556,7 +556,7 @@ def test_a_ray_cluster_inside_a_job_is_requeued_until_it_is_done(scheduler, tmp_
 # ---------------------------------------------------------------- no scheduler at all
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_loops_of_the_document_end_with_the_result(scheduler, tmp_path, tiny_search):
     text = (DOCS / "scaling.md").read_text(encoding="utf-8")
     loops = next(block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "until cpnas search" in block)

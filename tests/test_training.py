@@ -353,7 +353,7 @@ def test_what_dynamo_captures_trains_to_the_same_bits(tmp_path, monkeypatch):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="compiles C++")
 def test_a_compiled_parent_learns_the_same(tmp_path):
