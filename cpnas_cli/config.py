@@ -112,7 +112,7 @@ class TrainConfig(_Section):
     kernel_weight: float = Field(default=0.001, ge=0)  # of the first term of (4.17); 0: without it
     lambda_compactness: float = Field(default=1e-5, ge=0)  # lambda of (4.17); 0: without it
     class_mean_rate: float = Field(default=0.5, gt=0, le=1)  # of the running class means
-    gradient_accumulation_steps: int = Field(default=1, ge=1)  # parts that a batch goes through in, one by one
+    gradient_accumulation_steps: int = Field(default=1, ge=1)  # parts of a batch, each with statistics of its own
     dtype: DtypeName = "float32"  # of activations and convolutions in training; weights are float32 always
     compile: bool = False  # torch.compile
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
@@ -185,7 +186,9 @@ def _load_torchvision(config: DataConfig) -> _Loaded:
     parts, classes = [], []
     for train in (True, False):
         try:
-            part: Any = kinds[config.name](str(folder), train=train, download=True)
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            with FileLock(cache_folder() / f"{config.name}.lock"):  # another process may be downloading the same
+                part: Any = kinds[config.name](str(folder), train=train, download=True)
         except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:120]
             raise DataError(

@@ -19,8 +19,9 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from cpnas_cli import __version__
+from cpnas_cli.collectives import all_present
 from cpnas_cli.config import DtypeName
-from cpnas_cli.errors import DeviceError, UsageError
+from cpnas_cli.errors import DeviceError, ProcessLostError, UsageError
 from cpnas_cli.processes import World, this_world
 from cpnas_cli.records import ENVIRONMENT_SCHEMA
 
@@ -94,8 +95,9 @@ def _open_devices(name: str, dtype: DtypeName, world: World) -> Fabric:
         plugins=[environment],
     )
     try:
-        fabric.launch()
-    except (torch.distributed.DistError, ValueError) as error:
+        with all_present():
+            fabric.launch()
+    except (ProcessLostError, torch.distributed.DistError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DeviceError(
             f"the processes do not find each other at {environment.main_address}:{environment.main_port}: {reason}"

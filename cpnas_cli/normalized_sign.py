@@ -57,8 +57,8 @@ def normalized_sign(
 ) -> Tensor:
     """`binarize_activation(batch_norm(x))` with the statistics of the batch, (B, C, H, W); updates the running ones.
 
-    Forward: the same bits as the two apart. Backward: the same, but where rounding puts the batch norm
-    on the other side of 1 or -1 when it is computed again.
+    Forward: the same bits as the two apart. Backward: the same up to the rounding of a batch norm that is computed
+    again, in float32: "clipped" differs only where it lies within that of 1 or -1.
     """
     check_estimator(estimator)
     running = (running_mean, running_var)

@@ -157,8 +157,10 @@ class BatchNorm(nn.Module):
 
     def sign(self, x_BCHW: Tensor, *, estimator: str) -> Tensor:
         """The sign of the output, see `binarize_activation`; in one function where that saves memory."""
-        is_large = x_BCHW.device.type == "cpu" and x_BCHW.numel() >= _WORTH_ONE_FUNCTION
-        if not self.training or self.synchronized or not is_large:
+        is_worth_it = (
+            x_BCHW.device.type == "cpu" and x_BCHW.dtype == torch.float32 and x_BCHW.numel() >= _WORTH_ONE_FUNCTION
+        )
+        if not self.training or self.synchronized or not is_worth_it:
             return binarize_activation(self(x_BCHW), estimator=estimator)
         running_mean, running_var, momentum = self._updated_statistics()
         return normalized_sign(

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -83,7 +84,11 @@ def check_shares(*, batch_size: int, num_parts: int, num_processes: int, num_ima
     shares = num_parts * num_processes
     if batch % shares == 0 and batch // shares >= 2:
         return
-    what = f"train.batch_size={batch_size}" if batch == batch_size else f"the training set of {batch} images, a batch"
+    what = (
+        f"train.batch_size={batch_size}"
+        if batch == batch_size
+        else f"the training set of {batch} images, which is one batch,"
+    )
     ways = [f"{num_processes} processes"] if num_processes > 1 else []
     ways += [f"{num_parts} gradient accumulation steps"] if num_parts > 1 else []
     if not ways:
@@ -168,6 +173,7 @@ def _terminated(_signum: int, _frame: FrameType | None) -> None:
 
 def _start(processes: Sequence[BaseProcess]) -> None:
     # until they are a session of their own they are deaf to a terminal's Ctrl-C, which would interrupt an import
+    resource_tracker.ensure_running()  # else the first start does it, and lifts the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         for process in processes:

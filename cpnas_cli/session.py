@@ -57,7 +57,7 @@ def check_engine(config: Config, fabric: Fabric) -> None:
     if search.engine == "graphs" and search.strategy in ("cpnas", "bnas") and fabric.device.type != "cuda":
         raise UsageError(
             f"search.engine=graphs needs an NVIDIA GPU, and this run is on {fabric.device.type}; "
-            "add --set search.engine=eager"
+            "go on with it on a GPU, or start a run with --set search.engine=eager"
         )
 
 

@@ -69,6 +69,7 @@ class _Stage:
     class_means: ClassMeans | None
     epoch: int = 0
     seconds: float = 0.0
+    compiled: bool = False  # all epochs so far
 
     def tensors(self) -> dict[str, Tensor]:
         parts = with_prefix("network", self.network.state_dict())
@@ -186,12 +187,15 @@ class Training:
         self._finish(stage)
 
     def _compile(self, stage: _Stage) -> None:
+        """The compiled network for the epochs to come, or why it is not compiled."""
         train, images = self.config.train, self.dataset.train
         if self.fabric.world_size > 1:
             reason: str | None = "not with several processes, which exchange statistics in every layer"
         else:
             part = images.images[: min(train.batch_size, len(images)) // train.gradient_accumulation_steps]
+            self.notify({"event": "note", "text": f"compiling the {stage.name}; on a CPU this takes minutes"})
             stage.forward, reason = compile_network(stage.network, self.pipeline.normalize(part), fabric=self.fabric)
+        stage.compiled = reason is None and (stage.compiled or stage.epoch == 0)
         if reason is not None:
             self.notify({"event": "note", "text": f"the {stage.name} is trained without torch.compile: {reason}"})
 
@@ -307,7 +311,7 @@ class Training:
             "num_real_values": size.num_real_values,
             "num_thresholds": size.num_thresholds,
             "size_bits": size.size_bits,
-            "compiled": stage.forward is not stage.network,
+            "compiled": stage.compiled,
             "seconds": round(stage.seconds, 3),
         }
 
@@ -347,6 +351,7 @@ class Training:
             "network": stage.name,
             "epoch": stage.epoch,
             "seconds": stage.seconds,
+            "compiled": stage.compiled,
             "history_bytes": num_bytes,
             "finished": self._finished,
         }
@@ -365,6 +370,7 @@ class Training:
         if stage.class_means is not None:
             load_into(stage.class_means, without_prefix("class_means", tensors), path=path)
         stage.epoch, stage.seconds = state["epoch"], state["seconds"]
+        stage.compiled = state.get("compiled", False)
 
         def rewind() -> None:
             self.run.truncate_history(state["history_bytes"])

@@ -811,3 +811,25 @@ def test_a_search_of_channels_that_do_not_divide_writes_nothing(tmp_path: Path) 
     with pytest.raises(UsageError, match=r"search\.num_channels or pcdarts\.partial_channels"):
         search_pcdarts(make_search(tmp_path, "pcdarts.partial_channels=3"))
     assert not list(tmp_path.iterdir())
+
+
+def test_in_bfloat16_both_steps_compute_in_it_and_weights_stay_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(overrides=[*TINY, "search.dtype=bfloat16", "pcdarts.num_epochs=1", "pcdarts.frozen_epochs=0"])
+    search = Search(RunFolder(tmp_path), config, digits(), open_device("cpu", dtype=config.search.dtype))
+    state = MixedSearch(search)
+    seen: list[torch.dtype] = []
+
+    def watched(*arguments: Any) -> Any:
+        output = forward(*arguments)
+        seen.append(output.features.dtype)
+        return output
+
+    forward = state.network.forward
+    monkeypatch.setattr(state.network, "forward", watched)
+    record = state.train_one_epoch()
+    assert set(seen) == {torch.bfloat16}
+    assert len(seen) == 2 * state.num_steps
+    assert np.isfinite([record["loss"], record["loss_architecture"]]).all()
+    assert all(parameter.dtype == torch.float32 for parameter in state.weights)

@@ -367,7 +367,10 @@ def test_a_batch_that_does_not_divide_is_refused(genotype_file, tmp_path):
         ((4, 1, 2, None), None),
         ((20, 2, 3, None), "train.batch_size=20 does not divide into 3 processes times 2 gradient accumulation steps"),
         ((4, 1, 4, None), "with 2 images each or more; choose a multiple of 4 from 8 up"),
-        ((64, 2, 1, 41), "the training set of 41 images, a batch does not divide into 2 gradient accumulation"),
+        (
+            (64, 2, 1, 41),
+            "the training set of 41 images, which is one batch, does not divide into 2 gradient accumulation",
+        ),
         ((64, 1, 1, 1), "at least 2 images"),
     ],
 )

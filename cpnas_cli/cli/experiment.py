@@ -13,6 +13,8 @@ from cpnas_cli.cli import options
 from cpnas_cli.cli.outcome import print_json, reported_errors, say
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from cpnas_cli.config import Config
     from cpnas_cli.experiments.executors import Executor
     from cpnas_cli.experiments.plan import Plan
@@ -80,7 +82,7 @@ def run(
         make_executor = _executor(settings)
         plan, folder = _plan_and_folder(kind, settings, chosen=chosen, make_plan=make_plan)
         fabric = open_device("cpu" if settings.ray else settings.device)
-        _check_members(plan)
+        _check_members(plan, fabric=None if settings.ray else fabric)
         for lost in lost_members(folder):
             say(f"note: a folder of {lost} is gone; it runs again")
         say(f"{kind} of {len(plan.members)} members on {plan.config.data.name}: {folder}")
@@ -149,14 +151,28 @@ def _plan_and_folder(
     return plan, settings.out or Path("runs") / f"{config.data.name}-{kind}"
 
 
-def _check_members(plan: "Plan") -> None:
-    """What one member could not do, none begins."""
+def _check_members(plan: "Plan", *, fabric: "Fabric | None") -> None:
+    """What one member could not do, none begins.
+
+    Args:
+      fabric: the device of all members; None where it is a cluster's.
+    """
     from cpnas_cli.data import load_dataset
-    from cpnas_cli.session import check_searchable
+    from cpnas_cli.processes import check_shares
+    from cpnas_cli.session import check_engine, check_searchable
 
     dataset = load_dataset(plan.config.data)
     for member in plan.members:
         check_searchable(member.config, dataset)
+        if fabric is not None:
+            check_engine(member.config, fabric)
+        train = member.config.train
+        check_shares(
+            batch_size=train.batch_size,
+            num_parts=train.gradient_accumulation_steps,
+            num_processes=1,
+            num_images=len(dataset.train),
+        )
 
 
 def _executor(settings: Settings) -> "Callable[[], Executor]":

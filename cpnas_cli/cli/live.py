@@ -165,7 +165,7 @@ class _EpochView(_View):
         if record["event"] == "progress":
             self.step = record["done"], record["total"]
         elif record["event"] == "note":
-            self.console.print(f"note: {record['text']}", highlight=False, soft_wrap=True)
+            self.console.print(f"note: {record['text']}", highlight=False, soft_wrap=True, markup=False)
         elif record["event"] == "epoch":
             self.done += 1
             self.step = (0, 1)

@@ -46,6 +46,12 @@ def saved_line(resume_line: str | None) -> str:
     return f"; all finished draws or epochs are saved; go on with: {resume_line}" if resume_line else ""
 
 
+def have_met() -> bool:
+    """Whether the processes of one command have found each other, so that an error of one is known to all."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
 COMPILING = "compiling the kernels for this processor: once, some 20 seconds"
 
 
@@ -70,8 +76,10 @@ def reported_errors(*, resume_line: str | None = None) -> Iterator[None]:
         line = " ".join(str(error).split())
         if isinstance(error, MaxTimeReached):
             say(f"cpnas: {line}; go on with: {resume_line}" if resume_line else f"cpnas: {line}")
-        else:
+        elif is_waited_for or have_met():
             say(f"cpnas: error: {line}")
+        else:  # torchrun's or srun's, before they have found each other: nobody else knows
+            _say(f"cpnas: error: {line}")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         if not is_waited_for:

@@ -108,7 +108,9 @@ class MixedSearch:
                 epoch=self.epoch * self.num_steps + step,
             )
         )
-        loss = F.cross_entropy(self.network(x_BCHW, self.architecture).logits, labels_B)
+        with self.fabric.autocast():
+            logits_BK = self.network(x_BCHW, self.architecture).logits
+        loss = F.cross_entropy(logits_BK.float(), labels_B)
         parameters = list(self.architecture.parameters())
         # gradients of these alone: those of the weights are not computed
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
