@@ -92,7 +92,7 @@ def check_shares(*, batch_size: int, num_parts: int, num_processes: int, num_ima
     ways = [f"{num_processes} processes"] if num_processes > 1 else []
     ways += [f"{num_parts} gradient accumulation steps"] if num_parts > 1 else []
     if not ways:
-        raise UsageError(f"{what}, has no batch statistics; at least 2 images are needed")
+        raise UsageError(f"{what} has no batch statistics; at least 2 images are needed")
     advice = f"choose a multiple of {shares} from {2 * shares} up"
     if batch < batch_size:
         advice = "use fewer of them, or more training images"
