@@ -34,9 +34,9 @@ GENOTYPES = {
 Batch = tuple[Tensor, Tensor]
 
 
-def noise_batch(shape: Shape) -> Batch:
-    images = torch.randn(shape.batch_size, 3, shape.image_size, shape.image_size)
-    return images, torch.randint(10, (shape.batch_size,))
+def noise_batch(shape: Shape, *, device: str = "cpu") -> Batch:
+    images = torch.randn(shape.batch_size, 3, shape.image_size, shape.image_size, device=device)
+    return images, torch.randint(10, (shape.batch_size,), device=device)
 
 
 def update(loss: Tensor, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:

@@ -23,13 +23,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from benchmarks.child_step import noise_batch
 from benchmarks.epochs import train_one_epoch
 from benchmarks.search_step import pcdarts_step
 from benchmarks.timing import Rows, interleaved, median_ratio, print_environment, print_table, seconds_of
@@ -55,18 +55,6 @@ NUM_IMAGES_OF_TRAININGS = 100 * 128  # 100 steps
 TARGET_MINUTES = 3.0
 DTYPES: tuple[DtypeName, ...] = ("float32", "bfloat16")
 ENGINES: dict[str, type[SharedNetworks]] = {"eager": SharedNetworks, "graphs": GraphedNetworks}
-
-
-@dataclass
-class Time:
-    """What is left of the minutes that the benchmark may take."""
-
-    seconds: float
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def left(self) -> float:
-        return self.seconds - (time.monotonic() - self.started)
 
 
 def preset(**settings: object) -> Config:
@@ -115,12 +103,12 @@ def tabulate_draws(
     *, max_seconds: float, num_images: int = NUM_IMAGES, repetitions: int = 2, device: str = "cuda"
 ) -> Rows:
     """Seconds of a draw, eager and with graphs in turn over the same genotypes, and the peak memory of each alone."""
-    left = Time(max_seconds)
+    left = Deadline(max_seconds)
     dataset = noise(preset(), num_images)
     first_pass = draw_pass(ALL_CANDIDATES, seed=0, pass_index=0)
     rows: Rows = []
     for dtype in reversed(DTYPES):  # that of the search first
-        if rows and left.left < left.seconds / 2:
+        if rows and left.seconds_left() <= max_seconds / 2:
             break
         peaks, timers = {}, {}
         for engine, kind in ENGINES.items():
@@ -195,7 +183,7 @@ def tabulate_steps(*, num_images: int = NUM_IMAGES_OF_STEPS, repetitions: int = 
     for name in PRECISIONS:
         turns = itertools.cycle(genotypes)
         measurements[f"{name} eager"] = lambda name=name, turns=turns: _train_seconds(shared, name, next(turns))
-    pcdarts = pcdarts_step(config.network, _noise_batch(shape, device), device=device)
+    pcdarts = pcdarts_step(config.network, noise_batch(shape, device=device), device=device)
     measurements["pcdarts eager"] = lambda: num_steps * _synchronized_seconds(pcdarts)
     seconds = interleaved(measurements, repetitions=repetitions, warmup=1)
     means = {name: 1000 * statistics.fmean(values) / num_steps for name, values in seconds.items()}
@@ -215,11 +203,6 @@ def tabulate_steps(*, num_images: int = NUM_IMAGES_OF_STEPS, repetitions: int = 
 def _shape(config: Config) -> tuple[int, int, int, int]:
     network = config.search_network()
     return network.num_cells, network.num_channels, config.data.image_size, config.search.batch_size
-
-
-def _noise_batch(shape: Shape, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    size = (shape.batch_size, 3, shape.image_size, shape.image_size)
-    return torch.randn(size, device=device), torch.randint(10, (shape.batch_size,), device=device)
 
 
 def _train_seconds(shared: SharedNetworks, name: Any, genotype: Genotype) -> float:
@@ -363,7 +346,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("benchmarks.gpu: no CUDA device that torch can use; nothing to measure", file=sys.stderr)
         raise SystemExit(1)
-    left = Time(60 * arguments.max_minutes)
+    left = Deadline(60 * arguments.max_minutes)
     properties = torch.cuda.get_device_properties(0)
     device = {"device": properties.name, "memory MiB": properties.total_memory // 2**20, "cuda": torch.version.cuda}
     print(", ".join(f"{key} {value}" for key, value in device.items()))
@@ -371,15 +354,15 @@ def main() -> None:
     sections: dict[str, tuple[float, Callable[[], Rows]]] = {
         "layouts": (20, tabulate_layouts),
         "steps": (40, tabulate_steps),
-        "search": (60, lambda: tabulate_search(max_seconds=min(left.left - 200, 240))),
-        "draws": (60, lambda: tabulate_draws(max_seconds=left.left - 80)),
+        "search": (60, lambda: tabulate_search(max_seconds=min(left.seconds_left() - 200, 240))),
+        "draws": (60, lambda: tabulate_draws(max_seconds=max(left.seconds_left() - 80, 0))),
         "trainings": (50, tabulate_trainings),
-        "compiled": (40, lambda: compiled_in_time(left.left - 10)),
+        "compiled": (40, lambda: compiled_in_time(left.seconds_left() - 10)),
     }
     tables: dict[str, Rows] = {}
     for name, (needed, tabulate) in sections.items():
-        if left.left < needed:
-            print(f"{name}: left out, {left.left:.0f} s are left of {arguments.max_minutes:g} minutes")
+        if left.seconds_left() < needed:
+            print(f"{name}: left out, {left.seconds_left():.0f} s are left of {arguments.max_minutes:g} minutes")
             continue
         reset_peak()
         tables[name] = tabulate()

@@ -11,8 +11,8 @@ from cpnas_cli.checkpoint import load_into, load_tensors
 from cpnas_cli.collectives import add_over_processes, num_processes
 from cpnas_cli.config import Config, DataConfig, config_from_document
 from cpnas_cli.data import ImageSet, load_dataset
-from cpnas_cli.epoch import EVALUATION_BATCH_SIZE, evaluation_step
-from cpnas_cli.errors import DataError, NonFiniteLossError, RunError
+from cpnas_cli.epoch import EVALUATION_BATCH_SIZE, evaluated_fraction, evaluation_step
+from cpnas_cli.errors import DataError, RunError
 from cpnas_cli.networks import Network, build_stored
 from cpnas_cli.records import EVALUATION_SCHEMA, MODEL_SCHEMA, RunFolder, read_document
 
@@ -29,19 +29,17 @@ def evaluate_trained(network: Network, pipeline: Pipeline, images: ImageSet, *, 
     """
     first, end = (place * len(images) // num_processes() for place in (rank, rank + 1))
     share = ImageSet(images.images[first:end], images.labels[first:end])
-    right_and_finite = torch.zeros(2, dtype=torch.int64, device=images.labels.device)
-    num_batches = torch.zeros_like(right_and_finite[:1])
+    right_and_not_finite = torch.zeros(2, dtype=torch.int64, device=images.labels.device)
     network.eval()
     try:
         for x_BCHW, labels_B in pipeline.evaluation_batches(share, batch_size=EVALUATION_BATCH_SIZE):
-            right_and_finite += evaluation_step(network, x_BCHW, labels_B)
-            num_batches += 1
+            right, is_finite = evaluation_step(network, x_BCHW, labels_B)
+            right_and_not_finite += torch.stack([right, 1 - is_finite])
     finally:
         network.train()
-    add_over_processes([right_and_finite, num_batches])
-    if right_and_finite[1] != num_batches[0]:
-        raise NonFiniteLossError("scores became NaN or infinite in an evaluation")
-    return right_and_finite[0].item() / len(images)
+    add_over_processes([right_and_not_finite])
+    right, not_finite = right_and_not_finite
+    return evaluated_fraction(torch.stack([right, not_finite == 0])[None], num_images=len(images))
 
 
 def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> dict[str, Any]:

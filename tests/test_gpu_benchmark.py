@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_graphs import TapeStream
+from test_graphs import tapes
 
 from benchmarks import gpu
 from cpnas_cli.config import Config, load_config
@@ -30,7 +30,7 @@ TINY = (
 
 class Taped(GraphedNetworks):
     def __init__(self, search: Search) -> None:
-        super().__init__(search, streams={"child": TapeStream(), "parent": TapeStream()})
+        super().__init__(search, streams=tapes())
 
 
 @pytest.fixture(autouse=True)

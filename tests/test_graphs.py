@@ -23,6 +23,7 @@ from cpnas_cli.binarize import BinaryConv2d
 from cpnas_cli.config import load_config
 from cpnas_cli.data import load_dataset
 from cpnas_cli.device import open_device
+from cpnas_cli.epoch import NetworkName
 from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.records import RunFolder
 from cpnas_cli.space import Genotype, draw_uniform
@@ -31,7 +32,6 @@ from cpnas_cli.strategies.graphed_networks import GraphedNetworks
 from cpnas_cli.strategies.shared_networks import SharedNetworks
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-NAMES = ("child", "parent")
 # What a capture forbids: a value for the host, and a copy from it
 _FORBIDDEN = ("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero", "aten::lift_fresh")
 
@@ -110,6 +110,10 @@ class TapeStream:
         return graphs.Replays(tape, program, program.num_calls - num_warm_up)
 
 
+def tapes() -> dict[NetworkName, TapeStream]:
+    return {"child": TapeStream(), "parent": TapeStream()}
+
+
 def make_search(folder: Path, *settings: str, device: str = "cpu") -> Search:
     config = load_config(overrides=[*TINY_SETTINGS, "data.num_train=210", *settings])
     return Search(RunFolder(folder), config, load_dataset(config.data), open_device(device, dtype=config.search.dtype))
@@ -137,8 +141,8 @@ def weights_of(networks: SharedNetworks) -> dict[str, Tensor]:
 def test_replayed_steps_train_the_same_weights(tmp_path: Path, optimizer: str, settings: tuple[str, ...]) -> None:
     search = make_search(tmp_path, f"search.optimizer={optimizer}", *settings)
     eager = SharedNetworks(search)
-    streams = {name: TapeStream() for name in NAMES}
-    replayed = GraphedNetworks(search, streams=streams)  # type: ignore[arg-type]
+    streams = tapes()
+    replayed = GraphedNetworks(search, streams=streams)
     assert accuracies_of(eager, num_draws=2) == accuracies_of(replayed, num_draws=2)
     for name, weights in weights_of(eager).items():
         assert torch.equal(weights, weights_of(replayed)[name])
@@ -153,14 +157,14 @@ def test_a_validation_of_several_batches_counts_every_image_once(
     search = make_search(tmp_path)
     expected = accuracies_of(SharedNetworks(search), num_draws=1)
     monkeypatch.setattr("cpnas_cli.strategies.graphed_networks.VALIDATION_BATCH_SIZE", 19)
-    streams = {name: TapeStream() for name in NAMES}
-    assert accuracies_of(GraphedNetworks(search, streams=streams), num_draws=1) == expected  # type: ignore[arg-type]
+    streams = tapes()
+    assert accuracies_of(GraphedNetworks(search, streams=streams), num_draws=1) == expected
     assert all(stream.num_replays == [3, 4] for stream in streams.values())  # 105 = 5 * 19 + 10
 
 
 def test_a_loss_that_is_no_number_is_reported_with_its_step(tmp_path: Path) -> None:
     search = make_search(tmp_path, "search.learning_rate=1e30", "search.learning_rate_min=1e30")
-    networks = GraphedNetworks(search, streams={name: TapeStream() for name in NAMES})  # type: ignore[arg-type]
+    networks = GraphedNetworks(search, streams=tapes())
     with pytest.raises(NonFiniteLossError, match=r"in step \d of 5, draw 1 of 35, child; the checkpoint"):
         accuracies_of(networks, num_draws=1)
 

@@ -57,10 +57,10 @@ def search(
         if beta_p is not None and config.search.strategy in ("random", "pcdarts"):
             raise UsageError(f"{config.search.strategy} uses no beta_P, got --beta-p {beta_p}; use --strategy cpnas")
         name = f"{config.data.name}-{config.search.strategy}-seed{config.seed}"
+        folder = out or options.new_folder(name)
         session = start_run(
-            config, out=out, name=name, device=device, dtype=config.search.dtype, resume=resume, max_time=max_time
+            config, folder=folder, device=device, dtype=config.search.dtype, resume=resume, max_time=max_time
         )
-        folder = session.run.path
         say(f"searching with {config.search.strategy} on {config.data.name}: {folder}")
 
         from cpnas_cli.cli.live import search_view

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpnas_cli.cli import options
 from cpnas_cli.cli.outcome import say
 
 if TYPE_CHECKING:
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 def start_run(
     config: "Config",
     *,
-    out: Path | None,
-    name: str,
+    folder: Path,
     device: str,
     dtype: "DtypeName",
     resume: bool,
@@ -24,7 +22,7 @@ def start_run(
     documents: Mapping[str, Mapping[str, Any]] | None = None,
     num_processes: int = 1,
 ) -> "Session":
-    """The session of the run in `out`, or in a new folder runs/NAME without it.
+    """The session of the run in this folder.
 
     Args:
       num_processes: those that run this together; see `open_device`.
@@ -38,7 +36,7 @@ def start_run(
 
     session = open_session(
         config,
-        folder=out or options.new_folder(name),
+        folder=folder,
         fabric=open_device(device, dtype=dtype, num_processes=num_processes),
         resume=resume,
         deadline=deadline,

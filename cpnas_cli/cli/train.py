@@ -143,8 +143,7 @@ def _train(plan: _Plan, *, device: str, resume: bool, max_time: str | None, json
         say(plan.source)
     session = start_run(
         config,
-        out=plan.folder,
-        name=plan.folder.name,
+        folder=plan.folder,
         device=device,
         dtype=config.train.dtype,
         resume=resume,

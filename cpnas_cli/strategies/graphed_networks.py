@@ -27,7 +27,7 @@ class GraphedNetworks(SharedNetworks):
       streams: of the Child and of the Parent; without it CUDA streams.
     """
 
-    def __init__(self, search: Search, *, streams: dict[NetworkName, Stream] | None = None) -> None:
+    def __init__(self, search: Search, *, streams: Mapping[NetworkName, Stream] | None = None) -> None:
         super().__init__(search)
         self.pipeline.normalize(self.training.images[:1])  # its constants, before two streams ask for them
         self._streams = streams or {name: GraphStream(search.fabric.device) for name in PRECISIONS}
