@@ -14,12 +14,12 @@ from torch import Tensor
 
 from benchmarks.timing import Rows, interleaved_seconds, median_ratio, parse_arguments, report
 from benchmarks.workload import SHAPES, Shape
-from cpnas_cli.config import NetworkConfig
-from cpnas_cli.epoch import make_optimizer
 from cpnas_cli.losses import ClassMeans, compactness_loss, kernel_loss
-from cpnas_cli.networks import Network, build_network
-from cpnas_cli.operations import Precision
-from cpnas_cli.space import Genotype, draw_uniform
+from cpnas_cli.networks.network import Network, build_network
+from cpnas_cli.networks.operations import Precision
+from cpnas_cli.search_space import Genotype, draw_uniform
+from cpnas_cli.settings import NetworkConfig
+from cpnas_cli.training.epoch import make_optimizer
 
 TITLE = "training step, Child against Parent"
 SEPARABLE = Genotype(

@@ -1,4 +1,4 @@
-"""Forward and backward of `cpnas_cli.convolution.convolve` against `torch.nn.functional.conv2d`, channels_last."""
+"""Forward and backward of `cpnas_cli.binarization.fast_convolution.convolve` against `torch.nn.functional.conv2d`, channels_last."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import Rows, interleaved_seconds, median_ratio, parse_arguments, report
-from cpnas_cli.convolution import convolve
+from cpnas_cli.binarization.fast_convolution import convolve
 
 TITLE = "convolution, forward and backward"
 IMAGES = ((64, 16, 32), (64, 32, 16), (64, 64, 8), (64, 16, 8), (64, 64, 2))  # batch, channels, size

@@ -22,10 +22,10 @@ from benchmarks.epochs import GENOTYPE, search_draws
 from benchmarks.memory import Resident, in_fresh_process, reset_peak, resident, source
 from benchmarks.timing import Rows, median_ratio, parse_arguments, report
 from benchmarks.workload import Shape, Workload
-from cpnas_cli.device import open_device
-from cpnas_cli.records import RunFolder
+from cpnas_cli.distributed.device import open_device
+from cpnas_cli.storage.documents import RunFolder
 from cpnas_cli.strategies.base import Search
-from cpnas_cli.strategies.cpnas import advance
+from cpnas_cli.strategies.cpnas.search import advance
 
 TITLE = "draws of a search, the first and the later"
 WORKLOAD = Workload(Shape(3, 16, 16, 32), num_images=128)

@@ -17,17 +17,17 @@ from typing import Any
 
 from benchmarks.timing import Rows, interleaved, median_ratio, parse_arguments, report, seconds_of
 from benchmarks.workload import SHAPES, Workload
-from cpnas_cli.clock import Deadline
-from cpnas_cli.config import Config
-from cpnas_cli.data import Dataset
-from cpnas_cli.device import open_device
-from cpnas_cli.epoch import PRECISIONS, NetworkName
+from cpnas_cli.data.datasets import Dataset
+from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import MaxTimeReached
-from cpnas_cli.records import RunFolder
-from cpnas_cli.space import Genotype, draw_uniform
+from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.search_space import Genotype, draw_uniform
+from cpnas_cli.settings import Config
+from cpnas_cli.storage.documents import RunFolder
 from cpnas_cli.strategies.base import Search
-from cpnas_cli.strategies.shared_networks import SharedNetworks
-from cpnas_cli.training import Training
+from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
+from cpnas_cli.training.epoch import PRECISIONS, NetworkName
+from cpnas_cli.training.training import Training
 
 TITLE = "epochs of a search and of a training"
 WORKLOAD = Workload(SHAPES[0], num_images=256)

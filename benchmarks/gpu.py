@@ -34,19 +34,19 @@ from benchmarks.epochs import train_one_epoch
 from benchmarks.search_step import pcdarts_step
 from benchmarks.timing import Rows, interleaved, median_ratio, print_environment, print_table, seconds_of
 from benchmarks.workload import Shape, Workload
-from cpnas_cli.clock import Deadline
-from cpnas_cli.config import Config, DtypeName, load_config
-from cpnas_cli.data import Dataset
-from cpnas_cli.device import open_device
-from cpnas_cli.epoch import PRECISIONS
+from cpnas_cli.data.datasets import Dataset
+from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import MaxTimeReached
-from cpnas_cli.records import RunFolder
-from cpnas_cli.space import ALL_CANDIDATES, Genotype, draw_pass, draw_uniform
+from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.search_space import ALL_CANDIDATES, Genotype, draw_pass, draw_uniform
+from cpnas_cli.settings import Config, DtypeName, load_config
+from cpnas_cli.storage.documents import RunFolder
 from cpnas_cli.strategies.base import Search
-from cpnas_cli.strategies.cpnas import search_cpnas
-from cpnas_cli.strategies.graphed_networks import GraphedNetworks
-from cpnas_cli.strategies.search_state import num_draws_of_search
-from cpnas_cli.strategies.shared_networks import SharedNetworks
+from cpnas_cli.strategies.cpnas.graphed_networks import GraphedNetworks
+from cpnas_cli.strategies.cpnas.search import search_cpnas
+from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
+from cpnas_cli.strategies.cpnas.state import num_draws_of_search
+from cpnas_cli.training.epoch import PRECISIONS
 
 SCHEMA = "cpnas.benchmarks-gpu/1"
 NUM_IMAGES = 50_000

@@ -21,7 +21,7 @@ import torch
 from benchmarks.child_step import SEPARABLE, make_step, noise_batch
 from benchmarks.timing import Rows, parse_arguments, report
 from benchmarks.workload import SHAPES, Shape
-from cpnas_cli.operations import Precision
+from cpnas_cli.networks.operations import Precision
 
 TITLE = "peak memory of a training step, above the imports"
 STEPS: dict[str, tuple[Precision, bool]] = {

@@ -13,7 +13,7 @@ import torch
 from numba import njit
 
 from benchmarks.timing import Rows
-from cpnas_cli.efficiency.engine import bit_kernels, lanes
+from cpnas_cli.deploy.engine import bit_kernels, lanes
 from cpnas_cli.efficiency.timing import time_interleaved
 
 TITLE = "1-bit product against the popcount ceiling"

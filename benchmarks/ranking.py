@@ -17,18 +17,18 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
-from cpnas_cli.clock import Deadline
-from cpnas_cli.config import Config, load_config
-from cpnas_cli.data import Dataset, load_dataset
-from cpnas_cli.device import open_device
-from cpnas_cli.epoch import PRECISIONS
-from cpnas_cli.indicator import evaluate_operations, indicator, mean_indicator
+from cpnas_cli.data.datasets import Dataset, load_dataset
+from cpnas_cli.distributed.device import open_device
 from cpnas_cli.randomness import python_generator, shuffled
-from cpnas_cli.records import RunFolder
-from cpnas_cli.space import CELL_KINDS, EDGES, NONE, Cell, Genotype
+from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.search_space import CELL_KINDS, EDGES, NONE, Cell, Genotype
+from cpnas_cli.settings import Config, load_config
+from cpnas_cli.storage.documents import RunFolder
 from cpnas_cli.strategies.base import Search
-from cpnas_cli.strategies.shared_networks import SharedNetworks
-from cpnas_cli.training import Training
+from cpnas_cli.strategies.cpnas.indicator import evaluate_operations, indicator, mean_indicator
+from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
+from cpnas_cli.training.epoch import PRECISIONS
+from cpnas_cli.training.training import Training
 
 CANDIDATES = (NONE, "skip_connect", "max_pool_3x3", "sep_conv_3x3")
 FREE_EDGE = (0, 2)

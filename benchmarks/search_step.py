@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from benchmarks.child_step import Batch, noise_batch, update
 from benchmarks.timing import Rows, interleaved_seconds, median_ratio, parse_arguments, report
 from benchmarks.workload import SHAPES, Shape
-from cpnas_cli.config import NetworkConfig, PcDartsConfig
-from cpnas_cli.epoch import make_optimizer
-from cpnas_cli.mixed import ArchitectureParameters, build_mixed_network
-from cpnas_cli.networks import Network, build_network
-from cpnas_cli.space import ALL_CANDIDATES, Genotype, draw_pass
+from cpnas_cli.networks.network import Network, build_network
+from cpnas_cli.search_space import ALL_CANDIDATES, Genotype, draw_pass
+from cpnas_cli.settings import NetworkConfig, PcDartsConfig
+from cpnas_cli.strategies.pcdarts.mixed_network import ArchitectureParameters, build_mixed_network
+from cpnas_cli.training.epoch import make_optimizer
 
 TITLE = "search step, CP-NAS against PC-DARTS"
 

@@ -16,11 +16,13 @@ import torch.nn.functional as F
 from benchmarks.child_step import noise_batch, update
 from benchmarks.timing import Rows, interleaved, median_ratio, parse_arguments, report
 from benchmarks.workload import SHAPES, Shape
-from cpnas_cli import binarize, normalized_sign, operations
-from cpnas_cli.config import NetworkConfig
-from cpnas_cli.epoch import make_optimizer
-from cpnas_cli.networks import build_network
-from cpnas_cli.space import ALL_CANDIDATES, draw_pass
+from cpnas_cli.binarization import estimators as binarize
+from cpnas_cli.binarization import normalized_sign
+from cpnas_cli.networks import operations
+from cpnas_cli.networks.network import build_network
+from cpnas_cli.search_space import ALL_CANDIDATES, draw_pass
+from cpnas_cli.settings import NetworkConfig
+from cpnas_cli.training.epoch import make_optimizer
 
 TITLE = "a Child's training step, by how signs are computed"
 

@@ -24,7 +24,8 @@ HELP = (sys.executable, "-m", "cpnas_cli", "--help")
 # The command with `cpnas search`'s own view, which also prints the name of every event
 WATCHED = """
 import sys
-from cpnas_cli.cli import app, live
+from cpnas_cli.cli import app
+from cpnas_cli.cli.views import runs as live
 notify = live.SearchView.notify
 def watched(view, record):
     print(record["event"], flush=True)

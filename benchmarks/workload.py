@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import torch
 
-from cpnas_cli.config import Config, DataConfig, NetworkConfig, SearchConfig, TrainConfig
-from cpnas_cli.data import Dataset, ImageSet
+from cpnas_cli.data.datasets import Dataset, ImageSet
+from cpnas_cli.settings import Config, DataConfig, NetworkConfig, SearchConfig, TrainConfig
 
 
 class Shape(NamedTuple):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cpnas_cli.binarize import filter_scale, sign
-from cpnas_cli.collectives import add_over_processes
+from cpnas_cli.binarization.estimators import filter_scale, sign
+from cpnas_cli.distributed.collectives import add_over_processes
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cpnas_cli.processes import this_world
+from cpnas_cli.distributed.processes import this_world
 
 
 def end_with(codes: Sequence[int]) -> int:

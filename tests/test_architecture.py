@@ -1,4 +1,4 @@
-"""The modules import downwards only; the ranks of the design are held by reading every import."""
+"""The rooms import downwards only; their order is held by reading every import."""
 
 import ast
 import graphlib
@@ -11,46 +11,30 @@ import cpnas_cli
 
 PACKAGE = Path(cpnas_cli.__file__).parent
 
-# Of a module of the package, or of a sub-package as a whole. A module imports from its own rank or below.
-RANKS = {
-    "__init__": 0,
-    "errors": 0,
-    "space": 1,
-    "indicator": 1,
-    "processes": 1,
-    "collectives": 1,
-    "binarize": 1,
-    "normalized_sign": 1,
-    "convolution": 1,
-    "losses": 1,
-    "config": 1,
-    "records": 1,
-    "randomness": 1,
-    "clock": 1,
-    "stack": 2,
-    "networks": 2,
-    "operations": 2,
-    "mixed": 2,
-    "data": 2,
-    "decoding": 2,
-    "images": 2,
-    "batches": 2,
-    "checkpoint": 2,
-    "device": 2,
-    "strategies": 3,
-    "epoch": 3,
-    "compilation": 3,
-    "programs": 3,
-    "graphs": 3,
-    "training": 3,
-    "evaluation": 3,
-    "session": 3,
-    "efficiency": 3,
-    "experiments": 4,
-    "reports": 5,
-    "cli": 6,
-    "__main__": 6,
-}
+# From the top to the bottom: a room imports from itself and from what stands below it.
+ROOMS = (
+    "__main__",
+    "cli",
+    "reports",
+    "experiments",
+    "deploy",
+    "efficiency",
+    "strategies",
+    "training",
+    "runs",
+    "networks",
+    "binarization",
+    "data",
+    "distributed",
+    "storage",
+    "losses",
+    "search_space",
+    "settings",
+    "randomness",
+    "errors",
+    "__init__",
+)
+RANKS = {room: rank for rank, room in enumerate(reversed(ROOMS))}
 
 # A library and the only part of the package that may import it; None: nobody.
 ONLY_IN = {"typer": "cli", "rich": "cli", "matplotlib": "reports", "click": None}
@@ -120,7 +104,12 @@ def find_violations(sources: Mapping[str, str]) -> list[str]:
 
 def test_the_package_keeps_its_order() -> None:
     sources = read_sources()
-    assert {"cpnas_cli", "cpnas_cli.errors", "cpnas_cli.strategies", "cpnas_cli.strategies.cpnas"} <= sources.keys()
+    assert {
+        "cpnas_cli",
+        "cpnas_cli.errors",
+        "cpnas_cli.strategies",
+        "cpnas_cli.strategies.cpnas.search",
+    } <= sources.keys()
     assert find_violations(sources) == []
 
 
@@ -128,11 +117,11 @@ def test_the_imports_are_found() -> None:
     """The check above sees what is known to be there."""
     sources = read_sources()
     imports = {module: set(imports_of(ast.parse(source), sources)) for module, source in sources.items()}
-    assert {"cpnas_cli.errors", "cpnas_cli.randomness"} <= imports["cpnas_cli.space"]
-    assert {"cpnas_cli.networks", "cpnas_cli.strategies.base", "torch"} <= imports[
-        "cpnas_cli.strategies.shared_networks"
+    assert {"cpnas_cli.errors", "cpnas_cli.randomness"} <= imports["cpnas_cli.search_space"]
+    assert {"cpnas_cli.networks.network", "cpnas_cli.strategies.base", "torch"} <= imports[
+        "cpnas_cli.strategies.cpnas.shared_networks"
     ]
-    assert "cpnas_cli" in imports["cpnas_cli.device"]  # from cpnas_cli import __version__
+    assert "cpnas_cli" in imports["cpnas_cli.distributed.device"]  # from cpnas_cli import __version__
 
 
 def test_errors_import_nothing_of_ours() -> None:
@@ -140,24 +129,40 @@ def test_errors_import_nothing_of_ours() -> None:
     assert not [name for name in imports_of(ast.parse(sources["cpnas_cli.errors"]), sources) if "cpnas" in name]
 
 
-BASE = {"cpnas_cli": "", "cpnas_cli.space": "", "cpnas_cli.networks": "", "cpnas_cli.cli.app": ""}
+BASE = {"cpnas_cli": "", "cpnas_cli.search_space": "", "cpnas_cli.networks.network": "", "cpnas_cli.cli.app": ""}
 
 
 @pytest.mark.parametrize(
     ("module", "source", "violation"),
     [
-        ("cpnas_cli.space", "import cpnas_cli.networks", "cpnas_cli.space imports cpnas_cli.networks, which stands"),
-        ("cpnas_cli.space", "from cpnas_cli import networks", "imports cpnas_cli.networks, which stands higher"),
-        ("cpnas_cli.space", "def f():\n    from cpnas_cli.cli.app import g", "cpnas_cli.cli.app, which stands higher"),
+        (
+            "cpnas_cli.search_space",
+            "import cpnas_cli.networks.network",
+            "cpnas_cli.search_space imports cpnas_cli.networks.network, which stands",
+        ),
+        (
+            "cpnas_cli.search_space",
+            "from cpnas_cli import networks",
+            "imports cpnas_cli.networks.network, which stands higher",
+        ),
+        (
+            "cpnas_cli.search_space",
+            "def f():\n    from cpnas_cli.cli.app import g",
+            "cpnas_cli.cli.app, which stands higher",
+        ),
         ("cpnas_cli.strategies", "import cpnas_cli.reports.x", "cpnas_cli.reports.x, which is no module with a rank"),
-        ("cpnas_cli.space", "from . import networks", "cpnas_cli.space imports relatively"),
-        ("cpnas_cli.space", "from .networks import x", "cpnas_cli.space imports relatively"),
-        ("cpnas_cli.training", "import rich.console", "cpnas_cli.training imports rich"),
+        ("cpnas_cli.search_space", "from . import networks", "cpnas_cli.search_space imports relatively"),
+        ("cpnas_cli.search_space", "from .networks import x", "cpnas_cli.search_space imports relatively"),
+        ("cpnas_cli.training.training", "import rich.console", "cpnas_cli.training.training imports rich"),
         ("cpnas_cli.reports.page", "from typer import echo", "cpnas_cli.reports.page imports typer"),
-        ("cpnas_cli.cli.show", "from matplotlib import pyplot", "cpnas_cli.cli.show imports matplotlib"),
-        ("cpnas_cli.cli.show", "import click", "cpnas_cli.cli.show imports click"),
+        (
+            "cpnas_cli.cli.commands.show",
+            "from matplotlib import pyplot",
+            "cpnas_cli.cli.commands.show imports matplotlib",
+        ),
+        ("cpnas_cli.cli.commands.show", "import click", "cpnas_cli.cli.commands.show imports click"),
         ("cpnas_cli.reports.page", "print(1)", "cpnas_cli.reports.page prints"),
-        ("cpnas_cli.training", "notify = print", "cpnas_cli.training prints"),
+        ("cpnas_cli.training.training", "notify = print", "cpnas_cli.training.training prints"),
         ("cpnas_cli.cli.utils", "", "cpnas_cli.cli.utils is not named after a concept"),
         ("cpnas_cli.helpers", "", "cpnas_cli.helpers has no rank"),
     ],
@@ -169,8 +174,8 @@ def test_a_violation_is_found(module: str, source: str, violation: str) -> None:
 
 def test_a_cycle_within_a_rank_is_found() -> None:
     three = {
-        "cpnas_cli.space": "import cpnas_cli.indicator",
-        "cpnas_cli.indicator": "from cpnas_cli.losses import x",
+        "cpnas_cli.search_space": "import cpnas_cli.strategies.cpnas.indicator",
+        "cpnas_cli.strategies.cpnas.indicator": "from cpnas_cli.losses import x",
         "cpnas_cli.losses": "def f():\n    from cpnas_cli import space",
     }
     assert [line for line in find_violations({**BASE, **three}) if line.startswith("cycle")]
@@ -179,8 +184,8 @@ def test_a_cycle_within_a_rank_is_found() -> None:
 
 def test_what_is_allowed_is_allowed() -> None:
     fine = {
-        "cpnas_cli.cli.app": "import typer, rich\nfrom cpnas_cli.networks import x\nprint(1)",
+        "cpnas_cli.cli.app": "import typer, rich\nfrom cpnas_cli.networks.network import x\nprint(1)",
         "cpnas_cli.reports.page": "import matplotlib\nconsole.print(1)",
-        "cpnas_cli.networks": "import torch\nfrom cpnas_cli import __version__\nfrom cpnas_cli.space import EDGES",
+        "cpnas_cli.networks.network": "import torch\nfrom cpnas_cli import __version__\nfrom cpnas_cli.search_space import EDGES",
     }
     assert find_violations({**BASE, **fine}) == []

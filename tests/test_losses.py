@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cpnas_cli.binarize import BinaryConv2d
-from cpnas_cli.config import NetworkConfig
+from cpnas_cli.binarization.estimators import BinaryConv2d
 from cpnas_cli.losses import ClassMeans, child_parent_loss, compactness_loss, kernel_loss
-from cpnas_cli.networks import Network, build_network
-from cpnas_cli.space import EDGES, OPERATIONS, Genotype
-from cpnas_cli.stack import Precision
+from cpnas_cli.networks.network import Network, build_network
+from cpnas_cli.networks.shapes import Precision
+from cpnas_cli.search_space import EDGES, OPERATIONS, Genotype
+from cpnas_cli.settings import NetworkConfig
 
 FEW = settings(max_examples=20, deadline=None, derandomize=True)
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from cpnas_cli.cli import (
+from cpnas_cli.cli.commands import (
     ablate_beta,
     compare_strategies,
     efficiency,

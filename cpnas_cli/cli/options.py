@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from cpnas_cli.config import Config
+    from cpnas_cli.settings import Config
 
 
 def complete_preset(incomplete: str) -> list[str]:
-    from cpnas_cli.config import preset_names
+    from cpnas_cli.settings import preset_names
 
     return [name for name in preset_names() if name.startswith(incomplete)]
 
 
 def _setting_keys(incomplete: str) -> list[str]:
-    from cpnas_cli.config import Config, flat_settings
+    from cpnas_cli.settings import Config, flat_settings
 
     return [f"{key}=" for key in flat_settings(Config()) if key.startswith(incomplete)]
 
@@ -66,7 +66,7 @@ def resolve_config(
     values: dict[str, Any] | None = None,
 ) -> "Config":
     """The settings of the preset (or of `default`) with the options applied."""
-    from cpnas_cli.config import load_config
+    from cpnas_cli.settings import load_config
 
     given = {"seed": seed, "data.dir": str(data_dir.resolve()) if data_dir else None, **(values or {})}
     return load_config(default if preset is None else preset, overrides=overrides or [], values=given)
@@ -81,7 +81,7 @@ def default_source(
       UsageError: --resume without --out, or without a run there (unless a preset says what to start).
     """
     from cpnas_cli.errors import UsageError
-    from cpnas_cli.records import RunFolder
+    from cpnas_cli.storage.documents import RunFolder
 
     if not resume:
         return otherwise()
@@ -110,8 +110,8 @@ def number_of_processes(devices: str | None) -> int:
     Raises:
       UsageError: not a number from 1 up, or another than they started.
     """
+    from cpnas_cli.distributed.processes import this_world
     from cpnas_cli.errors import UsageError
-    from cpnas_cli.processes import this_world
 
     world = this_world()
     if devices is None:
@@ -129,7 +129,7 @@ def shell_line(*words: str | Path) -> str:
 
 def resume_line(*words: str | Path, out: Path, device: str) -> str:
     """The command that goes on with a run on the same device; the settings are the run's own."""
-    from cpnas_cli.processes import this_world
+    from cpnas_cli.distributed.processes import this_world
 
     launched = {"torchrun": ("torchrun", "...", "-m", "cpnas_cli"), "srun": ("srun", "...", "cpnas")}
     program = launched.get(this_world().launcher or "", ("cpnas",))

@@ -6,11 +6,11 @@ as many input channels and classes as the network that is compared.
 
 from collections.abc import Callable
 
-from cpnas_cli.config import NetworkConfig
-from cpnas_cli.efficiency.dataflow import IMAGE, Dataflow, Form, Read, Step, dataflow_of, num_outputs
-from cpnas_cli.efficiency.layers import Ending, Layer, Surroundings
 from cpnas_cli.errors import UsageError
-from cpnas_cli.space import Genotype
+from cpnas_cli.networks.dataflow import IMAGE, Dataflow, Form, Read, Step, dataflow_of, num_outputs
+from cpnas_cli.networks.layers import Ending, Layer, Surroundings
+from cpnas_cli.search_space import Genotype
+from cpnas_cli.settings import NetworkConfig
 
 PARENT = "parent"
 

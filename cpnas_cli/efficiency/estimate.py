@@ -13,7 +13,8 @@ from operator import add
 from typing import Any
 
 from cpnas_cli.efficiency.baselines import DESCRIPTIONS
-from cpnas_cli.efficiency.dataflow import (
+from cpnas_cli.efficiency.named_network import Subject
+from cpnas_cli.networks.dataflow import (
     BITS_PER_SIGN,
     Dataflow,
     Elementwise,
@@ -23,9 +24,8 @@ from cpnas_cli.efficiency.dataflow import (
     peak_memory,
     stored_bits_per_element,
 )
-from cpnas_cli.efficiency.layers import BITS_PER_REAL, BITS_PER_THRESHOLD
-from cpnas_cli.efficiency.subject import Subject
-from cpnas_cli.records import EFFICIENCY_SCHEMA
+from cpnas_cli.networks.layers import BITS_PER_REAL, BITS_PER_THRESHOLD
+from cpnas_cli.storage.documents import EFFICIENCY_SCHEMA
 
 WORD_BITS = 64
 

@@ -30,7 +30,7 @@ def measure_footprint(kind: str, file: Path) -> int:
 def _packed(file: Path) -> None:
     import numpy as np
 
-    from cpnas_cli.efficiency.engine import Engine
+    from cpnas_cli.deploy.engine import Engine
 
     engine = Engine.load(file, num_threads=1)
     model = engine.model
@@ -51,9 +51,9 @@ def _onnx(file: Path) -> None:
 def _eager(file: Path) -> None:
     import torch
 
-    from cpnas_cli.checkpoint import load_into, load_tensors
-    from cpnas_cli.networks import build_stored
-    from cpnas_cli.records import MODEL_SCHEMA
+    from cpnas_cli.networks.network import build_stored
+    from cpnas_cli.storage.documents import MODEL_SCHEMA
+    from cpnas_cli.storage.tensors import load_into, load_tensors
 
     torch.set_num_threads(1)
     tensors, state = load_tensors(file, schema=MODEL_SCHEMA)

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cpnas_cli.epoch import PRECISIONS
 from cpnas_cli.errors import CpnasError, RunError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member, Plan
 from cpnas_cli.experiments.summary import summarize, warnings_of
-from cpnas_cli.records import EXPERIMENT_SCHEMA, RunFolder, read_document, read_genotype
-from cpnas_cli.space import OPERATIONS, Genotype
-from cpnas_cli.strategies.branching import num_draws
+from cpnas_cli.search_space import OPERATIONS, Genotype
+from cpnas_cli.storage.documents import EXPERIMENT_SCHEMA, RunFolder, read_document, read_genotype
+from cpnas_cli.strategies.cpnas.branching import num_draws
+from cpnas_cli.training.epoch import PRECISIONS
 
 
 def build_document(

@@ -9,15 +9,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cpnas_cli.clock import Deadline
-from cpnas_cli.config import config_yaml
 from cpnas_cli.errors import RunError
 from cpnas_cli.experiments.document import build_document, read_experiment
 from cpnas_cli.experiments.executors import Executor
 from cpnas_cli.experiments.plan import ExperimentFolder, Plan, difference, plan_of
 from cpnas_cli.experiments.schedule import Schedule
 from cpnas_cli.experiments.tasks import Circumstances
-from cpnas_cli.records import RunFolder, write_json, write_text
+from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.settings import config_yaml
+from cpnas_cli.storage.documents import RunFolder, write_json, write_text
 
 
 def stored_plan(path: Path) -> Plan:

@@ -10,9 +10,9 @@ from cpnas_cli.experiments.executors import Executor
 from cpnas_cli.experiments.plan import ExperimentFolder, Member, Plan
 from cpnas_cli.experiments.tasks import Circumstances, Outcome, SearchTask, Task, TrainingTask
 from cpnas_cli.experiments.tree import has_genotype, plan_searches
-from cpnas_cli.records import RunFolder, read_genotype
-from cpnas_cli.space import Genotype
-from cpnas_cli.strategies.search_state import num_draws_of_search
+from cpnas_cli.search_space import Genotype
+from cpnas_cli.storage.documents import RunFolder, read_genotype
+from cpnas_cli.strategies.cpnas.state import num_draws_of_search
 
 MAX_ATTEMPTS = 2
 POLL_SECONDS = 0.5

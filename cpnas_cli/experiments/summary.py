@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
-from cpnas_cli.space import NONE, OPERATIONS
+from cpnas_cli.search_space import NONE, OPERATIONS
 
 REFERENCE = "cpnas"
 CONFIDENCE = 0.95

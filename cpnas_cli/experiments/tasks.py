@@ -16,13 +16,15 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 
-from cpnas_cli.clock import Deadline
-from cpnas_cli.config import DataConfig, DtypeName
-from cpnas_cli.data import Dataset, load_dataset
-from cpnas_cli.device import open_device
+from cpnas_cli.data.datasets import Dataset, load_dataset
+from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import CpnasError, MaxTimeReached
 from cpnas_cli.experiments.plan import ExperimentFolder, Member
-from cpnas_cli.records import (
+from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.opening import Session, open_session
+from cpnas_cli.search_space import genotype_of
+from cpnas_cli.settings import DataConfig, DtypeName
+from cpnas_cli.storage.documents import (
     TRAINING_SCHEMA,
     RunFolder,
     branch_document,
@@ -32,13 +34,11 @@ from cpnas_cli.records import (
     write_json,
     write_text,
 )
-from cpnas_cli.session import Session, open_session
-from cpnas_cli.space import genotype_of
 from cpnas_cli.strategies import run_search, write_genotype
 from cpnas_cli.strategies.base import Search
-from cpnas_cli.strategies.branching import reread
-from cpnas_cli.strategies.cpnas import advance
-from cpnas_cli.training import Training
+from cpnas_cli.strategies.cpnas.branching import reread
+from cpnas_cli.strategies.cpnas.search import advance
+from cpnas_cli.training.training import Training
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from cpnas_cli.errors import CpnasError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member
 from cpnas_cli.experiments.tasks import Circumstances, SearchTask
-from cpnas_cli.records import RunFolder
-from cpnas_cli.strategies.branching import Rereading, branch, reread, saved_history
+from cpnas_cli.storage.documents import RunFolder
+from cpnas_cli.strategies.cpnas.branching import Rereading, branch, reread, saved_history
 
 
 def has_genotype(folder: ExperimentFolder, member: Member) -> bool:

@@ -17,7 +17,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Outline
 
 from cpnas_cli.reports.picture import save_picture
-from cpnas_cli.space import (
+from cpnas_cli.search_space import (
     EDGES,
     NONE,
     NUM_INPUT_NODES,

@@ -19,7 +19,7 @@ from matplotlib.font_manager import findfont, get_font
 from cpnas_cli.errors import RunError
 from cpnas_cli.experiments.summary import FAMILIES, family_counts, mean_and_deviation
 from cpnas_cli.reports.picture import save_picture
-from cpnas_cli.space import NUM_EDGES
+from cpnas_cli.search_space import NUM_EDGES
 
 WIDTH, HEIGHT = 6.4, 4.2  # inches
 DPI = 200

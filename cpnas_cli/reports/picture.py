@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from cpnas_cli.errors import UsageError
-from cpnas_cli.records import replacing
+from cpnas_cli.storage.documents import replacing
 
 
 def save_picture(

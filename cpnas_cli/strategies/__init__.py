@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from cpnas_cli.config import Config
-from cpnas_cli.records import RunFolder, genotype_document, write_json
-from cpnas_cli.space import Genotype
+from cpnas_cli.search_space import Genotype
+from cpnas_cli.settings import Config
+from cpnas_cli.storage.documents import RunFolder, genotype_document, write_json
 from cpnas_cli.strategies.base import Search
-from cpnas_cli.strategies.cpnas import search_cpnas
-from cpnas_cli.strategies.pcdarts import search_pcdarts
+from cpnas_cli.strategies.cpnas.search import search_cpnas
+from cpnas_cli.strategies.pcdarts.search import search_pcdarts
 from cpnas_cli.strategies.random import search_random
 
 STRATEGIES: dict[str, Callable[[Search], Genotype]] = {

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from lightning_fabric import Fabric
 
-from cpnas_cli.clock import Deadline
-from cpnas_cli.config import Config
-from cpnas_cli.data import Dataset
-from cpnas_cli.epoch import Notify, ignore
-from cpnas_cli.records import RunFolder
+from cpnas_cli.data.datasets import Dataset
+from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.settings import Config
+from cpnas_cli.storage.documents import RunFolder
+from cpnas_cli.training.epoch import Notify, ignore
 
 
 @dataclass(frozen=True)

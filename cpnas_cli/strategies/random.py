@@ -3,7 +3,7 @@
 One genotype says nothing about the strategy; compare several draws and report their spread.
 """
 
-from cpnas_cli.space import NUM_OPERATIONS, Genotype, draw_uniform
+from cpnas_cli.search_space import NUM_OPERATIONS, Genotype, draw_uniform
 from cpnas_cli.strategies.base import Search
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from cpnas_cli.batches import Pipeline
-from cpnas_cli.data import ImageSet, split_for_search
+from cpnas_cli.data.batches import Pipeline
+from cpnas_cli.data.datasets import ImageSet, split_for_search
 from cpnas_cli.strategies.base import Search
 
 

@@ -1,0 +1,49 @@
+"""`cpnas ablate-beta`, also `cpnas ablate`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cpnas_cli.cli import options
+from cpnas_cli.cli.commands import experiment
+
+if TYPE_CHECKING:
+    from cpnas_cli.experiments.plan import Plan
+    from cpnas_cli.settings import Config
+
+DEFAULT_BETAS = "0,1,2,3,4,5"
+
+
+def ablate_beta(
+    betas: Annotated[
+        str | None, typer.Option("--betas", metavar="B,B,...", help=f"The beta_P to compare; {DEFAULT_BETAS}.")
+    ] = None,
+    seeds: experiment.Seeds = None,
+    preset: options.Preset = None,
+    set_: options.Set = None,
+    data_dir: options.DataDir = None,
+    out: experiment.Out = None,
+    workers: experiment.Workers = None,
+    ray: experiment.Ray = None,
+    cpus_per_task: experiment.CpusPerTask = 1,
+    gpus_per_task: experiment.GpusPerTask = 0.0,
+    device: options.Device = "auto",
+    resume: options.Resume = False,
+    max_time: options.MaxTime = None,
+    json_: options.Json = False,
+) -> None:
+    """Test accuracy of the 1-bit Child over beta_P: a search and a training for every beta_P and seed.
+
+    Searches of one seed share their draws until they abandon different operations; what they share is
+    trained once. Typing the same command again goes on with an unfinished experiment.
+    """
+
+    def make_plan(config: "Config", seeds: tuple[int, ...]) -> "Plan":
+        from cpnas_cli.experiments.plan import Plan, parse_betas
+
+        return Plan("ablation", parse_betas(DEFAULT_BETAS if betas is None else betas), seeds, config)
+
+    settings = experiment.Settings(
+        preset, set_, data_dir, seeds, out, device, workers, ray, cpus_per_task, gpus_per_task, resume, max_time, json_
+    )
+    experiment.run("ablate-beta", "ablation", settings, chosen={"betas": betas}, make_plan=make_plan)

@@ -1,0 +1,56 @@
+"""`cpnas compare-strategies`, also `cpnas compare`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cpnas_cli.cli import options
+from cpnas_cli.cli.commands import experiment
+
+if TYPE_CHECKING:
+    from cpnas_cli.experiments.plan import Plan
+    from cpnas_cli.settings import Config
+
+DEFAULT_STRATEGIES = "random,pcdarts,bnas,cpnas"
+DEFAULT_RANDOM_DRAWS = 5
+
+
+def compare_strategies(
+    strategies: Annotated[
+        str | None, typer.Option("--strategies", metavar="S,S,...", help=f"Which to compare; {DEFAULT_STRATEGIES}.")
+    ] = None,
+    seeds: experiment.Seeds = None,
+    random_draws: Annotated[
+        int | None,
+        typer.Option("--random-draws", min=1, help=f"Genotypes that random draws per seed; {DEFAULT_RANDOM_DRAWS}."),
+    ] = None,
+    preset: options.Preset = None,
+    set_: options.Set = None,
+    data_dir: options.DataDir = None,
+    out: experiment.Out = None,
+    workers: experiment.Workers = None,
+    ray: experiment.Ray = None,
+    cpus_per_task: experiment.CpusPerTask = 1,
+    gpus_per_task: experiment.GpusPerTask = 0.0,
+    device: options.Device = "auto",
+    resume: options.Resume = False,
+    max_time: options.MaxTime = None,
+    json_: options.Json = False,
+) -> None:
+    """Test accuracy of the 1-bit Child by search strategy, after the same training.
+
+    Searches of cpnas and bnas with one seed share their draws until they abandon different operations.
+    Typing the same command again goes on with an unfinished experiment.
+    """
+
+    def make_plan(config: "Config", seeds: tuple[int, ...]) -> "Plan":
+        from cpnas_cli.experiments.plan import Plan, parse_strategies
+
+        names = parse_strategies(DEFAULT_STRATEGIES if strategies is None else strategies)
+        return Plan("comparison", names, seeds, config, random_draws or DEFAULT_RANDOM_DRAWS)
+
+    settings = experiment.Settings(
+        preset, set_, data_dir, seeds, out, device, workers, ray, cpus_per_task, gpus_per_task, resume, max_time, json_
+    )
+    chosen = {"strategies": strategies, "random_draws": random_draws}
+    experiment.run("compare-strategies", "comparison", settings, chosen=chosen, make_plan=make_plan)

@@ -1,0 +1,209 @@
+"""What `ablate-beta` and `compare-strategies` have in common: from a plan to a document, table and figures."""
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cpnas_cli.cli import options
+from cpnas_cli.cli.console import print_json, reported_errors, say
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from cpnas_cli.experiments.executors import Executor
+    from cpnas_cli.experiments.plan import Plan
+    from cpnas_cli.settings import Config
+
+DEFAULT_SEEDS = "0,1,2"
+
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", metavar="N,N,...", help=f"One run of everything per seed; {DEFAULT_SEEDS}.")
+]
+Workers = Annotated[
+    str | None, typer.Option("--workers", metavar="N", help="Processes on this machine, which share its threads; 1.")
+]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Run on a Ray cluster instead: auto, local or HOST:PORT."),
+]
+CpusPerTask = Annotated[int, typer.Option("--cpus-per-task", min=1, help="With --ray: CPUs and threads of a task.")]
+GpusPerTask = Annotated[float, typer.Option("--gpus-per-task", min=0, help="With --ray: GPUs of a task, or a part.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="The experiment's folder; typing the same command again goes on with it."),
+]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that both commands hand on."""
+
+    preset: str | None
+    overrides: list[str] | None
+    data_dir: Path | None
+    seeds: str | None
+    out: Path | None
+    device: str
+    workers: str | None
+    ray: str | None
+    cpus_per_task: int
+    gpus_per_task: float
+    resume: bool
+    max_time: str | None
+    as_json: bool
+
+
+def run(
+    name: str,
+    kind: str,
+    settings: Settings,
+    *,
+    chosen: Mapping[str, Any],
+    make_plan: "Callable[[Config, tuple[int, ...]], Plan]",
+) -> None:
+    """Run the experiment of these options and print what came out.
+
+    Args:
+      name: of the command. kind: see `plan.Plan`.
+      chosen: the command's own options as they were typed, None where they were not.
+      make_plan: the plan from the settings and the seeds.
+    """
+    with reported_errors():
+        from cpnas_cli.distributed.device import describe_environment, open_device
+        from cpnas_cli.experiments.run import lost_members, run_experiment
+        from cpnas_cli.runs.deadline import Deadline, parse_duration
+
+        deadline = Deadline(None if settings.max_time is None else parse_duration(settings.max_time))
+        make_executor = _executor(settings)
+        plan, folder = _plan_and_folder(kind, settings, chosen=chosen, make_plan=make_plan)
+        fabric = open_device("cpu" if settings.ray else settings.device)
+        _check_members(plan, fabric=None if settings.ray else fabric)
+        for lost in lost_members(folder):
+            say(f"note: a folder of {lost} is gone; it runs again")
+        say(f"{kind} of {len(plan.members)} members on {plan.config.data.name}: {folder}")
+
+        from cpnas_cli.cli.render.runs import print_experiment
+        from cpnas_cli.cli.views.experiments import ExperimentView
+        from cpnas_cli.reports.experiments import save_figures
+
+        line = options.resume_line(name, *_executor_words(settings), out=folder, device=settings.device)
+        with reported_errors(resume_line=line):
+            with ExperimentView(plan) as view:
+                document = run_experiment(
+                    plan,
+                    folder=folder,
+                    executor=make_executor,
+                    device=settings.device,
+                    environment=describe_environment(fabric, command=["cpnas", *sys.argv[1:]]),
+                    deadline=deadline,
+                    say=view.say,
+                    watch=view.watch,
+                )
+            figures = save_figures(document, folder)
+            if settings.as_json:
+                print_json(document)
+            else:
+                print_experiment(document, [folder / "experiment.json", *figures])
+            failed = [member["name"] for member in document["members"] if member["state"] == "failed"]
+            if failed:
+                from cpnas_cli.errors import RunError
+
+                raise RunError(f"{len(failed)} members failed: {', '.join(failed)}; try them again with: {line}")
+
+
+def _plan_and_folder(
+    kind: str,
+    settings: Settings,
+    *,
+    chosen: Mapping[str, Any],
+    make_plan: "Callable[[Config, tuple[int, ...]], Plan]",
+) -> "tuple[Plan, Path]":
+    from cpnas_cli.errors import RunError, UsageError
+    from cpnas_cli.experiments.plan import ExperimentFolder, parse_seeds
+    from cpnas_cli.experiments.run import stored_plan
+    from cpnas_cli.settings import DEFAULT_PRESET
+
+    typed = [settings.preset, settings.overrides, settings.data_dir, settings.seeds, *chosen.values()]
+    if settings.resume:
+        if settings.out is None:
+            raise UsageError("--resume needs --out FOLDER, the folder of the experiment to go on with")
+        if not ExperimentFolder(settings.out).document.exists():
+            raise UsageError(f"no experiment to resume in {settings.out}; leave out --resume to start one")
+        if not any(value is not None for value in typed):
+            plan = stored_plan(settings.out)
+            if plan.kind != kind:
+                raise RunError(f"{settings.out} holds another experiment ({plan.kind}, not {kind})")
+            return plan, settings.out
+    seeds = parse_seeds(DEFAULT_SEEDS if settings.seeds is None else settings.seeds)
+    config = options.resolve_config(
+        preset=settings.preset,
+        overrides=settings.overrides,
+        data_dir=settings.data_dir,
+        seed=str(seeds[0]),
+        default=DEFAULT_PRESET,
+    )
+    plan = make_plan(config, seeds)
+    return plan, settings.out or Path("runs") / f"{config.data.name}-{kind}"
+
+
+def _check_members(plan: "Plan", *, fabric: "Fabric | None") -> None:
+    """What one member could not do, none begins.
+
+    Args:
+      fabric: the device of all members; None where it is a cluster's.
+    """
+    from cpnas_cli.data.datasets import load_dataset
+    from cpnas_cli.distributed.processes import check_shares
+    from cpnas_cli.runs.opening import check_engine, check_searchable
+
+    dataset = load_dataset(plan.config.data)
+    for member in plan.members:
+        check_searchable(member.config, dataset)
+        if fabric is not None:
+            check_engine(member.config, fabric)
+        train = member.config.train
+        check_shares(
+            batch_size=train.batch_size,
+            num_parts=train.gradient_accumulation_steps,
+            num_processes=1,
+            num_images=len(dataset.train),
+        )
+
+
+def _executor(settings: Settings) -> "Callable[[], Executor]":
+    from cpnas_cli.errors import UsageError
+
+    if settings.ray is not None:
+        if settings.workers is not None:
+            raise UsageError("--workers runs on this machine and --ray on a cluster; leave out one of them")
+        from cpnas_cli.experiments.ray_executor import RayExecutor, check_ray
+
+        check_ray(settings.ray)
+        return functools.partial(
+            RayExecutor, settings.ray, num_cpus=settings.cpus_per_task, num_gpus=settings.gpus_per_task
+        )
+    words = settings.workers or "1"
+    if not words.isascii() or not words.isdecimal() or int(words) == 0:
+        raise UsageError(f"--workers expects a whole number from 1 up, got {words!r}")
+
+    import torch
+
+    from cpnas_cli.distributed.device import visible_gpus
+    from cpnas_cli.experiments.executors import LocalExecutor
+
+    gpus = visible_gpus() if settings.device in ("auto", "cuda") else ()
+    num_threads = max(torch.get_num_threads() // int(words), 1)
+    return functools.partial(LocalExecutor, int(words), num_threads=num_threads, visible_gpus=gpus)
+
+
+def _executor_words(settings: Settings) -> list[str]:
+    words = ["--workers", settings.workers] if settings.workers else []
+    if settings.ray:
+        words += ["--ray", settings.ray, "--cpus-per-task", str(settings.cpus_per_task)]
+        words += ["--gpus-per-task", f"{settings.gpus_per_task:g}"]
+    return words

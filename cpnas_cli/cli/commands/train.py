@@ -1,0 +1,217 @@
+"""`cpnas train`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cpnas_cli.cli import options
+from cpnas_cli.cli.console import print_json, reported_errors, say
+
+if TYPE_CHECKING:
+    from cpnas_cli.search_space import Genotype
+    from cpnas_cli.settings import Config
+    from cpnas_cli.training.epoch import NetworkName
+
+
+def train(
+    genotype: Annotated[Path, typer.Argument(help="A genotype.json, or the folder of a search.")],
+    preset: options.Preset = None,
+    precision: Annotated[
+        str, typer.Option("--precision", help="binary trains the 1-bit Child, full its full-precision Parent.")
+    ] = "binary",
+    with_parent: Annotated[
+        bool, typer.Option("--with-parent", help="Train the Parent too, so that the 1-bit gap is in the result.")
+    ] = False,
+    set_: options.Set = None,
+    data_dir: options.DataDir = None,
+    out: options.Out = None,
+    seed: options.Seed = None,
+    device: options.Device = "auto",
+    devices: options.Devices = None,
+    resume: options.Resume = False,
+    max_time: options.MaxTime = None,
+    json_: options.Json = False,
+) -> None:
+    """Train the 1-bit Child of a genotype with the Child-Parent loss; writes result.json and model.safetensors.
+
+    Without --preset the settings are those of the search that the genotype lies beside.
+    """
+    typed = dict(locals())
+    with reported_errors():
+        from cpnas_cli.distributed.processes import check_shares, this_world
+        from cpnas_cli.runs.deadline import parse_duration
+
+        plan = _plan(
+            genotype,
+            preset=preset,
+            networks=_networks(precision, with_parent=with_parent),
+            overrides=set_,
+            data_dir=data_dir,
+            out=out,
+            seed=seed,
+            device=device,
+            num_processes=options.number_of_processes(devices),
+            resume=resume,
+        )
+        if plan.num_processes > this_world().size:
+            if max_time is not None:
+                parse_duration(max_time)
+            check_shares(
+                batch_size=plan.config.train.batch_size,
+                num_parts=plan.config.train.gradient_accumulation_steps,
+                num_processes=plan.num_processes,
+            )
+            _start_processes(plan, {**typed, "out": plan.folder})
+        else:
+            _train(plan, device=device, resume=resume, max_time=max_time, json_=json_)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the options say: nothing is loaded and nothing written yet.
+
+    Attributes:
+      document: of the genotype.
+      source: what is said about where the settings come from.
+      resume_line: the command that goes on with the run.
+    """
+
+    config: "Config"
+    genotype: "Genotype"
+    document: Mapping[str, Any]
+    networks: "tuple[NetworkName, ...]"
+    folder: Path
+    source: str | None
+    num_processes: int
+    resume_line: str
+
+
+def _plan(
+    genotype: Path,
+    *,
+    preset: str | None,
+    networks: "tuple[NetworkName, ...]",
+    overrides: list[str] | None,
+    data_dir: Path | None,
+    out: Path | None,
+    seed: str | None,
+    device: str,
+    num_processes: int,
+    resume: bool,
+) -> _Plan:
+    from cpnas_cli.distributed.processes import this_world
+    from cpnas_cli.settings import DEFAULT_PRESET
+    from cpnas_cli.storage.documents import RunFolder, read_genotype
+
+    parsed, document = read_genotype(genotype)
+    search_folder = genotype if genotype.is_dir() else genotype.parent
+    beside = search_folder / RunFolder.CONFIG
+    source = options.default_source(
+        out, preset=preset, resume=resume, otherwise=lambda: beside if beside.exists() else DEFAULT_PRESET
+    )
+    config = options.resolve_config(preset=preset, overrides=overrides, data_dir=data_dir, seed=seed, default=source)
+    name = search_folder.resolve().name if beside.exists() else f"{genotype.stem}-seed{config.seed}"
+    folder = out or options.new_folder(f"{name}-{'parent' if networks == ('parent',) else 'train'}")
+    words = ["--precision", "full"] if networks == ("parent",) else ["--with-parent"] if len(networks) > 1 else []
+    if num_processes > 1 and this_world().launcher in (None, "cpnas"):
+        words += ["--devices", str(num_processes)]
+    return _Plan(
+        config,
+        parsed,
+        document,
+        networks,
+        folder,
+        source=f"settings: {source if isinstance(source, Path) else f'preset {source}'}"
+        if preset is None and not resume
+        else None,
+        num_processes=num_processes,
+        resume_line=options.resume_line("train", genotype, *words, out=folder, device=device),
+    )
+
+
+def _train(plan: _Plan, *, device: str, resume: bool, max_time: str | None, json_: bool) -> None:
+    """The training, on this process or on this one of several."""
+    from cpnas_cli.cli.starting import start_run
+    from cpnas_cli.distributed.processes import this_world
+    from cpnas_cli.storage.documents import TRAINING_SCHEMA, RunFolder, provenance_of
+
+    config, networks = plan.config, plan.networks
+    if plan.source is not None:
+        say(plan.source)
+    session = start_run(
+        config,
+        folder=plan.folder,
+        device=device,
+        dtype=config.train.dtype,
+        resume=resume,
+        max_time=max_time,
+        documents={
+            RunFolder.GENOTYPE: plan.document,
+            RunFolder.TRAINING: {"schema": TRAINING_SCHEMA, "networks": list(networks)},
+        },
+        num_processes=plan.num_processes,
+    )
+    together = f" with {plan.num_processes} processes" if plan.num_processes > 1 else ""
+    say(f"training the {' and the '.join(networks)} on {config.data.name}{together}: {plan.folder}")
+
+    from cpnas_cli.cli.render.runs import print_result
+    from cpnas_cli.cli.views.runs import TrainingView
+    from cpnas_cli.training.training import Training
+
+    with reported_errors(resume_line=plan.resume_line):
+        is_first = this_world().is_first
+        with TrainingView(config, networks, quiet=not is_first) as view:
+            result = Training(
+                session.run,
+                config,
+                plan.genotype,
+                session.dataset,
+                fabric=session.fabric,
+                networks=networks,
+                provenance=provenance_of(plan.document),
+                deadline=session.deadline,
+                notify=view.notify,
+            ).train()
+        if json_:
+            print_json(result)
+        elif is_first:
+            print_result(result, plan.folder)
+
+
+def _start_processes(plan: _Plan, typed: dict[str, Any]) -> None:
+    """Train on several processes of this machine, and wait for them."""
+    from cpnas_cli.cli.console import saved_line
+    from cpnas_cli.distributed.processes import run_processes
+    from cpnas_cli.storage.documents import RunFolder
+
+    ending = run_processes(_train_as_typed, typed, num_processes=plan.num_processes)
+    if ending.message is not None:
+        has_run = (plan.folder / RunFolder.CONFIG).exists()
+        prefix = "" if ending.exit_code > 1 else "error: "
+        say(f"cpnas: {prefix}{ending.message}{saved_line(plan.resume_line if has_run else None)}")
+    raise typer.Exit(ending.exit_code)
+
+
+def _train_as_typed(typed: dict[str, Any]) -> int:
+    """The command on one of the processes; returns its exit code."""
+    try:
+        train(**typed)
+    except typer.Exit as end:
+        return end.exit_code
+    return 0
+
+
+def _networks(precision: str, *, with_parent: bool) -> "tuple[NetworkName, ...]":
+    """The networks to train, the one that was asked for first."""
+    from cpnas_cli.errors import UsageError
+
+    if precision not in ("binary", "full"):
+        raise UsageError(f"--precision expects binary or full, got {precision!r}")
+    if precision == "full":
+        if with_parent:
+            raise UsageError("--precision full trains the Parent alone; leave out one of it and --with-parent")
+        return ("parent",)
+    return ("child", "parent") if with_parent else ("child",)

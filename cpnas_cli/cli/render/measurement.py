@@ -1,0 +1,107 @@
+"""What was measured, as text for people, on standard output."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from cpnas_cli.cli.render.efficiency import MAX_WIDTH, size
+
+_SLOWER = "*"
+
+
+def print_measurement(document: Mapping[str, Any]) -> None:
+    """Latencies, single operations, files, memory, and how far the engine agrees with PyTorch."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=MAX_WIDTH)
+    for threads, batch in sorted({(row["threads"], row["batch_size"]) for row in document["latency"]}):
+        console.print(latency_table(document, threads=threads, batch_size=batch), highlight=False)
+    console.print("The packed engine runs one image on one thread, whatever their number.")
+    for name, reason in document["not_measured"].items():
+        console.print(f"not measured: {name}: {reason}", highlight=False, markup=False)
+    console.print(operations_table(document), highlight=False)
+    console.print("Each operation alone, on one thread; in the network they share what they read and do not add up.")
+    slower = sorted({row["operation"] for row in document["operations"] if (row["speedup_measured"] or 1) < 1})
+    if slower:
+        console.print(f"{_SLOWER} slower than in float32: {', '.join(slower)}")
+    console.print(bytes_table("bytes of files", document["file_bytes"]), highlight=False)
+    console.print(bytes_table("peak memory of a process", document["peak_memory_bytes"]), highlight=False)
+    _print_agreement(console, document["agreement"])
+    console.print(comparison_table(document), highlight=False)
+    console.print(document["why_they_differ"], highlight=False)
+    if document["parent_weights"] == "untrained":
+        console.print("The Parent's weights are untrained: its times do not depend on them.", highlight=False)
+
+
+def _print_agreement(console: Console, agreement: Mapping[str, Any]) -> None:
+    console.print(
+        f"Engine and PyTorch Child on {agreement['num_images']} test images: the same class {agreement['same_class']} "
+        f"times; logits differ by at most {agreement['largest_relative_difference']:.1e} of the image's largest, by "
+        f"more than 1e-4 on {agreement['num_above_1e-4']} images.",
+        highlight=False,
+    )
+
+
+def comparison_table(document: Mapping[str, Any]) -> Table:
+    """Estimated and measured savings side by side."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("saving", overflow="fold")
+    table.add_column("estimated", justify="right", no_wrap=True)
+    table.add_column("measured", justify="right", no_wrap=True)
+    for row in document["comparison"]:
+        estimated = f"{row['estimated']:.1f} x"
+        if row["estimated_with_elementwise"] is not None:
+            estimated += f" ({row['estimated_with_elementwise']:.1f} with element-wise operations)"
+        table.add_row(row["saving"], estimated, "-" if row["measured"] is None else f"{row['measured']:.1f} x")
+    return table
+
+
+def latency_table(document: Mapping[str, Any], *, threads: int, batch_size: int) -> Table:
+    """A row per runtime."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(f"batch {batch_size}, {threads} thread{'s' * (threads > 1)}", no_wrap=True)
+    for title in ("median", "10 %", "90 %", "images/s", "time / packed"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in document["latency"]:
+        if (row["threads"], row["batch_size"]) == (threads, batch_size):
+            times = (f"{1e3 * row[f'seconds_{key}']:.2f} ms" for key in ("median", "p10", "p90"))
+            table.add_row(row["runtime"], *times, f"{row['images_per_second']:.0f}", f"{row['times_packed']:.2f}")
+    return table
+
+
+def operations_table(document: Mapping[str, Any]) -> Table:
+    """A row per distinct operation: one thread, one image."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("operation", no_wrap=True)
+    for title in ("times", "channels", "pixels", "packed", "float32", "estimated", "measured"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in document["operations"]:
+        estimated, measured = row["speedup_estimated"], row["speedup_measured"]
+        table.add_row(
+            row["operation"],
+            str(row["count"]),
+            f"{row['in_channels']} to {row['out_channels']}",
+            f"{row['in_size']}x{row['in_size']}" + (f" /{row['stride']}" if row["stride"] > 1 else ""),
+            *(_microseconds(row[key]) for key in ("seconds_packed", "seconds_float32")),
+            "" if estimated is None else f"{estimated:.1f}",
+            "noise" if measured is None else f"{measured:.1f}" + _SLOWER * (measured < 1),
+        )
+    return table
+
+
+def _microseconds(timing: Mapping[str, float]) -> str:
+    low, high = (f"{1e6 * timing[key]:.1f}" for key in ("p10", "p90"))
+    return f"{1e6 * timing['median']:.1f} us ({low} to {high})"
+
+
+def bytes_table(title: str, numbers: Mapping[str, int]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(title, no_wrap=True)
+    table.add_column("bytes", justify="right")
+    table.add_column("", justify="right")
+    for name, count in numbers.items():
+        table.add_row(name, f"{count:,}", size(8 * count))
+    return table

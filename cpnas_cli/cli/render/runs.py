@@ -1,0 +1,196 @@
+"""Records as text for people, on standard output."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cpnas_cli.search_space import EDGES, NONE, NUM_INPUT_NODES, NUM_NODES, OPERATIONS, Cell, Genotype, live_nodes
+from cpnas_cli.storage.documents import RunFolder, provenance_of
+
+STYLES = {
+    "none": "dim",
+    "skip_connect": "bright_black",
+    "max_pool_3x3": "cyan",
+    "avg_pool_3x3": "cyan",
+    "sep_conv_3x3": "green",
+    "sep_conv_5x5": "green",
+    "dil_conv_3x3": "magenta",
+    "dil_conv_5x5": "magenta",
+}
+
+
+def percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def duration(seconds: float) -> str:
+    """At most two units: 7.3 s, 2 min 05 s, 1 h 20 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def describe_origin(document: Mapping[str, Any]) -> str:
+    """One line on where a genotype comes from; empty if its document does not say."""
+    names = {"strategy": "", "beta_p": "beta_P ", "dataset": "", "seed": "seed ", "num_passes": "T "}
+    provenance = provenance_of(document)
+    parts = [f"{label}{provenance[key]}" for key, label in names.items() if provenance.get(key) is not None]
+    return ", ".join(parts)
+
+
+def count_operations(cell: Cell) -> str:
+    counts = {op: cell.count(op) for op in OPERATIONS if op in cell}
+    return ", ".join(f"{count} {op}" for op, count in counts.items())
+
+
+def cell_table(cell: Cell, *, title: str) -> Table:
+    """The cell as a table: a row per intermediate node, a column per node that it reads."""
+    live = live_nodes(cell)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    table.add_column("node", no_wrap=True)
+    for source in range(NUM_NODES - 1):
+        table.add_column(f"from {'input ' if source < NUM_INPUT_NODES else ''}{source}", no_wrap=True)
+    operations = dict(zip(EDGES, cell, strict=True))
+    for node in range(NUM_INPUT_NODES, NUM_NODES):
+        row = [Text(f"{node}" if node in live else f"{node} (dead)")]
+        for source in range(NUM_NODES - 1):
+            op = operations.get((source, node))
+            if op is None:
+                row.append(Text(""))
+            else:
+                carries = source in live
+                row.append(Text(op if carries or op == NONE else f"({op})", style=STYLES[op] if carries else "dim"))
+        table.add_row(*row)
+    return table
+
+
+def print_genotype(genotype: Genotype, document: Mapping[str, Any], *, folder: Path) -> None:
+    console = Console()
+    origin = describe_origin(document)
+    if origin:
+        console.print(f"found by: {origin}", highlight=False)
+    for kind, cell in genotype.cells().items():
+        title = "normal cell" if kind == "normal" else "reduction cell (stride 2 from nodes 0 and 1)"
+        console.print()
+        console.print(cell_table(cell, title=title))
+        console.print(f"[dim]{count_operations(cell)}[/dim]", highlight=False)
+    print_precision(document, folder=folder)
+
+
+def print_precision(document: Mapping[str, Any], *, folder: Path) -> None:
+    """What is 1-bit and what is real in the Child: by the run's settings, or by the genotype's origin."""
+    from cpnas_cli.networks.network import precision_parts
+    from cpnas_cli.settings import NetworkConfig, RealPart
+
+    run = RunFolder(folder)
+    if run.file(RunFolder.CONFIG).exists():
+        settings = run.config().network
+    else:
+        real_parts = provenance_of(document).get("real_parts")
+        known = [part for part in get_args(RealPart) if isinstance(real_parts, list) and part in real_parts]
+        settings = NetworkConfig(real_parts=tuple(known))
+    parts = precision_parts(settings, "binary")
+    console = Console()
+    console.print(f"\n1-bit in the Child: {', '.join(parts['binary'])}", highlight=False)
+    console.print(f"real in the Child:  {', '.join(parts['real'])}", highlight=False)
+
+
+def print_genotype_summary(document: Mapping[str, Any], path: Path) -> None:
+    from cpnas_cli.storage.documents import parse_genotype
+
+    console = Console()
+    for kind, cell in parse_genotype(document).cells().items():
+        console.print(cell_table(cell, title="normal cell" if kind == "normal" else "reduction cell"))
+    print(f"\ngenotype: {path}")
+
+
+def print_result(result: Mapping[str, Any], folder: Path) -> None:
+    console = Console()
+    table = Table(show_header=False, box=None)
+    name = "1-bit Child" if result["network"] == "child" else "full-precision Parent"
+    kind = f"of {result['num_test_images']} test images, last of {result['num_epochs']} epochs"
+    table.add_row(f"{name}, test accuracy", f"[bold]{percent(result['accuracy_test'])}[/bold]  ({kind})")
+    if result["network"] == "child" and result["accuracy_parent_test"] is not None:
+        gap = result["accuracy_parent_test"] - result["accuracy_test"]
+        table.add_row("its Parent, test accuracy", f"{percent(result['accuracy_parent_test'])}  (gap {percent(gap)})")
+    table.add_row(
+        "parameters",
+        f"{result['num_parameters']:,}; for inference {result['num_binary_weights']:,} 1-bit weights, "
+        f"{result.get('num_thresholds', 0):,} thresholds, {result['num_real_values']:,} real values",
+    )
+    size = f"{result['size_bits'] / 8192:.1f} KiB ({result['size_bits']:,} bits)"
+    if result["size_parent_bits"]:
+        size += f"; the Parent {result['size_parent_bits'] / 8192:.1f} KiB"
+    table.add_row("size for inference", size)
+    table.add_row("1-bit", ", ".join(result["precision"]["binary"]) or "nothing")
+    table.add_row("real", ", ".join(result["precision"]["real"]))
+    table.add_row("time", duration(result["seconds"] + (result["seconds_parent"] or 0)))
+    table.add_row("run", str(folder))
+    console.print(table, highlight=False)
+    print(f"\nnext, evaluate it again:  cpnas evaluate {folder}")
+
+
+def print_evaluation(document: Mapping[str, Any]) -> None:
+    print(f"test accuracy {percent(document['accuracy_test'])} on {document['num_test_images']} images")
+    if document["accuracy_parent_test"] is not None:
+        print(f"its Parent    {percent(document['accuracy_parent_test'])}")
+    if document["recorded_accuracy_test"] is not None:
+        print(f"at the end of the training it was {percent(document['recorded_accuracy_test'])}")
+
+
+def print_experiment(document: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """Groups as rows; then what was shared, what to beware of, and where everything is."""
+    ablation = document["kind"] == "ablation"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("beta_P" if ablation else "strategy", no_wrap=True)
+    titles = ["runs", "test accuracy", "search epochs", "search time", "size", "conv / pool / skip / none"]
+    if not ablation:
+        titles.insert(2, "difference from cpnas (95 %)")
+    for title in titles:
+        table.add_column(title, justify="right")
+    for row in document["summary"]:
+        table.add_row(row["group"], *_experiment_cells(row, ablation=ablation))
+    Console().print(table, highlight=False)
+    epochs = document["num_epochs"]
+    print(
+        f"epochs trained, of those that separate runs would take: "
+        f"search {epochs['search_trained']} of {epochs['search_asked']}, "
+        f"training {epochs['training_trained']} of {epochs['training_asked']}"
+    )
+    for warning in document["warnings"]:
+        print(f"warning: {warning}")
+    print("\n" + "\n".join(str(file) for file in files))
+
+
+def _experiment_cells(row: Mapping[str, Any], *, ablation: bool) -> list[str]:
+    if not row["num_runs"]:
+        return ["0"] + ["-"] * (5 if ablation else 6)
+    deviation = row["accuracy_test_std"]
+    cells = [
+        str(row["num_runs"]),
+        f"{100 * row['accuracy_test_mean']:.2f} %" + ("" if deviation is None else f" ± {100 * deviation:.2f}"),
+        f"{row['search_epochs_mean']:.0f}",
+        duration(row["search_seconds_mean"]),
+        f"{row['size_bits_mean'] / 8192:.1f} KiB",
+        " / ".join(f"{row[f'{family}_mean']:.1f}" for family in ("convolutions", "pools", "skips", "none")),
+    ]
+    if not ablation:
+        difference = row.get("difference_from_cpnas")
+        text = "-"
+        if difference:
+            text = f"{100 * difference['mean']:+.2f}"
+            if difference["interval_95"]:
+                low, high = difference["interval_95"]
+                text += f" [{100 * low:+.2f}, {100 * high:+.2f}]"
+        cells.insert(2, text)
+    return cells

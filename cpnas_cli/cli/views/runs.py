@@ -1,0 +1,248 @@
+"""The live view of a search and of a training, on standard error; plain lines without a terminal.
+
+A view is fed with the records of the run's history, so it shows what is written and nothing else.
+"""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cpnas_cli.cli.render.runs import STYLES, duration, percent
+from cpnas_cli.search_space import CELL_KINDS, EDGES, OPERATIONS
+from cpnas_cli.settings import Config
+from cpnas_cli.strategies.cpnas.state import num_draws_of_search
+
+_SHORT: dict[str, str] = dict(
+    zip(OPERATIONS, ("none", "skip", "max", "avg", "sep3", "sep5", "dil3", "dil5"), strict=True)
+)
+
+
+def search_view(config: Config) -> "SearchView | PcDartsView":
+    """The view of the strategy's search."""
+    return PcDartsView(config) if config.search.strategy == "pcdarts" else SearchView(config)
+
+
+class _View:
+    """A Rich live display where standard error is a terminal, else plain lines; nothing with a quiet console."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.live: Live | None = None
+        self._seconds: deque[float] = deque(maxlen=50)
+        self._unit_started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal and not self.console.quiet:
+            self.live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4)
+            self.live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def line(self, text: str) -> None:
+        """A plain line, only where nothing live is shown."""
+        if self.live is None:
+            self.console.print(text, highlight=False, soft_wrap=True)
+
+    def render(self) -> Any:
+        raise RuntimeError("each view draws itself")
+
+    def _unit_done(self, seconds: float) -> None:
+        self._seconds.append(seconds)
+        self._unit_started = time.monotonic()
+
+    def _time_left(self, units: int) -> str:
+        if not self._seconds or not units:
+            return "-"
+        mean = sum(self._seconds) / len(self._seconds)
+        return duration(max(mean * units - (time.monotonic() - self._unit_started), 0))
+
+
+class SearchView(_View):
+    """Round, draws done and left, time left, current accuracies, and the edges with their candidates."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.total = num_draws_of_search(config.search.num_passes)
+        self.num_passes = config.search.num_passes
+        self.done = 0
+        self.num_candidates, self.pass_index = len(OPERATIONS), 0
+        self.training = "child"
+        self.child: float | None = None
+        self.parent: float | None = None
+        self.alive: dict[str, list[tuple[str, ...]]] = {kind: [OPERATIONS] * len(EDGES) for kind in CELL_KINDS}
+        self.evaluation: dict[str, list[dict[str, float]]] = {kind: [{} for _ in EDGES] for kind in self.alive}
+
+    def notify(self, record: Mapping[str, Any]) -> None:
+        match record["event"]:
+            case "progress":
+                self.training = record["network"]
+                self.child = record.get("accuracy_child", self.child)
+            case "draw" if record["z"] is not None:
+                self._draw(record)
+            case "abandon":
+                self._abandon(record)
+                if not record.get("resumed"):
+                    self.line(f"one operation abandoned on every edge, {record['num_candidates'] - 1} left")
+
+    def _draw(self, record: Mapping[str, Any]) -> None:
+        self.done += 1
+        self.num_candidates, self.pass_index = record["num_candidates"], record["pass"]
+        self.child, self.parent = record["accuracy_child"], record["accuracy_parent"]
+        self._unit_done(record["seconds"])
+        if record.get("resumed"):
+            return
+        self.line(
+            f"draw {self.done}/{self.total}  {self.num_candidates} candidates  pass {self.pass_index + 1}/"
+            f"{self.num_passes}  Child {percent(self.child)}  Parent {percent(self.parent)}  z {record['z']:.4f}  "
+            f"{record['seconds']:.1f} s  left {self._time_left(self.total - self.done)}"
+        )
+
+    def _abandon(self, record: Mapping[str, Any]) -> None:
+        self.num_candidates = record["num_candidates"] - 1
+        for kind in self.alive:
+            for index, edge in enumerate(record[kind]):
+                self.evaluation[kind][index] = edge["evaluation"]
+                self.alive[kind][index] = tuple(op for op in edge["evaluation"] if op != edge["abandoned"])
+
+    def render(self) -> Group:
+        status = Table.grid(padding=(0, 2))
+        accuracies = Table.grid(padding=(0, 2))
+        status.add_row(
+            f"round {len(OPERATIONS) + 1 - self.num_candidates}/{len(OPERATIONS) - 1}",
+            f"pass {min(self.pass_index + 1, self.num_passes)}/{self.num_passes}",
+            f"draw {self.done}/{self.total}",
+            ProgressBar(total=self.total, completed=self.done, width=20),
+            f"left {self._time_left(self.total - self.done)}",
+        )
+        accuracies.add_row(
+            f"Child {percent(self.child)}",
+            f"Parent {percent(self.parent)}",
+            Text(f"training the {self.training}" if self.done < self.total else "done", style="dim"),
+        )
+        edges = Table(title="operations alive, with their evaluation e when last abandoned", title_style="dim")
+        for name in ("edge", "normal cell", "reduction cell"):
+            edges.add_column(name, no_wrap=True)
+        for index, (source, node) in enumerate(EDGES):
+            edges.add_row(f"{source}->{node}", *(self._edge(kind, index) for kind in self.alive))
+        return Group(status, accuracies, edges)
+
+    def _edge(self, kind: str, index: int) -> Text:
+        evaluation, alive = self.evaluation[kind][index], self.alive[kind][index]
+        best = max(evaluation.values(), default=None)
+        text = Text()
+        room = max((self.console.width - 14) // 2 // len("sep3 .123  "), 1)
+        if len(alive) > room:  # a narrow terminal: how many, and the best of them
+            text.append(f"{len(alive)}: ", style="dim")
+            alive = tuple(sorted(alive, key=lambda op: -evaluation.get(op, 0.0))[: max(room - 1, 1)])
+        for op in alive:
+            value = evaluation.get(op)
+            style = STYLES[op] + (" bold" if value is not None and value == best else "")
+            text.append(_SHORT[op] + (f" .{round(1000 * value):03d}" if value is not None else ""), style=style)
+            text.append("  ")
+        return text
+
+
+class _EpochView(_View):
+    """A run that counts epochs: how many are done, how far the current one is, the time left."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self.total, self.done = total, 0
+        self.step = (0, 1)
+        self.recent: deque[Mapping[str, Any]] = deque(maxlen=8)
+
+    def notify(self, record: Mapping[str, Any]) -> None:
+        if record["event"] == "progress":
+            self.step = record["done"], record["total"]
+        elif record["event"] == "note":
+            self.console.print(f"note: {record['text']}", highlight=False, soft_wrap=True, markup=False)
+        elif record["event"] == "epoch":
+            self.done += 1
+            self.step = (0, 1)
+            self._unit_done(record["seconds"])
+            self.recent.append(record)
+            if not record.get("resumed"):
+                self.line(
+                    f"{self.describe(record)}  accuracy {percent(record['accuracy_train'])}  "
+                    f"{record['seconds']:.1f} s  left {self._time_left(self.total - self.done)}"
+                )
+
+    def describe(self, record: Mapping[str, Any]) -> str:
+        """Which epoch it was, and its losses."""
+        raise RuntimeError(f"each view describes its own epochs, also {record['epoch']}")
+
+    def status(self) -> Table:
+        status = Table.grid(padding=(0, 2))
+        status.add_row(
+            f"epoch {self.done}/{self.total}",
+            ProgressBar(total=self.total * self.step[1], completed=self.done * self.step[1] + self.step[0], width=40),
+            f"left {self._time_left(self.total - self.done)}",
+        )
+        return status
+
+
+class PcDartsView(_EpochView):
+    """Also the losses, and the genotype that the architecture parameters give so far."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.pcdarts.num_epochs)
+
+    def describe(self, record: Mapping[str, Any]) -> str:
+        loss = record["loss_architecture"]
+        architecture = "frozen" if loss is None else f"loss {loss:.4f}"
+        return f"epoch {record['epoch'] + 1}/{self.total}  loss {record['loss']:.4f}  architecture {architecture}"
+
+    def render(self) -> Group:
+        if not self.recent:
+            return Group(self.status())
+        last = self.recent[-1]
+        edges = Table(title="the strongest operations so far", title_style="dim")
+        for name in ("edge", "normal cell", "reduction cell"):
+            edges.add_column(name, no_wrap=True)
+        for index, (source, node) in enumerate(EDGES):
+            ops = (last[kind][index] for kind in CELL_KINDS)
+            edges.add_row(f"{source}->{node}", *(Text(_SHORT[op], style=STYLES[op]) for op in ops))
+        return Group(self.status(), Text(self.describe(last)), edges)
+
+
+class TrainingView(_EpochView):
+    """Also the losses and the rate of the last epochs."""
+
+    def __init__(self, config: Config, networks: tuple[str, ...], *, quiet: bool = False) -> None:
+        self.num_epochs = config.train.num_epochs
+        super().__init__(self.num_epochs * len(networks))
+        self.console.quiet = quiet
+
+    def describe(self, record: Mapping[str, Any]) -> str:
+        return (
+            f"{record['network']}  epoch {record['epoch'] + 1}/{self.num_epochs}  loss {record['loss']:.4f} = "
+            f"cross-entropy {record['loss_cross_entropy']:.4f} + kernel {record['loss_kernel']:.4f} + "
+            f"compactness {record['loss_compactness']:.4f}"
+        )
+
+    def render(self) -> Group:
+        table = Table()
+        for name in ("network", "epoch", "loss", "cross-entropy", "kernel", "compactness", "accuracy (train)", "rate"):
+            table.add_column(name, justify="right")
+        for record in self.recent:
+            table.add_row(
+                record["network"],
+                str(record["epoch"] + 1),
+                f"{record['loss']:.4f}",
+                f"{record['loss_cross_entropy']:.4f}",
+                f"{record['loss_kernel']:.4f}",
+                f"{record['loss_compactness']:.4f}",
+                percent(record["accuracy_train"]),
+                f"{record['learning_rate']:.5f}",
+            )
+        return Group(self.status(), table)

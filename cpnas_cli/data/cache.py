@@ -1,0 +1,95 @@
+"""Many image files at once, and the cache of what was decoded."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cpnas_cli.data.decoding import DAMAGED, GREY_MODES, decode_image, unreadable
+from cpnas_cli.errors import CheckpointError, RunError
+from cpnas_cli.storage.tensors import load_tensors, save_tensors
+
+_CACHE_SCHEMA = "cpnas.images/1"  # to be counted up whenever the same bytes are decoded to other pixels
+_LOGGER = logging.getLogger(__name__)
+
+
+def _workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=min(32, os.cpu_count() or 1))
+
+
+def common_num_channels(paths: Sequence[Path]) -> int:
+    """1 if every image is grey, else 3; only the headers are read."""
+
+    def is_grey(path: Path) -> bool:
+        try:
+            with Image.open(path) as image:
+                return image.mode in GREY_MODES
+        except DAMAGED:
+            raise unreadable(path) from None
+
+    with _workers() as workers:
+        return 1 if all(workers.map(is_grey, paths)) else 3
+
+
+def cache_folder() -> Path:
+    """`$CPNAS_CACHE_DIR`, else `$XDG_CACHE_HOME/cpnas`, else `~/.cache/cpnas`."""
+    own = os.environ.get("CPNAS_CACHE_DIR")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cpnas"
+
+
+def decode_cached(paths: Sequence[Path], *, root: Path, image_size: int, num_channels: int) -> Tensor:
+    """The images as uint8 (N, C, S, S), decoded, or read from what was decoded from the very same bytes before.
+
+    The key is a hash over every file's bytes, so a changed image is never taken from the cache; a
+    cache file that is truncated or damaged is made again.
+    """
+    key = _content_key(paths, root, f"{_CACHE_SCHEMA} {image_size} {num_channels}")
+    path = cache_folder() / f"images-{key}.safetensors"
+    shape = (len(paths), num_channels, image_size, image_size)
+    try:
+        tensors, state = load_tensors(path, schema=_CACHE_SCHEMA)
+        images = tensors["images"]
+        if images.shape == shape and images.dtype == torch.uint8 and checksum(images) == state["checksum"]:
+            return images
+    except (CheckpointError, KeyError):
+        pass  # absent or damaged
+    images = torch.empty(shape, dtype=torch.uint8)
+
+    def decode(index: int) -> None:
+        pixels = decode_image(paths[index], image_size=image_size, num_channels=num_channels)
+        images[index] = torch.from_numpy(np.ascontiguousarray(pixels))
+
+    with _workers() as workers:
+        for _ in workers.map(decode, range(len(paths))):
+            pass
+    try:
+        save_tensors(path, {"images": images}, schema=_CACHE_SCHEMA, state={"checksum": checksum(images)})
+    except RunError as error:
+        _LOGGER.warning("the decoded images are not cached, the next run decodes them again: %s", error)
+    return images
+
+
+def checksum(tensor: Tensor) -> str:
+    """A hash over the values of a tensor on the CPU."""
+    return hashlib.blake2b(tensor.numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def _content_key(paths: Sequence[Path], root: Path, what: str) -> str:
+    def digest(path: Path) -> bytes:
+        try:
+            return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+        except OSError:
+            raise unreadable(path) from None
+
+    total = hashlib.blake2b(what.encode(), digest_size=16)
+    with _workers() as workers:
+        for path, content in zip(paths, workers.map(digest, paths), strict=True):
+            total.update(str(path.relative_to(root)).encode() + b"\0" + content)
+    return total.hexdigest()

@@ -1,0 +1,271 @@
+"""The operations of a network one by one: estimated, run packed, and run in float32 by ONNX Runtime.
+
+Each is timed alone: the packed one in a loop inside the compiled code, on an image of signs that lies in
+the cache; ONNX Runtime's with the time of an empty model taken off, which is what a call costs.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cpnas_cli.deploy.engine import Engine, Runner
+from cpnas_cli.deploy.engine.compiler import compile_edge, compile_preprocessing
+from cpnas_cli.deploy.engine.program import Program
+from cpnas_cli.deploy.packed_file import PackedModel, unpack_layers
+from cpnas_cli.deploy.runtimes import onnx_session
+from cpnas_cli.efficiency.timing import Timing, time_interleaved
+from cpnas_cli.networks.layers import Layer, cells_of, classifier_layer, stem_layer
+
+_LOOPS = 32  # of the packed operation in one call
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One kind of operation at one shape.
+
+    Attributes:
+      name: of the operation; `layers`: those of the first place where the network has it.
+      count: how often the network has it.
+      has_shortcut: of a preprocessing: the mean over groups of channels (and 2x2 pixels) that is added.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    count: int
+    has_shortcut: bool = False
+
+    @property
+    def estimated_speedup(self) -> float | None:
+        """XNOR-Net's S of the layers together; None where nothing is multiplied."""
+        macs = sum(layer.macs for layer in self.layers)
+        cost = sum(
+            layer.macs / 64 + layer.out_channels * layer.out_size**2 if layer.binary else layer.macs
+            for layer in self.layers
+        )
+        return macs / cost if macs else None
+
+
+@dataclass(frozen=True)
+class OperationTimes:
+    """Seconds for one image; those in float32 without what an empty call takes.
+
+    Attributes:
+      noise: how far apart the 10th and the 90th percentile of the empty call lie, seconds.
+    """
+
+    operation: Operation
+    packed: Timing
+    float32: Timing
+    noise: float
+
+    @property
+    def measured_speedup(self) -> float | None:
+        """None where the float32 operation cannot be told from the noise."""
+        return self.float32.median / self.packed.median if self.float32.median > self.noise else None
+
+
+def operations_of(model: PackedModel) -> list[tuple[Operation, Callable[[], Callable[[], object]]]]:
+    """Every distinct operation, with what makes the call that runs it packed `_LOOPS` times."""
+    arrays = unpack_layers(model)
+    found = dict[object, tuple[Operation, Callable[[], Callable[[], object]]]]()
+    counts = Counter[object]()
+
+    def add(operation: Operation, program: Callable[[], Program]) -> None:
+        shapes = ((layer.in_channels, layer.out_channels, layer.in_size, layer.stride) for layer in operation.layers)
+        key = (operation.name, *shapes)
+        counts[key] += 1
+        found.setdefault(key, (operation, lambda: _loop(program())))
+
+    stem = stem_layer(model.settings, model.surroundings)
+    found["stem"] = (Operation("stem", (stem,), 1), lambda: _loop_of_engine(model, 0))
+    for cell in cells_of(model.settings, model.genotype, model.surroundings, precision="binary"):
+        for number, layers in enumerate(cell.preprocessing):
+            name = "preprocessing" if len(layers) == 1 else "preprocessing, halves"
+            operation = Operation(name, layers, 1, cell.shortcuts[number])
+            add(operation, lambda cell=cell, number=number: compile_preprocessing(cell, number, arrays))
+        for edge in cell.edges:
+            if edge.layers:
+                operation = Operation(edge.op, edge.layers, 1)
+                add(operation, lambda cell=cell, edge=edge: compile_edge(cell, edge, arrays))
+    classifier = classifier_layer(model.settings, model.surroundings)
+    found["classifier"] = (Operation("classifier", (classifier,), 1), lambda: _loop_of_engine(model, -1))
+    return [(replace(operation, count=max(counts[key], 1)), make) for key, (operation, make) in found.items()]
+
+
+def _loop(program: Program) -> Callable[[], object]:
+    runner, nothing = Runner(program, num_threads=1), np.zeros((_LOOPS, 1), np.uint8)
+    return lambda: runner.run(nothing)
+
+
+def _loop_of_engine(model: PackedModel, instruction: int) -> Callable[[], object]:
+    runner = Engine(model, num_threads=1).runner
+    images = np.zeros((_LOOPS, model.num_image_channels, model.image_size, model.image_size), np.uint8)
+    runner.run(images)
+    index = instruction % len(runner.program.instructions)
+    return lambda: runner.run(images, index, index + 1)
+
+
+def time_operations(model: PackedModel, *, repetitions: int) -> list[OperationTimes]:
+    """Packed and float32 side by side, one thread, one image.
+
+    Raises:
+      CpnasError: the onnx extra is not installed.
+    """
+    empty = _session_call(_empty_model())
+    features_size = model.image_size // model.settings.stem_stride // 4
+    results = list[OperationTimes]()
+    for operation, make in operations_of(model):
+        float_call = _session_call(float_model(operation, features_size=features_size))
+        times = time_interleaved({"packed": make(), "float": float_call, "empty": empty}, repetitions=repetitions)
+        nothing = times["empty"]
+        packed, float32 = times["packed"].scaled(1 / _LOOPS), times["float"].less(nothing.median)
+        results.append(OperationTimes(operation, packed, float32, nothing.p90 - nothing.p10))
+    return results
+
+
+def _session_call(model: bytes) -> Callable[[], object]:
+    session = onnx_session(model, num_threads=1)
+    feed = {
+        each.name: np.random.default_rng(0).normal(size=each.shape).astype(np.float32) for each in session.get_inputs()
+    }
+    return lambda: session.run(None, feed)
+
+
+def _empty_model() -> bytes:
+    from onnx import TensorProto, helper
+
+    shape = [1, 1]
+    return _model(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, shape),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, shape),
+        [],
+    )
+
+
+def _model(nodes: list[Any], source: Any, result: Any, constants: list[Any]) -> bytes:
+    from onnx import helper
+
+    graph = helper.make_graph(nodes, "operation", [source], [result], constants)
+    opset = helper.make_opsetid("", 20)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+
+
+def float_model(operation: Operation, *, features_size: int) -> bytes:
+    """The operation as the Parent has it, batch norms folded into the convolutions, at batch 1.
+
+    `features_size`: rows and columns that the classifier takes the mean of.
+    """
+    from onnx import TensorProto, helper
+
+    first, last = operation.layers[0], operation.layers[-1]
+    builder = _GraphBuilder()
+    if first.kind == "linear":
+        in_shape, out_shape = [1, first.in_channels, features_size, features_size], [1, first.out_channels]
+        builder.gemm(first)
+    else:
+        in_shape = [1, first.in_channels, first.in_size, first.in_size]
+        channels = (
+            sum(layer.out_channels for layer in operation.layers) if last.stride == 2 and first.groups == 1 else 0
+        )
+        out_shape = [1, channels or last.out_channels, last.out_size, last.out_size]
+        if first.kind == "pool":
+            builder.pool(first, is_max=operation.name.startswith("max"))
+        elif operation.name == "stem":
+            builder.convolution("x", "y", first)
+        else:
+            result = "unshortened" if operation.has_shortcut else "y"
+            if len(operation.layers) == 2 and first.groups == 1:
+                builder.reduction(operation.layers, result)
+            else:
+                builder.chain(operation.layers, result)
+            if operation.has_shortcut:
+                builder.shortcut(result, in_shape, out_shape)
+    return _model(
+        builder.nodes,
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, in_shape),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, out_shape),
+        builder.constants,
+    )
+
+
+class _GraphBuilder:
+    """Nodes from "x" to "y", with random constants."""
+
+    def __init__(self) -> None:
+        self.nodes, self.constants = list[Any](), list[Any]()
+        self._generator = np.random.default_rng(0)
+
+    def constant(self, *shape: int) -> str:
+        from onnx import numpy_helper
+
+        name = f"c{len(self.constants)}"
+        values = self._generator.normal(size=shape).astype(np.float32)
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+
+    def convolution(self, source: str, result: str, layer: Layer) -> None:
+        size = layer.kernel_size
+        weights = self.constant(layer.out_channels, layer.inputs_per_filter, size, size)
+        bias = [self.constant(layer.out_channels)] if layer.ending != "threshold" else []  # the Parent's has no norm
+        self.add(
+            "Conv",
+            [source, weights, *bias],
+            result,
+            strides=[layer.stride] * 2,
+            pads=[layer.padding] * 4,
+            dilations=[layer.dilation] * 2,
+            group=layer.groups,
+        )
+
+    def chain(self, layers: Sequence[Layer], result: str) -> None:
+        self.add("Relu", ["x"], "h0")
+        for index, layer in enumerate(layers):
+            self.convolution(f"h{index}", result if index == len(layers) - 1 else f"h{index + 1}", layer)
+
+    def shortcut(self, result: str, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
+        """The mean over groups of input channels, and over 2x2 pixels where the image shrinks, added."""
+        from onnx import numpy_helper
+
+        source = "x"
+        if in_shape[2] != out_shape[2]:
+            source = "halved"
+            self.add("AveragePool", ["x"], source, kernel_shape=[2, 2], strides=[2, 2])
+        grouped = np.array([1, in_shape[1] // out_shape[1], *out_shape[1:]], np.int64)
+        self.constants.append(numpy_helper.from_array(grouped, "grouped"))
+        self.constants.append(numpy_helper.from_array(np.array([1], np.int64), "groups"))
+        self.add("Reshape", [source, "grouped"], "parts")
+        self.add("ReduceMean", ["parts", "groups"], "mean", keepdims=0)
+        self.add("Add", [result, "mean"], "y")
+
+    def reduction(self, layers: Sequence[Layer], result: str) -> None:
+        """Two strided 1x1 convolutions, the second one of the image moved by a pixel, side by side."""
+        from onnx import numpy_helper
+
+        for name, value in (("starts", [1, 1]), ("ends", [1 << 30] * 2), ("axes", [2, 3])):
+            self.constants.append(numpy_helper.from_array(np.array(value, np.int64), name))
+        self.add("Relu", ["x"], "h")
+        self.add("Slice", ["h", "starts", "ends", "axes"], "moved")
+        for source, half, layer in zip(("h", "moved"), ("even", "odd"), layers, strict=True):
+            self.convolution(source, half, layer)
+        self.add("Concat", ["even", "odd"], result, axis=1)
+
+    def pool(self, layer: Layer, *, is_max: bool) -> None:
+        shape = {"kernel_shape": [3, 3], "strides": [layer.stride] * 2, "pads": [1] * 4}
+        self.add("MaxPool" if is_max else "AveragePool", ["x"], "h", **shape)
+        self.add("Mul", ["h", self.constant(1, layer.out_channels, 1, 1)], "scaled")
+        self.add("Add", ["scaled", self.constant(1, layer.out_channels, 1, 1)], "y")
+
+    def gemm(self, layer: Layer) -> None:
+        self.add("GlobalAveragePool", ["x"], "means")
+        self.add("Flatten", ["means"], "h")
+        constants = [self.constant(layer.in_channels, layer.out_channels), self.constant(layer.out_channels)]
+        self.add("Gemm", ["h", *constants], "y")

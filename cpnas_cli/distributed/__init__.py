@@ -1,0 +1,1 @@
+"""Several processes and devices: who this one is, how they start, and what they do together."""

@@ -1,5 +1,0 @@
-"""Runs packed models on the CPU: vectors, kernels, programs of them, and what walks a program."""
-
-from cpnas_cli.efficiency.engine.run import Engine, Runner
-
-__all__ = ["Engine", "Runner"]

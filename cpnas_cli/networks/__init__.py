@@ -1,0 +1,1 @@
+"""What a genotype becomes: shapes, operations, cells, and the network, as Child and as Parent."""

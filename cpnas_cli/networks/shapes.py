@@ -1,0 +1,53 @@
+"""The stack of cells that a network is: channels, sizes and strides of its parts, without any weights."""
+
+from typing import Literal, NamedTuple
+
+from cpnas_cli.search_space import NUM_INPUT_NODES, NUM_INTERMEDIATE_NODES
+from cpnas_cli.settings import NetworkConfig
+
+Precision = Literal["binary", "full"]
+
+
+class CellShape(NamedTuple):
+    """What a cell needs to know of its place in the stack; `num_channels` is that of one of its nodes."""
+
+    in_channels: tuple[int, int]
+    num_channels: int
+    reduces: bool
+    previous_reduces: bool
+
+    @property
+    def kind(self) -> str:
+        return "reduce" if self.reduces else "normal"
+
+    def stride(self, source: int) -> int:
+        """Of an edge that leaves this node: 2 from the input nodes of a reduction cell."""
+        return 2 if self.reduces and source < NUM_INPUT_NODES else 1
+
+
+def reduction_cells(num_cells: int) -> tuple[int, int]:
+    """Indices of the two reduction cells: at one third and two thirds of the depth."""
+    return num_cells // 3, 2 * num_cells // 3
+
+
+def cell_shapes(settings: NetworkConfig) -> list[CellShape]:
+    """The cells of a network from first to last; the two reduction cells double the channels."""
+    shapes: list[CellShape] = []
+    in_channels = (num_stem_channels(settings), num_stem_channels(settings))
+    num_channels, previous_reduces = settings.num_channels, False
+    for index in range(settings.num_cells):
+        reduces = index in reduction_cells(settings.num_cells)
+        num_channels *= 2 if reduces else 1
+        shapes.append(CellShape(in_channels, num_channels, reduces, previous_reduces))
+        in_channels = (in_channels[1], NUM_INTERMEDIATE_NODES * num_channels)
+        previous_reduces = reduces
+    return shapes
+
+
+def num_stem_channels(settings: NetworkConfig) -> int:
+    return settings.stem_multiplier * settings.num_channels
+
+
+def stem_kernel_size(settings: NetworkConfig) -> int:
+    """3 up to stride 2, 7 at stride 4, so that no pixel is skipped."""
+    return max(3, 2 * settings.stem_stride - 1)

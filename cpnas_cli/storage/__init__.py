@@ -1,0 +1,1 @@
+"""Files as they lie on disk: JSON documents with a schema, genotypes, tensors."""

@@ -1,0 +1,117 @@
+"""Tensors and state on disk, as one safetensors file; nothing is ever unpickled.
+
+The state (plain JSON values) travels in the header, so that both are replaced by one rename.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cpnas_cli.errors import CheckpointError
+from cpnas_cli.storage.documents import replacing
+
+_METADATA_KEY = "cpnas"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, schema: str, state: Mapping[str, Any]) -> None:
+    """Replace the file by these tensors and this state.
+
+    Raises:
+      RunError: it cannot be written; the old file is as it was.
+    """
+    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        try:
+            # one entry: safetensors writes several in a random order, and equal runs must be equal files
+            save_file(plain, temporary, metadata={_METADATA_KEY: json.dumps({"schema": schema, "state": state})})
+        except SafetensorError as error:  # wraps "No space left on device", for one
+            raise OSError(None, str(error)) from error
+
+
+def load_tensors(path: Path, *, schema: str, keys: Sequence[str] = ()) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (on the CPU) and state of a file that `save_tensors` wrote.
+
+    Args:
+      keys: what the state must hold.
+
+    Raises:
+      CheckpointError: missing, truncated, not a safetensors file, of another schema, or without these keys.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+            found = header.get("schema") if isinstance(header, dict) else None
+            if found != schema:
+                raise CheckpointError(f"{path} has schema {found!r}; expected {schema!r}")
+            if not isinstance(header.get("state"), dict):
+                raise CheckpointError(f"{path} has no state; start again in another --out, or restore the file")
+            if missing := set(keys) - header["state"].keys():
+                raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}; start a new run")
+            return {name: file.get_tensor(name) for name in file.keys()}, header["state"]  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"no file {path}") from None
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is truncated or not ours ({error}); start again in another --out, or restore the file"
+        ) from None
+
+
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose name starts with the prefix, under their own names again."""
+    start = prefix + "."
+    return {name[len(start) :]: tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], *, path: Path) -> None:
+    """Copy the tensors into a module; names and shapes must be the module's own.
+
+    Raises:
+      CheckpointError: they belong to another network.
+    """
+    own = module.state_dict()
+    for name in sorted(own.keys() ^ tensors.keys()):
+        raise CheckpointError(f"{path} belongs to another network: {name} is only in one of the two")
+    for name, tensor in own.items():
+        if tensor.shape != tensors[name].shape:
+            raise CheckpointError(
+                f"{path} belongs to another network: {name} is {tuple(tensors[name].shape)} there, "
+                f"expected {tuple(tensor.shape)}"
+            )
+    module.load_state_dict(dict(tensors))
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state, one tensor per (parameter, quantity)."""
+    states = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value
+        for index, quantities in states.items()
+        for name, value in quantities.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The reverse of `optimizer_tensors`; learning rate and the like stay the optimizer's own.
+
+    What has a parameter's shape gets its memory layout too: the fused kernels walk both side by side.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, quantity = name.partition(".")
+        parameter = parameters[int(index)]
+        if tensor.shape == parameter.shape:
+            tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+        states.setdefault(int(index), {})[quantity] = tensor
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})

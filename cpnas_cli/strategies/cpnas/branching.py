@@ -1,0 +1,82 @@
+"""One search that goes on as another: the draws of a search depend on its seed and not on beta_P.
+
+Two searches that differ in beta_P alone are the same search until they abandon different operations.
+So what one has trained can be read again with another beta_P, and its checkpoint continued.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cpnas_cli.search_space import CELL_KINDS, Genotype
+from cpnas_cli.storage.documents import RunFolder, branch_document, write_json
+from cpnas_cli.storage.tensors import load_tensors, save_tensors
+from cpnas_cli.strategies.cpnas.indicator import indicator
+from cpnas_cli.strategies.cpnas.search import CHECKPOINT_KEYS, CHECKPOINT_SCHEMA
+from cpnas_cli.strategies.cpnas.state import SearchState
+
+
+@dataclass(frozen=True)
+class Rereading:
+    """A history as a search with another beta_P would have written it.
+
+    Attributes:
+      records: with that search's own z, evaluations and abandoned operations.
+      agrees: whether it abandoned the same operations throughout; if not, they part at the last record.
+      state: where that search stands.
+    """
+
+    records: tuple[dict[str, Any], ...]
+    agrees: bool
+    state: SearchState
+
+
+def reread(history: Sequence[Mapping[str, Any]], *, beta_p: float, num_passes: int) -> Rereading | None:
+    """The same draws under another beta_P; None if the two searches parted before the history's end."""
+    state, records, agrees = SearchState(num_passes), [], True
+    for record in history:
+        if not agrees:
+            return None
+        if record["event"] == "draw":
+            z = indicator(
+                accuracy_child=record["accuracy_child"], accuracy_parent=record["accuracy_parent"], beta_p=beta_p
+            )
+            records.append({**record, "z": z})
+            state.give(Genotype(normal=tuple(record["normal"]), reduce=tuple(record["reduce"])), z)
+        else:
+            own = state.abandon()
+            records.append(own)
+            agrees = all(_abandoned(own[kind]) == _abandoned(record[kind]) for kind in CELL_KINDS)
+    return Rereading(tuple(records), agrees, state)
+
+
+def _abandoned(edges: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [edge["abandoned"] for edge in edges]
+
+
+def saved_history(run: RunFolder) -> list[dict[str, Any]]:
+    """The history up to the checkpoint; empty without one.
+
+    Raises:
+      CheckpointError: the checkpoint cannot be used. RunError: the history is damaged.
+    """
+    if not run.checkpoint.exists():
+        return []
+    _, state = load_tensors(run.checkpoint, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
+    return run.history(num_bytes=state["history_bytes"])
+
+
+def num_draws(history: Sequence[Mapping[str, Any]]) -> int:
+    return sum(record["event"] == "draw" for record in history)
+
+
+def branch(source: RunFolder, target: RunFolder, rereading: Rereading) -> None:
+    """Let the target, a run without draws, go on from the source's checkpoint with its own indicators.
+
+    The checkpoint is written last: a target without one has not started.
+    """
+    tensors, state = load_tensors(source.checkpoint, schema=CHECKPOINT_SCHEMA)
+    document = branch_document(source, num_draws=num_draws(rereading.records))
+    write_json(target.file(RunFolder.BRANCH), document)
+    num_bytes = target.write_history(rereading.records)
+    save_tensors(target.checkpoint, tensors, schema=CHECKPOINT_SCHEMA, state={**state, "history_bytes": num_bytes})

@@ -1,0 +1,116 @@
+"""The shared networks with their steps as CUDA graphs: `search.engine: graphs`.
+
+Of every draw the training step and the validation step of the Child and of the Parent are captured
+and replayed, each network on its own stream. The host waits for the device once a draw, when it reads
+what both have learnt. Trains what `SharedNetworks` trains; a validation batch is larger here, because
+what a batch costs apart from its images is the same for any size.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping
+
+from cpnas_cli.search_space import Genotype
+from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.cpnas.shared_networks import BATCHES, SharedNetworks, calibrated
+from cpnas_cli.training.captured_steps import EvaluationProgram, TrainingProgram, TrainingSettings
+from cpnas_cli.training.cuda_graphs import GraphStream, Program, Replays, Stream, replay_in_turn
+from cpnas_cli.training.epoch import PRECISIONS, NetworkName, cross_entropy, epoch_means, evaluated_fraction
+
+VALIDATION_BATCH_SIZE = 1000
+
+
+class GraphedNetworks(SharedNetworks):
+    """The shared Child and Parent, trained and validated side by side.
+
+    Args:
+      streams: of the Child and of the Parent; without it CUDA streams.
+    """
+
+    def __init__(self, search: Search, *, streams: Mapping[NetworkName, Stream] | None = None) -> None:
+        super().__init__(search)
+        self.pipeline.normalize(self.training.images[:1])  # its constants, before two streams ask for them
+        self._streams = streams or {name: GraphStream(search.fabric.device) for name in PRECISIONS}
+
+    def accuracies(
+        self, genotype: Genotype, *, draw: int, starting: Callable[[NetworkName], object]
+    ) -> dict[NetworkName, float]:
+        try:
+            return self._accuracies(genotype, draw=draw, starting=starting)
+        finally:
+            # whatever happened: memory that a stream still uses must not be given to another
+            for stream in self._streams.values():
+                stream.join()
+
+    def _accuracies(
+        self, genotype: Genotype, *, draw: int, starting: Callable[[NetworkName], object]
+    ) -> dict[NetworkName, float]:
+        trainings = self._trainings(genotype, draw=draw)
+        self._run(trainings, starting=starting)
+        with contextlib.ExitStack() as until_replayed:
+            for name, stream in self._streams.items():
+                with stream.active():
+                    for parameter in trainings[name].parameters:
+                        parameter.grad = None
+                    calibration = calibrated(self.networks[name], genotype, self.calibration_batches())
+                    until_replayed.enter_context(calibration)
+            validations: dict[NetworkName, EvaluationProgram] = {
+                name: self._validation(name, genotype) for name in PRECISIONS
+            }
+            self._run(validations)
+            return {name: self._read(name, trainings[name], validations[name], draw=draw) for name in PRECISIONS}
+
+    def _run(
+        self,
+        programs: Mapping[NetworkName, Program],
+        *,
+        starting: Callable[[NetworkName], object] = lambda _: None,
+    ) -> None:
+        """Record both programs and replay them side by side; the host does not wait."""
+        recorded: list[tuple[Stream, Replays]] = []
+        for name, program in programs.items():
+            starting(name)
+            stream = self._streams[name]
+            with stream.active():
+                recorded.append((stream, stream.record(program)))
+        replay_in_turn(recorded)
+
+    def _trainings(self, genotype: Genotype, *, draw: int) -> dict[NetworkName, TrainingProgram]:
+        search = self.config.search
+        order_N, noise_N5 = self.pipeline.draw_epoch(self.training, seed=self.config.seed, purpose=BATCHES, epoch=draw)
+        return {
+            name: TrainingProgram(
+                functools.partial(self.networks[name], genotype=genotype),
+                self.networks[name].parameters_of(genotype),
+                self.training,
+                cross_entropy,
+                pipeline=self.pipeline,
+                fabric=self.fabric,
+                settings=TrainingSettings(
+                    optimizer=search.optimizer,
+                    momentum=search.momentum,
+                    weight_decay=search.weight_decay,
+                    clip_norm=search.clip_norm,
+                    batch_size=search.batch_size,
+                ),
+                order_N=order_N,
+                noise_N5=noise_N5,
+                learning_rates=[self.learning_rate(draw, step) for step in range(self.num_steps)],
+            )
+            for name in PRECISIONS
+        }
+
+    def _validation(self, name: NetworkName, genotype: Genotype) -> EvaluationProgram:
+        return EvaluationProgram(
+            functools.partial(self.networks[name], genotype=genotype),
+            self.validation,
+            pipeline=self.pipeline,
+            batch_size=VALIDATION_BATCH_SIZE,
+        )
+
+    def _read(self, name: NetworkName, training: TrainingProgram, validation: EvaluationProgram, *, draw: int) -> float:
+        """The accuracy; here the host waits."""
+        self._streams[name].join()
+        with self.located(name, draw=draw):
+            epoch_means(training.rows, training.parameters, num_images=training.num_images)
+            return evaluated_fraction(validation.rows, num_images=len(self.validation))

@@ -1,0 +1,78 @@
+"""The Child-Parent indicator (4.15), the evaluation of operations (4.16), and abandoning.
+
+Pure functions over plain numbers. Equation numbers are those of "Binary Neural Architecture Search",
+section 4.3 (Zhuo et al., "CP-NAS: Child-Parent Neural Architecture Search for 1-bit CNNs",
+IJCAI 2020, arXiv 2005.00057).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from cpnas_cli.search_space import EDGES, INPUT_EDGES, NONE, OPERATIONS, CellCandidates
+
+CellEvaluation = tuple[dict[str, float], ...]
+"""e(o_k) of the operations alive on each of the 14 edges."""
+
+
+def indicator(*, accuracy_child: float, accuracy_parent: float, beta_p: float) -> float:
+    """z = beta_P * (A_P - A_C) + A_C, the performance of a drawn architecture.
+
+    where:
+      A_C, A_P: validation accuracies of Child and Parent, fractions in [0, 1];
+      beta_P: weight of the gap between them; 0 leaves the Child alone (BNAS-dagger).
+
+    Source: (4.15).
+    """
+    return beta_p * (accuracy_parent - accuracy_child) + accuracy_child
+
+
+def mean_indicator(values: Sequence[float]) -> float:
+    """The mean of z over the T passes, the same whatever the order of the passes.
+
+    The order matters for ties: three equal multisets of accuracies must give three equal means.
+    """
+    return math.fsum(values) / len(values)
+
+
+def evaluate_operations(mean_z: Mapping[str, float]) -> dict[str, float]:
+    """e(o_k) = exp(mean_t z_k) / sum_k' exp(mean_t z_k'), for the operations of one edge.
+
+    where mean_z maps each operation still alive on the edge to its mean indicator.
+
+    Source: (4.16). The maximum is subtracted before exp, which leaves e as it is and cannot overflow.
+    """
+    largest = max(mean_z.values())
+    exponentials = {op: math.exp(value - largest) for op, value in mean_z.items()}
+    total = math.fsum(exponentials.values())
+    return {op: value / total for op, value in exponentials.items()}
+
+
+def weakest(evaluation: Mapping[str, float]) -> str:
+    """The operation with the smallest e.
+
+    A tie goes to the operation that stands first in `space.OPERATIONS` (ours): `none` is given up
+    before any connection, a connection without weights before a convolution.
+    """
+    return min(evaluation, key=lambda op: (evaluation[op], OPERATIONS.index(op)))
+
+
+def abandon(evaluations: CellEvaluation) -> tuple[CellCandidates, tuple[str, ...]]:
+    """Abandon, on every edge, the operation with the smallest e.
+
+    Returns the candidates that stay (per edge, in the order of `space.OPERATIONS`) and the
+    operation abandoned on each edge.
+
+    Differs from the paper, which has no rule for it (ours): when the last abandoning would leave
+    `none` on every edge that leaves an input node, the cell would not depend on its inputs. Then, on
+    the one input edge where `none` leads by the least, `none` is abandoned and its rival stays; equal
+    leads go to the first edge in the order of `space.EDGES`.
+    """
+    abandoned = [weakest(evaluation) for evaluation in evaluations]
+    stay = [
+        tuple(op for op in OPERATIONS if op in e and op != gone) for e, gone in zip(evaluations, abandoned, strict=True)
+    ]
+    if all(stay[edge] == (NONE,) for edge in INPUT_EDGES):
+        edge = min(INPUT_EDGES, key=lambda i: evaluations[i][NONE] - evaluations[i][abandoned[i]])
+        stay[edge], abandoned[edge] = (abandoned[edge],), NONE
+    assert len(stay) == len(EDGES)
+    return tuple(stay), tuple(abandoned)

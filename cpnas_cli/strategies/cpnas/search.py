@@ -1,0 +1,110 @@
+"""CP-NAS: Algorithm 9 of "Binary Neural Architecture Search", section 4.3, with (4.15) and (4.16).
+
+    while K > 1:
+        for t in 1..T:                 # passes
+            for e in 1..K:             # sampling without replacement
+                train the drawn Child and Parent one epoch each, validate them, give z to what was drawn
+        abandon, on every edge, the operation with the smallest e;  K -= 1
+
+After every draw the history and the checkpoint are written; a resumed search replays the history.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cpnas_cli.search_space import Genotype, genotype_of
+from cpnas_cli.storage.tensors import load_tensors, save_tensors
+from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.cpnas.graphed_networks import GraphedNetworks
+from cpnas_cli.strategies.cpnas.indicator import indicator
+from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
+from cpnas_cli.strategies.cpnas.state import SearchState
+from cpnas_cli.training.epoch import PRECISIONS, NetworkName
+
+CHECKPOINT_SCHEMA = "cpnas.search-checkpoint/1"
+CHECKPOINT_KEYS = ("num_draws", "history_bytes")
+
+
+def search_cpnas(search: Search) -> Genotype:
+    """Search with the Child-Parent indicator; resumes from the run's checkpoint where there is one.
+
+    Raises:
+      MaxTimeReached: the time is up; saved after the last draw. NonFiniteLossError: a loss became NaN;
+        the checkpoint is of the draw before. CheckpointError: the checkpoint cannot be used.
+    """
+    return genotype_of(advance(search).candidates)
+
+
+def advance(search: Search, *, stop: Callable[[], bool] = lambda: False) -> SearchState:
+    """Go on with the search to its end, or to the end of a round after which `stop` says so.
+
+    Everything is saved when `stop` is asked. Raises what `search_cpnas` raises.
+    """
+    shared = GraphedNetworks(search) if search.config.search.engine == "graphs" else SharedNetworks(search)
+    state, done = _resume(search, shared)
+    while not state.finished:
+        started = time.monotonic()
+        genotype = state.draw(seed=search.config.seed)
+        record = _draw_record(state, genotype)
+
+        def starting(name: NetworkName, record: Mapping[str, Any] = record, done: int = done) -> None:
+            search.notify({**record, "event": "progress", "network": name, "done": done})
+
+        accuracies = shared.accuracies(genotype, draw=done, starting=starting)
+        record |= {f"accuracy_{name}": accuracies[name] for name in PRECISIONS}
+        record["z"] = indicator(
+            accuracy_child=record["accuracy_child"],
+            accuracy_parent=record["accuracy_parent"],
+            beta_p=search.config.search.beta_p,
+        )
+        seconds = time.monotonic() - started
+        record["seconds"] = round(seconds, 3)
+        state.give(genotype, record["z"])
+        done += 1
+        records = [record]
+        if state.round_complete:
+            records.append(state.abandon())
+        _save(search, shared, records, done)
+        if len(records) == 2 and stop():
+            break
+        if not state.finished:
+            search.deadline.check(seconds)
+    return state
+
+
+def _draw_record(state: SearchState, genotype: Genotype) -> dict[str, Any]:
+    return {
+        "event": "draw",
+        "num_candidates": state.candidates.num_candidates,
+        "pass": state.pass_index,
+        "draw": state.draw_index,
+        "normal": list(genotype.normal),
+        "reduce": list(genotype.reduce),
+    }
+
+
+def _save(search: Search, shared: SharedNetworks, records: list[dict[str, Any]], done: int) -> None:
+    num_bytes = [search.run.append_history(record) for record in records][-1]
+    save_tensors(
+        search.run.checkpoint,
+        shared.tensors(),
+        schema=CHECKPOINT_SCHEMA,
+        state={"num_draws": done, "history_bytes": num_bytes},
+    )
+    for record in records:
+        search.notify(record)
+
+
+def _resume(search: Search, shared: SharedNetworks) -> tuple[SearchState, int]:
+    run, num_passes = search.run, search.config.search.num_passes
+    if not run.checkpoint.exists():
+        run.truncate_history(0)
+        return SearchState(num_passes), 0
+    tensors, saved = load_tensors(run.checkpoint, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
+    shared.restore(tensors, path=run.checkpoint)
+    run.truncate_history(saved["history_bytes"])
+    history = run.history()
+    for record in history:
+        search.notify({**record, "resumed": True})
+    return SearchState.replay(history, num_passes=num_passes), saved["num_draws"]

@@ -1,0 +1,85 @@
+"""Where Algorithm 9 stands: candidates, pass, draw, and the indicators given so far. No tensors."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, EDGES, NUM_OPERATIONS, Candidates, Genotype, draw_pass
+from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations, mean_indicator
+
+
+def num_draws_of_search(num_passes: int) -> int:
+    """T * (8 + 7 + ... + 2) = 35 T draws of a Child and a Parent."""
+    return num_passes * sum(range(2, NUM_OPERATIONS + 1))
+
+
+@dataclass
+class SearchState:
+    """Where Algorithm 9 stands; a function of the history alone."""
+
+    num_passes: int
+    candidates: Candidates = ALL_CANDIDATES
+    pass_index: int = 0
+    draw_index: int = 0
+    # z of every draw of the current round that held the operation: [kind][edge][operation]
+    indicators: dict[str, list[dict[str, list[float]]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._clear()
+
+    @property
+    def finished(self) -> bool:
+        return self.candidates.num_candidates == 1
+
+    def draw(self, *, seed: int) -> Genotype:
+        """The architecture that is to be trained next."""
+        return draw_pass(self.candidates, seed=seed, pass_index=self.pass_index)[self.draw_index]
+
+    def give(self, genotype: Genotype, z: float) -> None:
+        """Give z to every operation drawn, and step on to the next draw or pass."""
+        for kind, cell in genotype.cells().items():
+            for edge, op in enumerate(cell):
+                self.indicators[kind][edge][op].append(z)
+        self.draw_index += 1
+        if self.draw_index == self.candidates.num_candidates:
+            self.draw_index, self.pass_index = 0, self.pass_index + 1
+
+    @property
+    def round_complete(self) -> bool:
+        return self.pass_index == self.num_passes
+
+    def abandon(self) -> dict[str, Any]:
+        """End the round; returns its history record."""
+        num_candidates = self.candidates.num_candidates
+        evaluations: dict[str, CellEvaluation] = {
+            kind: tuple(
+                evaluate_operations({op: mean_indicator(values) for op, values in edge.items()}) for edge in edges
+            )
+            for kind, edges in self.indicators.items()
+        }
+        outcome = {kind: abandon(evaluations[kind]) for kind in CELL_KINDS}
+        self.candidates = Candidates(normal=outcome["normal"][0], reduce=outcome["reduce"][0])
+        self.pass_index = 0
+        self._clear()
+        record: dict[str, Any] = {"event": "abandon", "num_candidates": num_candidates}
+        for kind in CELL_KINDS:
+            record[kind] = [
+                {"from": source, "to": node, "evaluation": evaluation, "abandoned": gone}
+                for (source, node), evaluation, gone in zip(EDGES, evaluations[kind], outcome[kind][1], strict=True)
+            ]
+        return record
+
+    def _clear(self) -> None:
+        self.indicators = {
+            kind: [{op: [] for op in alive} for alive in cell] for kind, cell in self.candidates.cells().items()
+        }
+
+    @staticmethod
+    def replay(history: list[dict[str, Any]], *, num_passes: int) -> "SearchState":
+        """The state after these records."""
+        state = SearchState(num_passes)
+        for record in history:
+            if record["event"] == "draw":
+                state.give(Genotype(normal=tuple(record["normal"]), reduce=tuple(record["reduce"])), record["z"])
+            elif record["event"] == "abandon":
+                state.abandon()
+        return state

@@ -1,0 +1,1 @@
+"""PC-DARTS over the operations of the 1-bit Child."""

@@ -1,0 +1,251 @@
+"""PC-DARTS over the operations of the 1-bit Child: first-order bilevel optimization of a mixed network.
+
+    for epoch in 1..num_epochs:
+        for batch of the training split:
+            after the frozen epochs: Adam on alpha and beta, by the loss on a random validation batch
+            SGD on the weights, by the loss on the training batch
+    keep, for every node, the 2 incoming edges whose best operation (not `none`) is strongest
+
+Source: Xu et al., ICLR 2020, arXiv 1907.05737, and its public code, from which numbers and order are.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from cpnas_cli.errors import NonFiniteLossError
+from cpnas_cli.search_space import CELL_KINDS, EDGES, NONE, NUM_INPUT_NODES, NUM_NODES, OPERATIONS, Cell, Genotype
+from cpnas_cli.storage.tensors import (
+    load_into,
+    load_optimizer,
+    load_tensors,
+    optimizer_tensors,
+    save_tensors,
+    with_prefix,
+    without_prefix,
+)
+from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.pcdarts.mixed_network import ArchitectureParameters, build_mixed_network
+from cpnas_cli.strategies.search_images import SearchImages
+from cpnas_cli.training.epoch import cosine, cross_entropy, make_optimizer, train_epoch
+
+CHECKPOINT_SCHEMA = "cpnas.pcdarts-checkpoint/1"
+CHECKPOINT_KEYS = ("epoch", "history_bytes")
+NUM_INCOMING_EDGES = 2
+ADAM_BETAS = (0.5, 0.999)
+
+Strengths = Sequence[Sequence[float]]
+"""The strength of every operation on each of the 14 edges, in the order of `space.OPERATIONS`."""
+
+
+def derive_cell(strengths: Strengths) -> Cell:
+    """Keep, for every node, the 2 incoming edges whose strongest operation is strongest, `none` aside.
+
+    where strengths[e][o] = softmax(alpha_e)_o * b_e, the operation's weight times its edge's share.
+
+    Every kept edge gets its strongest operation that is not `none`, every other edge `none`. Ties go to
+    the earlier edge and the earlier operation.
+
+    Source: section 3.3 of arXiv 1907.05737, and the public code.
+    """
+    best = [max((op for op in OPERATIONS if op != NONE), key=lambda op: row[OPERATIONS.index(op)]) for row in strengths]
+    peak = [row[OPERATIONS.index(op)] for row, op in zip(strengths, best, strict=True)]
+    kept: set[int] = set()
+    for node in range(NUM_INPUT_NODES, NUM_NODES):
+        incoming = [edge for edge, (_, target) in enumerate(EDGES) if target == node]
+        kept.update(sorted(incoming, key=lambda edge: -peak[edge])[:NUM_INCOMING_EDGES])
+    return tuple(best[edge] if edge in kept else NONE for edge in range(len(EDGES)))
+
+
+class MixedSearch:
+    """Weights, architecture parameters, both optimizers, and the epochs done so far."""
+
+    def __init__(self, search: Search) -> None:
+        config = search.config
+        self.search, self.settings, self.fabric = search, config.pcdarts, search.fabric
+        device = search.fabric.device
+        self.images = SearchImages.of(search)
+        self.network = build_mixed_network(
+            config.search_network(),
+            partial_channels=self.settings.partial_channels,
+            num_image_channels=search.dataset.num_image_channels,
+            num_classes=search.num_classes,
+            seed=config.seed,
+        ).to(device)
+        self.architecture = ArchitectureParameters(seed=config.seed).to(device)
+        self.weights = self.network.trained_parameters()
+        self.optimizer = make_optimizer(
+            self.settings.optimizer,
+            self.weights,
+            learning_rate=self.settings.learning_rate,
+            momentum=self.settings.momentum,
+            weight_decay=self.settings.weight_decay,
+        )
+        self.architecture_optimizer = torch.optim.Adam(
+            self.architecture.parameters(),
+            lr=self.settings.architecture_learning_rate,
+            betas=ADAM_BETAS,
+            weight_decay=self.settings.architecture_weight_decay,
+            fused=True,
+        )
+        self.epoch = 0
+
+    @property
+    def num_steps(self) -> int:
+        return max(len(self.images.training) // self.settings.batch_size, 1)
+
+    def architecture_step(self, step: int) -> torch.Tensor:
+        """One step of Adam on alpha and beta, the weights held; returns the loss on its validation batch."""
+        x_BCHW, labels_B = next(
+            self.images.pipeline.training_batches(
+                self.images.validation,
+                batch_size=self.settings.batch_size,
+                seed=self.search.config.seed,
+                purpose="architecture batches",
+                epoch=self.epoch * self.num_steps + step,
+            )
+        )
+        with self.fabric.autocast():
+            logits_BK = self.network(x_BCHW, self.architecture).logits
+        loss = F.cross_entropy(logits_BK.float(), labels_B)
+        parameters = list(self.architecture.parameters())
+        # gradients of these alone: those of the weights are not computed
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = gradient
+        self.architecture_optimizer.step()
+        return loss.detach()
+
+    def train_one_epoch(self) -> dict[str, Any]:
+        """The history record of the epoch.
+
+        Raises:
+          NonFiniteLossError: says in which step of which epoch.
+        """
+        settings, started = self.settings, time.monotonic()
+        losses: list[torch.Tensor] = []
+        learns = self.epoch >= settings.frozen_epochs
+        rate = cosine(settings.learning_rate, settings.learning_rate_min, self.epoch / settings.num_epochs)
+        self.architecture.requires_grad_(False)  # the weight step needs no gradients of it
+
+        def before_step(step: int) -> None:
+            self.search.notify(
+                {"event": "progress", "network": "child", "epoch": self.epoch, "done": step, "total": self.num_steps}
+            )
+            if learns:
+                self.architecture.requires_grad_(True)
+                losses.append(self.architecture_step(step))
+                self.architecture.requires_grad_(False)
+
+        try:
+            means = train_epoch(
+                lambda x: self.network(x, self.architecture),
+                self.weights,
+                self.optimizer,
+                self.images.pipeline.training_batches(
+                    self.images.training,
+                    batch_size=settings.batch_size,
+                    seed=self.search.config.seed,
+                    purpose="search batches",
+                    epoch=self.epoch,
+                ),
+                cross_entropy,
+                fabric=self.fabric,
+                clip_norm=settings.clip_norm,
+                learning_rate=lambda _: rate,
+                before_step=before_step,
+            )
+            loss_architecture = torch.stack(losses).mean().item() if losses else None
+            if not all(parameter.isfinite().all() for parameter in self.architecture.parameters()):
+                raise NonFiniteLossError("architecture parameters became NaN or infinite")
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(
+                f"{error}, epoch {self.epoch + 1} of {settings.num_epochs}; the checkpoint holds the state after epoch "
+                f"{self.epoch}; try a smaller --set pcdarts.learning_rate in a new run"
+            ) from None
+        genotype = self.genotype()
+        return {
+            "event": "epoch",
+            "network": "child",
+            "epoch": self.epoch,
+            "loss": means.loss,
+            "loss_architecture": loss_architecture,
+            "accuracy_train": means.accuracy_train,
+            "learning_rate": rate,
+            "normal": list(genotype.normal),
+            "reduce": list(genotype.reduce),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+
+    @torch.no_grad()
+    def strengths(self, kind: str) -> list[list[float]]:
+        """softmax(alpha_e)_o * b_e of every edge and operation: 14 rows of 8."""
+        shares = self.architecture.edge_weights(kind)[:, None]
+        return (self.architecture.operation_weights(kind) * shares).cpu().double().tolist()
+
+    def genotype(self) -> Genotype:
+        return Genotype(**{kind: derive_cell(self.strengths(kind)) for kind in CELL_KINDS})
+
+    def architecture_record(self) -> dict[str, Any]:
+        """What the search has learnt, for its history: the strength of every operation on every edge."""
+        record: dict[str, Any] = {"event": "architecture"}
+        for kind in CELL_KINDS:
+            record[kind] = [
+                {"from": source, "to": node, "strength": dict(zip(OPERATIONS, row, strict=True))}
+                for (source, node), row in zip(EDGES, self.strengths(kind), strict=True)
+            ]
+        return record
+
+    def save(self, num_bytes: int) -> None:
+        tensors = with_prefix("network", self.network.state_dict())
+        tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
+        tensors |= with_prefix("architecture", self.architecture.state_dict())
+        tensors |= with_prefix("architecture_optimizer", optimizer_tensors(self.architecture_optimizer))
+        state = {"epoch": self.epoch, "history_bytes": num_bytes}
+        save_tensors(self.search.run.checkpoint, tensors, schema=CHECKPOINT_SCHEMA, state=state)
+
+    def resume(self) -> None:
+        """Go on from the run's checkpoint, where there is one.
+
+        Raises:
+          CheckpointError: it cannot be used.
+        """
+        run = self.search.run
+        if not run.checkpoint.exists():
+            run.truncate_history(0)
+            return
+        tensors, state = load_tensors(run.checkpoint, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
+        load_into(self.network, without_prefix("network", tensors), path=run.checkpoint)
+        load_into(self.architecture, without_prefix("architecture", tensors), path=run.checkpoint)
+        load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
+        load_optimizer(self.architecture_optimizer, without_prefix("architecture_optimizer", tensors))
+        self.epoch = state["epoch"]
+        run.truncate_history(state["history_bytes"])
+        for record in run.history():
+            self.search.notify({**record, "resumed": True})
+
+
+def search_pcdarts(search: Search) -> Genotype:
+    """Search with PC-DARTS; resumes from the run's checkpoint where there is one.
+
+    Raises:
+      UsageError: the channels do not divide. MaxTimeReached: the time is up; saved after the last epoch.
+      NonFiniteLossError: a loss became NaN; the checkpoint is of the epoch before. CheckpointError.
+    """
+    state = MixedSearch(search)
+    state.resume()
+    num_epochs = search.config.pcdarts.num_epochs
+    while state.epoch < num_epochs:
+        records = [state.train_one_epoch()]
+        state.epoch += 1
+        if state.epoch == num_epochs:
+            records.append(state.architecture_record())
+        num_bytes = [search.run.append_history(record) for record in records][-1]
+        state.save(num_bytes)
+        for record in records:
+            search.notify(record)
+        if state.epoch < num_epochs:
+            search.deadline.check(records[0]["seconds"])
+    return state.genotype()

@@ -1,0 +1,134 @@
+"""Training and evaluation steps without arguments: the same call does every step of an epoch.
+
+What changes from step to step (which images, their augmentation, the learning rate, where the result
+goes) is read from tensors on the device at the position of a counter that is a tensor too. So a step
+can be captured once as a CUDA graph and replayed, and nothing but the call itself comes from the host.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from cpnas_cli.data.batches import Pipeline
+from cpnas_cli.data.datasets import ImageSet
+from cpnas_cli.networks.network import Output
+from cpnas_cli.training.epoch import StepLoss, evaluation_step, make_optimizer, train_step
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the steps of an epoch train; see `SearchConfig`."""
+
+    optimizer: Literal["sgd", "adam"]
+    momentum: float
+    weight_decay: float
+    clip_norm: float
+    batch_size: int
+
+
+class TrainingProgram:
+    """The steps of one training epoch; each call does the next one, with an optimizer of its own.
+
+    Args:
+      order_N, noise_N5: see `Pipeline.draw_epoch`.
+      learning_rates: of every step; their number is that of the calls.
+
+    Attributes:
+      rows: (number of steps, 5), what `train_step` returned; complete after the last call.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Output],
+        parameters: list[torch.nn.Parameter],
+        images: ImageSet,
+        step_loss: StepLoss,
+        *,
+        pipeline: Pipeline,
+        fabric: Fabric,
+        settings: TrainingSettings,
+        order_N: Tensor,
+        noise_N5: Tensor,
+        learning_rates: Sequence[float],
+    ) -> None:
+        device = images.labels.device
+        self.network, self.parameters, self.images, self.step_loss = network, parameters, images, step_loss
+        self.pipeline, self.fabric, self.settings = pipeline, fabric, settings
+        self._order_N, self._noise_N5 = order_N, noise_N5
+        self._batch_size = min(settings.batch_size, len(images))
+        self._offsets_B = torch.arange(self._batch_size, device=device)
+        self._step_1 = torch.zeros(1, dtype=torch.long, device=device)
+        self._rates = torch.tensor(learning_rates, device=device)
+        self._rate = self._rates[0].clone()
+        self.rows = torch.zeros(len(learning_rates), 5, device=device)
+        self.optimizer = make_optimizer(
+            settings.optimizer,
+            parameters,
+            learning_rate=self._rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+
+    @property
+    def num_calls(self) -> int:
+        return len(self.rows)
+
+    @property
+    def num_images(self) -> int:
+        """That all calls together train on."""
+        return self.num_calls * self._batch_size
+
+    def __call__(self) -> None:
+        positions_B = self._step_1 * self._batch_size + self._offsets_B
+        x_BCHW, labels_B = self.pipeline.training_batch(
+            self.images, self._order_N[positions_B], self._noise_N5[positions_B]
+        )
+        self._rate.copy_(self._rates[self._step_1][0])
+        row = train_step(
+            self.network,
+            self.parameters,
+            self.optimizer,
+            x_BCHW,
+            labels_B,
+            self.step_loss,
+            fabric=self.fabric,
+            clip_norm=self.settings.clip_norm,
+        )
+        self.rows.index_copy_(0, self._step_1, row[None])
+        self._step_1.add_(1)
+
+
+class EvaluationProgram:
+    """The batches of an evaluation; each call does the next one. The last is filled up with images that do not count.
+
+    Attributes:
+      rows: (number of batches, 2), what `evaluation_step` returned; complete after the last call.
+    """
+
+    def __init__(
+        self, network: Callable[[Tensor], Output], images: ImageSet, *, pipeline: Pipeline, batch_size: int
+    ) -> None:
+        device = images.labels.device
+        self.network, self.images, self.pipeline = network, images, pipeline
+        self._batch_size = min(batch_size, len(images))
+        self._offsets_B = torch.arange(self._batch_size, device=device)
+        self._step_1 = torch.zeros(1, dtype=torch.long, device=device)
+        self.rows = torch.zeros(-(-len(images) // self._batch_size), 2, dtype=torch.long, device=device)
+
+    @property
+    def num_calls(self) -> int:
+        return len(self.rows)
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        positions_B = self._step_1 * self._batch_size + self._offsets_B
+        counts_B = positions_B < len(self.images)
+        indices_B = positions_B.clamp(max=len(self.images) - 1)
+        x_BCHW = self.pipeline.normalize(self.images.images[indices_B])
+        row = evaluation_step(self.network, x_BCHW, self.images.labels[indices_B], counts_B)
+        self.rows.index_copy_(0, self._step_1, row[None])
+        self._step_1.add_(1)

@@ -1,0 +1,208 @@
+"""One epoch of training, evaluation, and what both are told about: shared by searches and trainings."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from cpnas_cli.distributed.collectives import average_over_processes
+from cpnas_cli.errors import NonFiniteLossError
+from cpnas_cli.losses import LossTerms
+from cpnas_cli.networks.network import Output
+from cpnas_cli.networks.shapes import Precision
+
+EVALUATION_BATCH_SIZE = 256
+
+Notify = Callable[[Mapping[str, Any]], None]
+"""Called with every history record; in between with {"event": "progress", ...} and {"event": "note", "text": ...}."""
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+StepLoss = Callable[[Output, Tensor], LossTerms]
+
+NetworkName = Literal["child", "parent"]
+PRECISIONS: dict[NetworkName, Precision] = {"child": "binary", "parent": "full"}
+
+
+def ignore(_: Mapping[str, Any]) -> None:
+    """The `Notify` of a caller who does not watch."""
+
+
+def cosine(start: float, end: float, progress: float) -> float:
+    """The cosine from `start` at progress 0 to `end` at progress 1 (Loshchilov and Hutter, 2017)."""
+    return end + 0.5 * (start - end) * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def make_optimizer(
+    kind: Literal["sgd", "adam"],
+    parameters: list[torch.nn.Parameter],
+    *,
+    learning_rate: float | Tensor,
+    momentum: float,
+    weight_decay: float,
+) -> torch.optim.Optimizer:
+    """SGD with momentum, or Adam; one fused kernel over all parameters. A tensor as the rate is read at every step."""
+    if kind == "sgd":
+        return torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=True)
+    return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+@dataclass(frozen=True)
+class EpochMeans:
+    """Means over the steps of one epoch; the loss terms are as they enter the sum (4.18)."""
+
+    loss: float
+    loss_cross_entropy: float
+    loss_kernel: float
+    loss_compactness: float
+    accuracy_train: float
+
+
+def train_epoch(
+    network: Callable[[Tensor], Output],
+    parameters: list[torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    step_loss: StepLoss,
+    *,
+    fabric: Fabric,
+    clip_norm: float,
+    learning_rate: Callable[[int], float],
+    before_step: Callable[[int], None] | None = None,
+    num_parts: int = 1,
+) -> EpochMeans:
+    """Train once over the batches. The device is waited for once, at the end.
+
+    Args:
+      learning_rate: of the step with this index in the epoch.
+      num_parts: the equal parts that a batch goes through in; their gradients are averaged (gradient accumulation).
+      before_step: called with that index before each step.
+
+    Raises:
+      NonFiniteLossError: a loss was NaN or infinite, or the last step made weights so; says in which
+        step. The weights are spoilt then.
+    """
+    rows, num_images = [], 0
+    for step, (x_BCHW, labels_B) in enumerate(batches):
+        if before_step is not None:
+            before_step(step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step)
+        rows.append(
+            train_step(
+                network,
+                parameters,
+                optimizer,
+                x_BCHW,
+                labels_B,
+                step_loss,
+                fabric=fabric,
+                clip_norm=clip_norm,
+                num_parts=num_parts,
+            )
+        )
+        num_images += len(labels_B)
+    table = torch.stack(rows)
+    average_over_processes([table])  # of the numbers right too, like the number of images of each process
+    return epoch_means(table, parameters, num_images=num_images)
+
+
+def train_step(
+    network: Callable[[Tensor], Output],
+    parameters: list[torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    x_BCHW: Tensor,
+    labels_B: Tensor,
+    step_loss: StepLoss,
+    *,
+    fabric: Fabric,
+    clip_norm: float,
+    num_parts: int = 1,
+) -> Tensor:
+    """One step of the optimizer, without waiting for the device.
+
+    Returns (5,): the loss, its three terms, and the number of images classified right.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    row = torch.zeros(5, device=labels_B.device)
+    for x_part, labels_part in zip(x_BCHW.chunk(num_parts), labels_B.chunk(num_parts), strict=True):
+        with fabric.autocast():
+            output = network(x_part)
+        logits_BK = output.logits.float()
+        terms = step_loss(Output(logits_BK, output.features), labels_part)
+        fabric.backward(terms.total / num_parts)
+        num_correct = (logits_BK.detach().argmax(dim=1) == labels_part).sum()
+        means = torch.stack([terms.total, terms.cross_entropy, terms.kernel, terms.compactness]).detach()
+        row += torch.cat([means / num_parts, num_correct[None]])
+    average_over_processes([parameter.grad for parameter in parameters if parameter.grad is not None])
+    torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+    optimizer.step()
+    return row
+
+
+def epoch_means(rows: Tensor, parameters: list[torch.nn.Parameter], *, num_images: int) -> EpochMeans:
+    """The means of the rows (num_steps, 5) of `train_step`; waits for the device.
+
+    Raises:
+      NonFiniteLossError: see `train_epoch`.
+    """
+    table = rows.cpu().double()
+    bad = (~table.isfinite()).any(dim=1).nonzero()
+    if len(bad):
+        raise NonFiniteLossError(f"the loss became NaN or infinite in step {int(bad[0]) + 1} of {len(rows)}")
+    if not torch.nn.utils.get_total_norm(parameters).isfinite():
+        raise NonFiniteLossError(f"weights became NaN or infinite in step {len(rows)} of {len(rows)}")
+    means = table.mean(dim=0).tolist()
+    return EpochMeans(*means[:4], accuracy_train=table[:, 4].sum().item() / num_images)
+
+
+def cross_entropy(output: Output, labels_B: Tensor) -> LossTerms:
+    """The loss of a search: the cross-entropy alone."""
+    loss = F.cross_entropy(output.logits, labels_B)
+    zero = torch.zeros_like(loss)
+    return LossTerms(total=loss, cross_entropy=loss, kernel=zero, compactness=zero)
+
+
+@torch.no_grad()
+def evaluate(network: Callable[[Tensor], Output], batches: Batches) -> float:
+    """The fraction of images classified right, in [0, 1]. The caller has put the network into evaluation mode.
+
+    Raises:
+      NonFiniteLossError: a score is NaN or infinite, so that no class is the largest.
+    """
+    rows, num_images = [], 0
+    for x_BCHW, labels_B in batches:
+        rows.append(evaluation_step(network, x_BCHW, labels_B))
+        num_images += len(labels_B)
+    return evaluated_fraction(torch.stack(rows), num_images=num_images)
+
+
+def evaluation_step(
+    network: Callable[[Tensor], Output], x_BCHW: Tensor, labels_B: Tensor, counts_B: Tensor | None = None
+) -> Tensor:
+    """(2,): how many images are classified right, and whether all scores are finite (1 or 0).
+
+    Args:
+      counts_B: False for images that do not count; without it all do.
+    """
+    logits_BK = network(x_BCHW).logits
+    right_B = logits_BK.argmax(dim=1) == labels_B
+    if counts_B is not None:
+        right_B = right_B & counts_B
+    return torch.stack([right_B.sum(), logits_BK.isfinite().all()])
+
+
+def evaluated_fraction(rows: Tensor, *, num_images: int) -> float:
+    """The fraction classified right of the rows (num_batches, 2) of `evaluation_step`; waits for the device.
+
+    Raises:
+      NonFiniteLossError: see `evaluate`.
+    """
+    table = rows.cpu()
+    if not table[:, 1].all():
+        raise NonFiniteLossError("scores became NaN or infinite in an evaluation")
+    return table[:, 0].sum().item() / num_images

@@ -1,0 +1,471 @@
+"""`cpnas predict`: PyTorch's answers for any image and any number of them, and what happens to those that are none."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from children import Child, every_operation, make_child
+from PIL import Image
+from test_cli import run_on_terminal
+from typer.testing import CliRunner
+
+from cpnas_cli.cli.app import app
+from cpnas_cli.cli.console import COMPILING
+from cpnas_cli.data.decoding import decode_image
+from cpnas_cli.deploy import predict as module
+from cpnas_cli.deploy.engine import Engine
+from cpnas_cli.deploy.packed_file import PACKED_NAME, save_packed
+from cpnas_cli.deploy.predict import Failure, Prediction, find_packed, list_images, predict_images
+from cpnas_cli.errors import CheckpointError, DataError
+from cpnas_cli.storage.documents import MODEL_SCHEMA
+from cpnas_cli.storage.tensors import save_tensors
+from cpnas_cli.training.evaluation import evaluate_run
+
+CLASSES = ["class 0", "class 1", "class 2"]
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def _silent_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever test is the first to run a model compiles it, and says so."""
+    monkeypatch.setattr("cpnas_cli.cli.commands.predict.said_if_slow", lambda _: contextlib.nullcontext())
+
+
+def without_compiling(errors: str) -> str:
+    """The same in a process of its own."""
+    return errors.replace(f"{COMPILING}\n", "")
+
+
+@pytest.fixture(scope="module")
+def child() -> Child:
+    return make_child(every_operation(), num_classes=len(CLASSES), seed=3)
+
+
+@pytest.fixture
+def model(child: Child, tmp_path: Path) -> Path:
+    path = tmp_path / "model" / PACKED_NAME
+    save_packed(child.model, path)
+    return path
+
+
+def draw_pixels(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def save_images(folder: Path, count: int, *, size: int = 8) -> list[Path]:
+    """Images of different brightness, so that the network sees something in them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{index:04d}.png" for index in range(count)]
+    for index, path in enumerate(paths):
+        pixels = draw_pixels(size, size, 3, seed=index) // (1 + index % 5) + 25 * (index % 3)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    return paths
+
+
+def save_all_kinds(folder: Path) -> list[Path]:
+    """Grey, colour, alpha, palette, 16 bits; tiny, narrow and large; PNG, JPEG, GIF, TIFF."""
+    folder.mkdir()
+    alpha = draw_pixels(9, 7, 4, seed=4)
+    palette = Image.fromarray(draw_pixels(12, 10, 3, seed=6)).quantize(8)
+    palette.info["transparency"] = 2
+    kinds = {
+        "colour.png": Image.fromarray(draw_pixels(20, 16, 3, seed=1)),
+        "colour.jpg": Image.fromarray(draw_pixels(32, 32, 3, seed=2)),
+        "grey.png": Image.fromarray(draw_pixels(8, 8, seed=3)),
+        "alpha.png": Image.fromarray(alpha),
+        "grey-alpha.png": Image.fromarray(draw_pixels(9, 7, 2, seed=5)),
+        "palette.gif": palette,
+        "bits.png": Image.fromarray(draw_pixels(30, 30, seed=7)).convert("1"),
+        "16-bit.png": Image.fromarray(draw_pixels(11, 11, seed=8).astype(np.uint16) * 257),
+        "16-bit.tif": Image.fromarray(draw_pixels(11, 11, seed=9).astype(np.uint16) * 251),
+        "one-pixel.png": Image.fromarray(draw_pixels(1, 1, 3, seed=10)),
+        "narrow.png": Image.fromarray(draw_pixels(300, 2, 3, seed=11)),
+        "large.jpg": Image.fromarray(draw_pixels(30, 40, 3, seed=12)).resize((4000, 3000)),
+    }
+    for name, image in kinds.items():
+        image.save(folder / name)
+    return sorted(folder / name for name in kinds)
+
+
+def torch_probabilities(child: Child, paths: list[Path]) -> np.ndarray:
+    """What PyTorch says of the images, each decoded by itself: (N, classes)."""
+    size, channels = child.state["config"]["data"]["image_size"], child.state["num_image_channels"]
+    images = np.stack([decode_image(path, image_size=size, num_channels=channels) for path in paths])
+    return torch.from_numpy(child.logits(images)).double().softmax(dim=1).numpy()
+
+
+def chosen(child: Child, paths: list[Path]) -> list[str]:
+    return [child.state["classes"][index] for index in torch_probabilities(child, paths).argmax(axis=1)]
+
+
+def fields_of(output: str) -> list[list[str]]:
+    return [line.split("\t") for line in output.splitlines()]
+
+
+# ---------------------------------------------------------------- the answers
+
+
+@pytest.mark.parametrize("num_image_channels", [1, 3])
+def test_any_kind_of_image_is_classified_as_pytorch_does(num_image_channels: int, tmp_path: Path) -> None:
+    child = make_child(every_operation(), num_image_channels=num_image_channels, seed=1)
+    save_packed(child.model, tmp_path / "packed")
+    paths = save_all_kinds(tmp_path / "images")
+    answer = runner.invoke(app, ["predict", str(tmp_path / "packed"), str(tmp_path / "images"), "--json"])
+    assert answer.exit_code == 0, answer.stderr
+    predictions = json.loads(answer.stdout)["predictions"]
+    assert [entry["image"] for entry in predictions] == [str(path) for path in paths]
+    expected = torch_probabilities(child, paths)
+    assert len(set(expected.argmax(axis=1))) > 1
+    for entry, probabilities in zip(predictions, expected, strict=True):
+        assert entry["class"] == CLASSES[probabilities.argmax()]
+        assert [entry["probabilities"][name] for name in CLASSES] == pytest.approx(probabilities.tolist(), abs=1e-5)
+        assert entry["probability"] == max(entry["probabilities"].values())
+
+
+def test_many_images_in_one_call(child: Child, model: Path, tmp_path: Path) -> None:
+    paths = save_images(tmp_path / "many", 1500)
+    paths[700].write_bytes(b"no image")
+    answer = runner.invoke(app, ["predict", str(model), *map(str, paths)])
+    assert answer.exit_code == 1
+    lines = fields_of(answer.stdout)
+    readable = paths[:700] + paths[701:]
+    assert [line[:2] for line in lines] == [
+        [str(path), name] for path, name in zip(readable, chosen(child, readable), strict=True)
+    ]
+    assert len({line[1] for line in lines}) > 1
+    errors = answer.stderr.splitlines()
+    assert len(errors) == 2
+    assert str(paths[700]) in errors[0]
+    assert errors[1] == "cpnas: no prediction for 1 of 1,500 images"
+
+
+def test_the_accuracy_is_that_of_cpnas_evaluate(tmp_path: Path) -> None:
+    """Over a test folder, with the run's packed model in its own folder."""
+    child = make_child(every_operation(), seed=3)
+    data = {"name": "folder", "dir": str(tmp_path / "data"), "image_size": 8, "num_channels": 3}
+    child.state["config"]["data"] = {**child.state["config"]["data"], **data}
+    for name in CLASSES:
+        save_images(tmp_path / "data/train" / name, 2)
+        save_images(tmp_path / "data/test" / name, 17, size=11)
+    (tmp_path / "data/test" / CLASSES[0] / ".hidden").touch()
+    (tmp_path / "data/test" / CLASSES[0] / "Thumbs.db").touch()
+    run = tmp_path / "run"
+    save_tensors(run / "model.safetensors", child.network.state_dict(), schema=MODEL_SCHEMA, state=child.state)
+    evaluation = evaluate_run(run, data_dir=None, device=torch.device("cpu"))
+    save_packed(child.model, run / PACKED_NAME)
+    answer = runner.invoke(app, ["predict", str(run), str(tmp_path / "data/test")])
+    assert answer.exit_code == 0, answer.stderr
+    lines = fields_of(answer.stdout)
+    assert len(lines) == evaluation["num_test_images"] == 51
+    num_right = sum(Path(path).parent.name == name for path, name, _ in lines)
+    assert 0 < num_right < 51
+    assert num_right / 51 == pytest.approx(evaluation["accuracy_test"], abs=1e-6)
+
+
+def test_the_number_of_threads_changes_nothing(model: Path, tmp_path: Path) -> None:
+    save_images(tmp_path / "images", 20)
+    outputs = [
+        runner.invoke(app, ["predict", str(model), str(tmp_path / "images"), *words]).stdout
+        for words in ([], ["--threads", "1"], ["--threads", "2"], ["--threads", "1000"])
+    ]
+    assert len(outputs[0].splitlines()) == 20
+    assert outputs == outputs[:1] * 4
+
+
+# ---------------------------------------------------------------- the output
+
+
+def test_the_json_document(child: Child, model: Path, tmp_path: Path) -> None:
+    (path,) = save_images(tmp_path / "images", 1)
+    missing = tmp_path / "missing.png"
+    answer = runner.invoke(app, ["predict", str(model), str(path), str(missing), "--json"])
+    assert answer.exit_code == 1
+    document = json.loads(answer.stdout)
+    assert list(document) == ["schema", "model", "predictions", "failed"]
+    assert (document["schema"], document["model"]) == ("cpnas.predictions/1", str(model))
+    ((image, error),) = [entry.values() for entry in document["failed"]]
+    assert image == str(missing)
+    assert error == f"cannot read the image {missing}: No such file or directory"
+    assert error in answer.stderr
+    (entry,) = document["predictions"]
+    assert list(entry) == ["image", "class", "probability", "probabilities"]
+    assert sorted(entry["probabilities"]) == CLASSES
+    assert list(entry["probabilities"].values()) == sorted(entry["probabilities"].values(), reverse=True)
+    assert sum(entry["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(("top", "count"), [(1, 1), (2, 2), (3, 3), (1000, 3)])
+def test_the_best_classes(top: int, count: int, child: Child, model: Path, tmp_path: Path) -> None:
+    paths = save_images(tmp_path / "images", 4)
+    words = ["predict", str(model), str(tmp_path / "images"), "--top", str(top)]
+    lines = fields_of(runner.invoke(app, words).stdout)
+    entries = json.loads(runner.invoke(app, [*words, "--json"]).stdout)["predictions"]
+    for line, entry, path, row in zip(lines, entries, paths, torch_probabilities(child, paths), strict=True):
+        ranking = sorted(zip(CLASSES, row, strict=True), key=lambda pair: -pair[1])[:count]
+        assert line[0] == entry["image"] == str(path)
+        assert line[1::2] == list(entry["probabilities"]) == [name for name, _ in ranking]
+        assert [float(text) for text in line[2::2]] == pytest.approx([p for _, p in ranking], abs=1e-5)
+
+
+def test_a_pipe_gets_fields_and_a_terminal_columns(cpnas, child: Child, model: Path, tmp_path: Path) -> None:
+    paths = [path.relative_to(tmp_path) for path in save_images(tmp_path / "images", 2)]
+    (tmp_path / "images" / "0001.png").rename(tmp_path / "images" / "a-longer-name.png")
+    piped = cpnas("predict", model, "images")
+    assert piped.returncode == 0, piped.stderr
+    assert without_compiling(piped.stderr) == ""
+    assert "\x1b" not in piped.stdout
+    assert [line[0] for line in fields_of(piped.stdout)] == [str(paths[0]), "images/a-longer-name.png"]
+    assert all(0 <= float(line[2]) <= 1 for line in fields_of(piped.stdout))
+    code, shown = run_on_terminal(tmp_path, "predict", str(model), "images")
+    assert code == 0
+    first, second = shown.splitlines()
+    assert "\t" not in shown
+    assert first.index("class ") == second.index("class ") == len("images/a-longer-name.png") + 2
+    assert first.endswith(" %")
+
+
+def test_a_reader_that_leaves_is_no_defect(model: Path, tmp_path: Path) -> None:
+    save_images(tmp_path / "images", 1)
+    with subprocess.Popen(
+        [sys.executable, "-m", "cpnas_cli", "predict", str(model), *[str(tmp_path / "images")] * 2000],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().count("\t") == 2
+        process.stdout.close()
+        assert without_compiling(process.stderr.read()) == ""
+        assert process.wait() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\tb.png", "a\\tb.png"),
+        ("a\nb.png", "a\\nb.png"),
+        ("\x1b[31mred.png", "\\x1b[31mred.png"),
+        (os.fsdecode(b"latin-\xe9.png"), "latin-\\udce9.png"),
+        ("Umlaut ä\u202f日本.png", "Umlaut ä\u202f日本.png"),
+    ],
+)
+def test_a_strange_name_breaks_no_line(name: str, shown: str, model: Path, tmp_path: Path) -> None:
+    (path,) = save_images(tmp_path, 1)
+    for words in ([str(model), str(path.rename(tmp_path / name))], [str(model), str(tmp_path / f"no {name}")]):
+        answer = runner.invoke(app, ["predict", *words])
+        assert answer.exception is None or isinstance(answer.exception, SystemExit)
+        assert shown in answer.output.splitlines()[0]
+    documents = runner.invoke(app, ["predict", str(model), str(tmp_path / name), "--json"])
+    assert json.loads(documents.stdout)["predictions"][0]["image"] == str(tmp_path / name)
+
+
+# ---------------------------------------------------------------- which images
+
+
+def test_files_and_folders_keep_their_order(child: Child, model: Path, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for folder in (root, root / "b", root / "b/deep", root / "empty"):
+        folder.mkdir()
+    (single,) = save_images(tmp_path / "elsewhere", 1)
+    content = single.read_bytes()
+    for name in ("c.png", "a.PNG", "b/2.jpg", "b/1", "b/deep/x.webp", ".hidden.png", "b/Thumbs.db", "desktop.ini"):
+        (root / name).write_bytes(content)
+    (root / ".git").mkdir()
+    (root / ".git/image.png").write_bytes(content)
+    (root / "b/loop").symlink_to(root)
+    (root / "linked").symlink_to(single.parent)
+    answer = runner.invoke(app, ["predict", str(model), str(single), str(root), str(single), str(root / ".hidden.png")])
+    assert answer.exit_code == 0, answer.stderr
+    below = ["a.PNG", "b/1", "b/2.jpg", "b/deep/x.webp", "c.png", "linked/0000.png"]
+    expected = [single, *(root / name for name in below), single, root / ".hidden.png"]
+    assert [line[0] for line in fields_of(answer.stdout)] == [str(path) for path in expected]
+    assert {line[1] for line in fields_of(answer.stdout)} == set(chosen(child, [single]))
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG file that only claims to have this many pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+
+
+def test_what_cannot_be_read_does_not_stop_the_others(child: Child, model: Path, tmp_path: Path) -> None:
+    first, second = save_images(tmp_path / "images", 2)
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    contents = {
+        "bomb.png": png_of_size(60_000, 60_000),
+        "cut.png": first.read_bytes()[:60],
+        "empty.png": b"",
+        "text.jpg": b"not an image at all",
+    }
+    for name, content in contents.items():
+        (bad / name).write_bytes(content)
+    (tmp_path / "nothing").mkdir()
+    others = [tmp_path / "nothing", tmp_path / "missing.png", tmp_path / ("x" * 5000), tmp_path / "images/0000.png/x"]
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    others.append(tmp_path / "broken")
+    paths = [first, bad, *others, second]
+    answer = runner.invoke(app, ["predict", str(model), *map(str, paths), "--json"])
+    assert answer.exit_code == 1
+    document = json.loads(answer.stdout)
+    assert [entry["image"] for entry in document["predictions"]] == [str(first), str(second)]
+    assert [entry["class"] for entry in document["predictions"]] == chosen(child, [first, second])
+    failed = [bad / name for name in sorted(contents)] + others
+    assert [entry["image"] for entry in document["failed"]] == [str(path) for path in failed]
+    errors = answer.stderr.splitlines()
+    assert len(errors) == len(failed) + 1
+    for path, entry, line in zip(failed, document["failed"], errors, strict=False):
+        assert str(path) in entry["error"]
+        assert line == f"cpnas: {entry['error']}"
+    assert errors[-1] == f"cpnas: no prediction for {len(failed)} of {len(failed) + 2} images"
+
+
+def test_a_damaged_image_of_a_rare_format_is_reported(tmp_path: Path) -> None:
+    """Pillow raises RuntimeError for it, and its subclass NotImplementedError for what it does not know."""
+    header = bytearray(128)
+    header[:8] = b"DDS " + struct.pack("<I", 124)
+    header[76:84] = struct.pack("<II", 32, 0x80000000)
+    (tmp_path / "image.dds").write_bytes(header)
+    with pytest.raises(NotImplementedError):
+        Image.open(tmp_path / "image.dds")
+    with pytest.raises(DataError, match="cannot read the image"):
+        decode_image(tmp_path / "image.dds", image_size=8, num_channels=3)
+
+
+def test_no_readable_image_at_all(model: Path, tmp_path: Path) -> None:
+    answer = runner.invoke(app, ["predict", str(model), str(tmp_path / "missing.png")])
+    assert answer.exit_code == 1
+    assert answer.stdout == ""
+    document = json.loads(runner.invoke(app, ["predict", str(model), str(tmp_path / "missing.png"), "--json"]).stdout)
+    assert document["predictions"] == []
+    assert len(document["failed"]) == 1
+
+
+def test_folders_without_images(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty/deeper").mkdir(parents=True)
+    (tmp_path / "empty/.hidden.png").touch()
+    answer = runner.invoke(app, ["predict", str(model), str(tmp_path / "empty")])
+    assert answer.exit_code == 1
+    assert answer.stdout == ""
+    assert answer.stderr == (
+        f"cpnas: error: no images in {tmp_path / 'empty'}; name image files, or folders that hold some\n"
+    )
+
+
+def test_listing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    files = [tmp_path / "missing.png", tmp_path / "empty"]
+    assert list_images(files) == files
+    with pytest.raises(DataError, match="no images in"):
+        list_images(files[1:])
+
+
+def test_memory_is_bounded(child: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most two chunks are decoded before the first result is taken; large images make smaller chunks."""
+    decoded = []
+
+    def decode(path: Path, *, image_size: int, num_channels: int) -> np.ndarray:
+        decoded.append(path)
+        return np.zeros((num_channels, image_size, image_size), np.uint8)
+
+    monkeypatch.setattr(module, "decode_image", decode)
+    (path,) = save_images(tmp_path / "images", 1)
+    results = predict_images(Engine(child.model, num_threads=1), [path] * 10_000)
+    assert isinstance(next(results), Prediction)
+    assert 256 <= len(decoded) <= 512
+    large = make_child(every_operation(), image_size=1024)
+    assert module._CHUNK_BYTES // module._image_bytes(large.model) == 10
+
+
+# ---------------------------------------------------------------- models and usage
+
+
+def test_a_network_whose_scores_are_not_finite(child: Child, tmp_path: Path) -> None:
+    packed = child.model
+    values = packed.values.copy()
+    values[-packed.layers()[-1].num_real_values :] = 3e38  # finite, as the file must be, but no sum of them is
+    (path,) = save_images(tmp_path / "images", 1)
+    engine = Engine(dataclasses.replace(packed, values=values), num_threads=1)
+    (failure,) = predict_images(engine, [path])
+    assert isinstance(failure, Failure)
+    assert "not finite" in failure.error
+
+
+def test_the_folder_of_a_run(cpnas, model: Path, tmp_path: Path) -> None:
+    assert find_packed(model.parent) == find_packed(model) == model
+    (tmp_path / "run").mkdir()
+    with pytest.raises(CheckpointError, match=r"run holds no model\.packed\.safetensors; `cpnas export .*run` makes"):
+        find_packed(tmp_path / "run")
+    answer = runner.invoke(app, ["predict", str(tmp_path / "run"), "image.png"])
+    assert answer.exit_code == 1
+    assert answer.stderr.count("\n") == 1
+
+
+def test_what_is_no_packed_model(child: Child, model: Path, tmp_path: Path) -> None:
+    paths = save_images(tmp_path / "images", 1)
+    (tmp_path / "cut").write_bytes(model.read_bytes()[:-5])
+    save_tensors(tmp_path / "trained", child.network.state_dict(), schema=MODEL_SCHEMA, state=child.state)
+    for bad in (tmp_path / "cut", tmp_path / "trained", paths[0], tmp_path / "missing"):
+        answer = runner.invoke(app, ["predict", str(bad), str(paths[0])])
+        assert answer.exit_code == 1
+        assert answer.stdout == ""
+        assert answer.stderr.startswith("cpnas: error: ")
+        assert answer.stderr.count("\n") == 1
+        assert "export" in answer.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_an_interruption(words: list[str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not say that nothing was started: a line may have been printed."""
+
+    def interrupted(*_: Any) -> Iterator[Prediction]:
+        yield Prediction(Path("a.png"), (("class 0", 1.0),))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "predict_images", interrupted)
+    paths = save_images(tmp_path / "images", 2)
+    answer = runner.invoke(app, ["predict", str(model), *map(str, paths), *words])
+    assert answer.exit_code == 130
+    assert answer.stdout == ("" if words else "a.png\tclass 0\t1.000000\n")
+    assert answer.stderr == "cpnas: interrupted\n"
+
+
+@pytest.mark.parametrize("words", [[], ["image.png", "--top", "0"], ["image.png", "--threads", "0"]])
+def test_wrong_usage(words: list[str], model: Path) -> None:
+    answer = runner.invoke(app, ["predict", str(model), *words])
+    assert answer.exit_code == 2
+    assert answer.stdout == ""
+
+
+def test_help_says_what_the_probabilities_are() -> None:
+    answer = runner.invoke(app, ["predict", "--help"])
+    assert answer.exit_code == 0
+    assert "not calibrated" in " ".join(answer.stdout.split())
+
+
+def test_it_needs_no_torch(model: Path, tmp_path: Path) -> None:
+    save_images(tmp_path / "images", 2)
+    code = (
+        "import sys\n"
+        "from cpnas_cli.cli.app import app\n"
+        "try:\n    app(['predict', *sys.argv[1:]])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'torch', 'torchvision', 'lightning_fabric', 'sklearn', 'matplotlib', 'rich.table'}\n"
+        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(model), str(tmp_path / "images")], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert len(answer.stdout.splitlines()) == 2

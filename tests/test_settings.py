@@ -1,0 +1,428 @@
+"""Presets, overrides, refusals and the round trip of the settings."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from cpnas_cli.errors import CpnasError, UsageError
+from cpnas_cli.settings import (
+    DEFAULT_PRESET,
+    STRATEGIES,
+    Config,
+    config_from_document,
+    config_yaml,
+    differing_settings,
+    flat_settings,
+    load_config,
+    preset_names,
+    preset_summary,
+    preset_text,
+    presets_folder,
+)
+
+FEW = settings(max_examples=30, deadline=None, derandomize=True)
+
+# The names that users, papers and other programs rely on.
+FIXED_NAMES = {
+    *("seed", "data.name", "data.image_size", "search.strategy", "search.beta_p", "search.num_passes"),
+    *("network.num_cells", "network.num_channels", "train.num_epochs", "train.batch_size"),
+    *("train.lambda_compactness", "train.kernel_weight"),
+}
+
+
+def leaves(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def refusal(*overrides: str) -> str:
+    """The message with which these changes to the default preset are refused: one line, exit code 2."""
+    with pytest.raises(UsageError) as caught:
+        load_config(overrides=overrides)
+    message = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert isinstance(caught.value, CpnasError)
+    assert "\n" not in message
+    return message
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "settings.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+# ---------------------------------------------------------------- presets
+
+
+def test_there_are_presets() -> None:
+    assert DEFAULT_PRESET == "digits"
+    assert DEFAULT_PRESET in preset_names()
+    assert {path.name for path in presets_folder().iterdir()} == {f"{name}.yaml" for name in preset_names()}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_what_its_file_says(name: str) -> None:
+    written = dict(leaves(yaml.safe_load(preset_text(name))))
+    flat = flat_settings(load_config(name))
+    assert written.keys() <= flat.keys()
+    assert {key: flat[key] for key in written} == written
+    assert written.keys() >= {"data.name", "search.strategy", "network.num_cells", "train.num_epochs"}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_survives_writing_and_reading(name: str, tmp_path: Path) -> None:
+    config = load_config(name)
+    assert load_config(write(tmp_path, config_yaml(config))) == config
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_says_what_it_is(name: str) -> None:
+    summary = preset_summary(name)
+    assert summary.count("\n") == 0
+    assert len(summary.split()) >= 2
+    assert preset_text(name).startswith(f"# {summary.split()[0]}")
+
+
+def test_the_default_preset_is_a_search_by_cp_nas() -> None:
+    config = load_config()
+    assert (config.search.strategy, config.search.beta_p, config.seed) == ("cpnas", 2.0, 0)
+    assert (config.data.name, config.data.image_size) == ("digits", 8)
+    assert config.network.real_parts == ()
+
+
+def test_an_unknown_preset_lists_the_presets() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config("digit")
+    message = str(caught.value)
+    assert "unknown preset 'digit'; did you mean 'digits'?" in message
+    assert all(name in message for name in preset_names())
+    with pytest.raises(UsageError, match="unknown preset 'zzzz'; choose from"):
+        preset_text("zzzz")
+    with pytest.raises(UsageError, match=r"unknown preset '\.\./presets/digits'"):
+        preset_text("../presets/digits")
+
+
+def test_the_fixed_names_are_there() -> None:
+    assert flat_settings(Config()).keys() >= FIXED_NAMES
+
+
+# ---------------------------------------------------------------- overrides
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("train.learning_rate=1e-3", "train.learning_rate", 0.001),  # which YAML 1.1 reads as a text
+        ("train.learning_rate=1.0e-3", "train.learning_rate", 0.001),
+        ("train.lambda_compactness=2E-05", "train.lambda_compactness", 0.00002),
+        ("train.num_epochs=1e2", "train.num_epochs", 100),
+        ("search.beta_p=3", "search.beta_p", 3.0),
+        ("search.beta_p=0", "search.beta_p", 0.0),
+        (" seed = 7", "seed", 7),
+        ("data.flip=true", "data.flip", True),
+        ("data.dir=/data/x=y", "data.dir", "/data/x=y"),
+        ("data.dir=null", "data.dir", None),
+        ("data.num_channels=3", "data.num_channels", 3),
+        ("network.real_parts=[preprocessing]", "network.real_parts", ["preprocessing"]),
+        ("network.estimator=polynomial", "network.estimator", "polynomial"),
+    ],
+)
+def test_an_override_changes_its_setting_and_no_other(text: str, key: str, value: Any) -> None:
+    base = ["data.name=folder", "data.dir=there"]
+    before, after = flat_settings(load_config(overrides=base)), flat_settings(load_config(overrides=[*base, text]))
+    assert after[key] == value
+    assert type(after[key]) is type(value)
+    assert {k: v for k, v in after.items() if k != key} == {k: v for k, v in before.items() if k != key}
+
+
+def test_later_changes_win_and_values_come_last() -> None:
+    overrides = ["seed=1", "seed=2", "search.num_passes=3"]
+    assert load_config(overrides=overrides).seed == 2
+    config = load_config(overrides=overrides, values={"seed": 4, "search.num_passes": None, "search.beta_p": 0.5})
+    assert (config.seed, config.search.num_passes, config.search.beta_p) == (4, 3, 0.5)
+    assert load_config().seed == 0  # nothing is left behind
+
+
+@pytest.mark.parametrize("text", ["seed", "=3", "", " =3"])
+def test_an_override_has_a_key_and_a_value(text: str) -> None:
+    assert "--set expects section.key=value" in refusal(text)
+
+
+def test_an_override_that_is_no_yaml() -> None:
+    assert "--set seed: '[1' is not a YAML value" in refusal("seed=[1")
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("search.num_pases", "search.num_passes"),
+        ("train.lambda", "train.lambda_compactness"),
+        ("network.num_chanels", "network.num_channels"),
+        ("beta_p", "search.beta_p"),
+        ("image_size", "data.image_size"),
+        ("sede", "seed"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(key: str, nearest: str) -> None:
+    assert f"unknown setting {key!r}; did you mean {nearest!r}?" in refusal(f"{key}=1")
+
+
+@pytest.mark.parametrize("key", ["zzz", "zzz.zzz.zzz", "search.", ".seed", "search.beta_p.value"])
+def test_an_unknown_key_without_a_neighbour(key: str) -> None:
+    assert "unknown setting" in refusal(f"{key}=1")
+
+
+@pytest.mark.parametrize("value", ["1", "[]", "null", "text"])
+def test_a_section_is_no_value(value: str) -> None:
+    assert "search is a section" in refusal(f"search={value}")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "came"),
+    [
+        ("search.beta_p=two", "search.beta_p", "'two'"),
+        ("search.beta_p=-0.1", "search.beta_p", "-0.1"),
+        ("search.beta_p=.inf", "search.beta_p", "inf"),
+        ("search.beta_p=nan", "search.beta_p", "nan"),
+        ("search.beta_p=", "search.beta_p", "None"),
+        ("search.num_passes=0", "search.num_passes", "0"),
+        ("search.num_passes=1.5", "search.num_passes", "1.5"),
+        ("seed=-1", "seed", "-1"),
+        ("seed={x: 1}", "seed", "{'x': 1}"),
+        ("network.num_cells=2", "network.num_cells", "2"),
+        ("network.num_channels=0", "network.num_channels", "0"),
+        ("network.estimator=tanh", "network.estimator", "'tanh'"),
+        ("network.real_parts=[stem]", "network.real_parts", "'stem'"),
+        ("network.stem_stride=3", "network.stem_stride", "3"),
+        ("data.name=imagenet", "data.name", "'imagenet'"),
+        ("data.image_size=0", "data.image_size", "0"),
+        ("data.num_channels=2", "data.num_channels", "2"),
+        ("data.crop_padding=-1", "data.crop_padding", "-1"),
+        ("train.num_epochs=0", "train.num_epochs", "0"),
+        ("train.batch_size=1", "train.batch_size", "1"),
+        ("train.learning_rate=0", "train.learning_rate", "0"),
+        ("train.lambda_compactness=-1e-6", "train.lambda_compactness", "-1e-06"),
+        ("train.kernel_weight=-1", "train.kernel_weight", "-1"),
+        ("search.validation_fraction=1", "search.validation_fraction", "1"),
+    ],
+)
+def test_a_value_out_of_range_names_key_and_value(text: str, key: str, came: str) -> None:
+    message = refusal(text)
+    assert message.startswith(f"{key}: ")
+    assert f", got {came}; " in message
+
+
+@pytest.mark.parametrize(("image_size", "stem_stride", "factor"), [(9, 1, 4), (7, 1, 4), (10, 1, 4), (12, 2, 8)])
+def test_an_image_that_cannot_be_halved_twice(image_size: int, stem_stride: int, factor: int) -> None:
+    message = refusal(f"data.image_size={image_size}", f"network.stem_stride={stem_stride}")
+    assert f"data.image_size must be a multiple of {factor}" in message
+    assert f"got {image_size}" in message
+
+
+@pytest.mark.parametrize(("image_size", "stem_stride"), [(4, 1), (12, 1), (8, 2), (224, 4)])
+def test_an_image_that_can(image_size: int, stem_stride: int) -> None:
+    config = load_config(overrides=[f"data.image_size={image_size}", f"network.stem_stride={stem_stride}"])
+    assert config.data.image_size == image_size
+
+
+@pytest.mark.parametrize("num_channels", [3, 15])
+def test_odd_channels_are_refused(num_channels: int) -> None:
+    message = refusal(f"network.num_channels={num_channels}")
+    assert message.startswith("network.num_channels: input should be a multiple of 2")
+    assert f"got {num_channels}" in message
+    assert "search.num_channels" in refusal(f"search.num_channels={num_channels}")
+    assert load_config(overrides=["network.num_channels=2"]).network.num_channels == 2
+
+
+def test_a_folder_for_digits_is_refused() -> None:
+    """It would be ignored, and the numbers taken for those of one's own images."""
+    assert refusal("data.dir=images").startswith("data.name=digits reads no folder")
+
+
+def test_an_unknown_strategy_lists_the_choices() -> None:
+    message = refusal("search.strategy=cp-nas")
+    assert {"cpnas", "bnas", "random"} <= set(STRATEGIES)
+    assert all(f"'{name}'" in message for name in STRATEGIES)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_only_bnas_is_cpnas_at_beta_zero(strategy: str) -> None:
+    for values in ({}, {"search.beta_p": 3.0}):
+        config = load_config(overrides=[f"search.strategy={strategy}"], values=values)
+        assert config.search.strategy == strategy
+        assert config.search.beta_p == (0.0 if strategy == "bnas" else values.get("search.beta_p", 2.0))
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_file_of_some_settings_leaves_the_others(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "seed: 3\nsearch: {num_passes: 2}\n"))
+    assert flat_settings(config) == flat_settings(Config()) | {"seed": 3, "search.num_passes": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("search: [1", "is not valid YAML"),
+        ("a: b: c", "is not valid YAML"),
+        ("\tseed: 1", "is not valid YAML"),
+        ("seed: !!python/object:os.system 1", "is not valid YAML"),
+        ("", "holds no settings"),
+        ("- seed", "holds no settings"),
+        ("seed", "holds no settings"),
+        ("# nothing\n", "holds no settings"),
+        (b"seed: \xff", "cannot read the settings file"),
+        ("seed: 1\nsaerch: {}\n", "unknown setting 'saerch'"),
+        ("1: 2", "unknown setting '1'"),
+        ("search:", "search is a section"),
+        ("search: {strategy: nothing}", "search.strategy: input should be"),
+    ],
+)
+def test_a_bad_file_is_one_line(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        load_config(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.yaml", tmp_path / "folder.yml"):
+        if path.suffix == ".yml":
+            path.mkdir()
+        with pytest.raises(UsageError, match=re.escape(str(path))):
+            load_config(path)
+
+
+def test_a_document_may_come_from_elsewhere() -> None:
+    assert config_from_document(Config(seed=5).model_dump(mode="json")) == Config(seed=5)
+    with pytest.raises(UsageError, match="unknown setting 'sead'"):
+        config_from_document({"sead": 1})
+
+
+# ---------------------------------------------------------------- the settings themselves
+
+
+@FEW
+@given(
+    seed=st.integers(0, 2**70),
+    rates=st.tuples(*[st.floats(1e-300, 1e300)] * 2),
+    weights=st.tuples(*[st.floats(0, 1e30)] * 3),
+    directory=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    num_channels=st.sampled_from([None, 1, 3]),
+    real_parts=st.lists(st.sampled_from(["preprocessing", "factorized_reduction"]), unique=True),
+)
+def test_any_settings_survive_writing_and_reading(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    rates: tuple[float, float],
+    weights: tuple[float, float, float],
+    directory: str | None,
+    num_channels: int | None,
+    real_parts: list[str],
+) -> None:
+    """Through the file, as a resumed run reads them; also 1e-05, and folders named 'null' or '1e3'."""
+    config = config_from_document(
+        {
+            "seed": seed,
+            "data": {"name": "folder", "dir": directory, "num_channels": num_channels},
+            "network": {"real_parts": real_parts},
+            "search": {"learning_rate": rates[0], "beta_p": weights[0]},
+            "train": {"learning_rate": rates[1], "kernel_weight": weights[1], "lambda_compactness": weights[2]},
+        }
+    )
+    path = write(tmp_path_factory.getbasetemp(), config_yaml(config))
+    assert load_config(path) == config
+    assert load_config(path).data.dir == directory
+
+
+@pytest.mark.parametrize("directory", ["null", "1e3", "true", "2024-01-01", "010", "~", "a: b", " x ", "é", "#"])
+def test_a_folder_with_a_name_that_means_something_in_yaml(directory: str, tmp_path: Path) -> None:
+    config = load_config(values={"data.name": "folder", "data.dir": directory})
+    assert config.data.dir == directory
+    assert load_config(write(tmp_path, config_yaml(config))).data.dir == directory
+
+
+def test_settings_are_frozen() -> None:
+    config = load_config()
+    with pytest.raises(ValidationError):
+        config.seed = 1
+    with pytest.raises(ValidationError):
+        config.search.beta_p = 1.0
+
+
+def test_flat_settings_are_the_leaves() -> None:
+    config = load_config()
+    assert flat_settings(config) == dict(leaves(yaml.safe_load(config_yaml(config))))
+
+
+def test_differing_settings_name_key_and_both_values() -> None:
+    old = load_config()
+    new = load_config(overrides=["search.beta_p=3", "seed=1", "data.num_train=100"])
+    assert differing_settings(old, old) == []
+    assert differing_settings(old, new) == [
+        "seed: 0 there, 1 now",
+        "data.num_train: None there, 100 now",
+        "search.beta_p: 2.0 there, 3.0 now",
+    ]
+
+
+def test_the_network_of_a_search() -> None:
+    """Its own cells and channels where they are given, otherwise those of the final network."""
+    config = load_config()
+    assert config.search_network() == config.network
+    small = load_config(overrides=["search.num_cells=5", "search.num_channels=4", "network.num_cells=20"])
+    assert (small.search_network().num_cells, small.search_network().num_channels) == (5, 4)
+    assert small.search_network().model_copy(update={"num_cells": 20, "num_channels": 16}) == small.network
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("train.beta_p=1", "search.beta_p"),
+        ("search.num_epochs=1", "train.num_epochs"),
+        ("trian.num_epochs=3", "train.num_epochs"),
+        ("beta_p=1", "search.beta_p"),
+        ("search.num_pases=1", "search.num_passes"),
+    ],
+)
+def test_the_right_name_in_the_wrong_section_is_found(typed: str, meant: str) -> None:
+    assert re.search(f"did you mean [^?]*'{meant}'[^?]*\\?", refusal(typed))
+
+
+@pytest.mark.parametrize("typed", ["data.dir=2024-99-99", "seed=0x_"])
+def test_what_yaml_cannot_read_is_an_error_of_usage(typed: str) -> None:
+    assert typed.partition("=")[2] in refusal(typed)
+
+
+def test_a_quoted_text_stays_a_text() -> None:
+    assert load_config(overrides=["data.name=folder", "data.dir='2024'"]).data.dir == "2024"
+
+
+def test_bnas_hides_no_bad_value() -> None:
+    assert "search.beta_p" in refusal("search.strategy=bnas", "search.beta_p=two")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_names_every_setting_with_its_origin(name: str) -> None:
+    """So that nothing which decides a result comes unmarked from the code."""
+    document = yaml.safe_load(preset_text(name))
+    expected = {key for key in flat_settings(Config()) if key not in ("seed", "data.dir")}
+    assert {f"{section}.{key}" for section, values in document.items() for key in values} == expected
+    for line in preset_text(name).splitlines():
+        if line.startswith("  ") and not line.startswith("  name: "):
+            assert "# " in line, line
