@@ -1,4 +1,4 @@
-"""Forward and backward of `cpnas_cli.binarization.fast_convolution.convolve` against `torch.nn.functional.conv2d`, channels_last."""
+"""Forward and backward of `binarization.fast_convolution.convolve` against `torch.nn.functional.conv2d`."""
 
 import statistics
 from collections.abc import Callable, Sequence

@@ -23,7 +23,7 @@ from benchmarks.memory import Resident, in_fresh_process, reset_peak, resident, 
 from benchmarks.timing import Rows, median_ratio, parse_arguments, report
 from benchmarks.workload import Shape, Workload
 from cpnas_cli.distributed.device import open_device
-from cpnas_cli.storage.documents import RunFolder
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.search import advance
 

@@ -21,9 +21,9 @@ from cpnas_cli.data.datasets import Dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import MaxTimeReached
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype, draw_uniform
 from cpnas_cli.settings import Config
-from cpnas_cli.storage.documents import RunFolder
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 from cpnas_cli.training.epoch import PRECISIONS, NetworkName

@@ -38,9 +38,9 @@ from cpnas_cli.data.datasets import Dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import MaxTimeReached
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import ALL_CANDIDATES, Genotype, draw_pass, draw_uniform
 from cpnas_cli.settings import Config, DtypeName, load_config
-from cpnas_cli.storage.documents import RunFolder
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.graphed_networks import GraphedNetworks
 from cpnas_cli.strategies.cpnas.search import search_cpnas

@@ -21,9 +21,9 @@ from cpnas_cli.data.datasets import Dataset, load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.randomness import python_generator, shuffled
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import CELL_KINDS, EDGES, NONE, Cell, Genotype
 from cpnas_cli.settings import Config, load_config
-from cpnas_cli.storage.documents import RunFolder
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.indicator import evaluate_operations, indicator, mean_indicator
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks

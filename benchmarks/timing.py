@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cpnas_cli.distributed.device import describe_environment, open_device
+from cpnas_cli.distributed.device import open_device
+from cpnas_cli.runs.environment import describe_environment
 
 Rows = list[dict[str, Any]]
 """Of a table: every row has the same columns."""

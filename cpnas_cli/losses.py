@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cpnas_cli.binarization.estimators import filter_scale, sign
+from cpnas_cli.binarization.estimators import sign
+from cpnas_cli.binarization.filters import filter_scale
 from cpnas_cli.distributed.collectives import add_over_processes
 
 

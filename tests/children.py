@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cpnas_cli.binarization.estimators import BinaryConv2d
+from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.deploy.packed_file import PackedModel
 from cpnas_cli.deploy.packing import pack
@@ -15,7 +15,7 @@ from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.operations import BatchNorm
 from cpnas_cli.search_space import EDGES, OPERATIONS, Genotype
 from cpnas_cli.settings import Config, DataConfig
-from cpnas_cli.storage.documents import genotype_document
+from cpnas_cli.storage.genotype_file import genotype_document
 
 MEAN, STD = (0.45, 0.5, 0.55), (0.2, 0.25, 0.3)
 

@@ -186,6 +186,6 @@ def test_what_is_allowed_is_allowed() -> None:
     fine = {
         "cpnas_cli.cli.app": "import typer, rich\nfrom cpnas_cli.networks.network import x\nprint(1)",
         "cpnas_cli.reports.page": "import matplotlib\nconsole.print(1)",
-        "cpnas_cli.networks.network": "import torch\nfrom cpnas_cli import __version__\nfrom cpnas_cli.search_space import EDGES",
+        "cpnas_cli.networks.x": "import torch\nfrom cpnas_cli import __version__\nfrom cpnas_cli.search_space import E",
     }
     assert find_violations({**BASE, **fine}) == []

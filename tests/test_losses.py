@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cpnas_cli.binarization.estimators import BinaryConv2d
+from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.losses import ClassMeans, child_parent_loss, compactness_loss, kernel_loss
 from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.shapes import Precision

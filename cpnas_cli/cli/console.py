@@ -9,7 +9,8 @@ from typing import Any
 
 import typer
 
-from cpnas_cli.distributed.processes import EXIT_LOST, this_world
+from cpnas_cli.distributed.launch import EXIT_LOST
+from cpnas_cli.distributed.processes import this_world
 from cpnas_cli.errors import EXIT_INTERRUPTED, CpnasError, MaxTimeReached, ProcessLostError
 
 

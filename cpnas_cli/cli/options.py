@@ -81,7 +81,7 @@ def default_source(
       UsageError: --resume without --out, or without a run there (unless a preset says what to start).
     """
     from cpnas_cli.errors import UsageError
-    from cpnas_cli.storage.documents import RunFolder
+    from cpnas_cli.runs.folder import RunFolder
 
     if not resume:
         return otherwise()

@@ -27,8 +27,9 @@ from cpnas_cli.efficiency.timing import Timing, time_interleaved
 from cpnas_cli.errors import RunError
 from cpnas_cli.networks.dataflow import dataflow_of
 from cpnas_cli.networks.network import Network, build_stored
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import Config
-from cpnas_cli.storage.documents import MEASUREMENT_SCHEMA, RunFolder
+from cpnas_cli.storage.documents import MEASUREMENT_SCHEMA
 from cpnas_cli.training.evaluation import data_settings, load_trained
 
 PACKED_FILE, PARENT_PARAMETERS = "packed Child", "Parent's float32 parameters"

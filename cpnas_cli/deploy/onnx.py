@@ -32,7 +32,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpnas_cli import __version__
-from cpnas_cli.binarization.estimators import BinaryConv2d, sign
+from cpnas_cli.binarization.convolution import BinaryConv2d
+from cpnas_cli.binarization.estimators import sign
 from cpnas_cli.errors import CpnasError
 from cpnas_cli.networks.network import Network
 from cpnas_cli.networks.operations import (

@@ -28,7 +28,8 @@ from cpnas_cli.errors import CheckpointError, CpnasError, RunError
 from cpnas_cli.networks.layers import Layer, Surroundings, layers_of
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import NetworkConfig
-from cpnas_cli.storage.documents import genotype_document, parse_genotype, replacing
+from cpnas_cli.storage.documents import replacing
+from cpnas_cli.storage.genotype_file import genotype_document, parse_genotype
 
 PACKED_SCHEMA = "cpnas.packed/1"
 PACKED_NAME = "model.packed.safetensors"

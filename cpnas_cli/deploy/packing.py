@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from cpnas_cli.binarization.estimators import BinaryConv2d
+from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.deploy.packed_file import LayerArrays, PackedModel, save_packed
 from cpnas_cli.errors import RunError, UsageError
 from cpnas_cli.networks.layers import Layer
 from cpnas_cli.networks.network import Network
 from cpnas_cli.networks.operations import BatchNorm, RealConv2d, folded_scale
 from cpnas_cli.settings import Config
-from cpnas_cli.storage.documents import parse_genotype
+from cpnas_cli.storage.genotype_file import parse_genotype
 
 _EMPTY = np.zeros(0, np.float32)
 

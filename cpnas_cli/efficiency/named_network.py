@@ -6,9 +6,11 @@ from pathlib import Path
 
 from cpnas_cli.errors import RunError, UsageError
 from cpnas_cli.networks.layers import Surroundings
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import DEFAULT_PRESET, Config, DataConfig, NetworkConfig, load_config
-from cpnas_cli.storage.documents import RunFolder, read_document, read_genotype
+from cpnas_cli.storage.documents import read_document
+from cpnas_cli.storage.genotype_file import read_genotype
 
 # (channels of an image, classes); a folder of images has its own
 KNOWN_DATA: dict[str, tuple[int, int]] = {

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
-from cpnas_cli.distributed.processes import end_with_parent, how_ended
+from cpnas_cli.distributed.launch import end_with_parent, how_ended
 from cpnas_cli.experiments.tasks import Outcome, Task, run_task
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cpnas_cli.errors import RunError, UsageError
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import STRATEGIES, Config, config_from_document, differing_settings
-from cpnas_cli.storage.documents import RunFolder
 
 Kind = Literal["ablation", "comparison"]
 

@@ -16,8 +16,9 @@ from cpnas_cli.experiments.plan import ExperimentFolder, Plan, difference, plan_
 from cpnas_cli.experiments.schedule import Schedule
 from cpnas_cli.experiments.tasks import Circumstances
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import config_yaml
-from cpnas_cli.storage.documents import RunFolder, write_json, write_text
+from cpnas_cli.storage.documents import write_json, write_text
 
 
 def stored_plan(path: Path) -> Plan:

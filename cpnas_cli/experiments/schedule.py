@@ -10,8 +10,9 @@ from cpnas_cli.experiments.executors import Executor
 from cpnas_cli.experiments.plan import ExperimentFolder, Member, Plan
 from cpnas_cli.experiments.tasks import Circumstances, Outcome, SearchTask, Task, TrainingTask
 from cpnas_cli.experiments.tree import has_genotype, plan_searches
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype
-from cpnas_cli.storage.documents import RunFolder, read_genotype
+from cpnas_cli.storage.genotype_file import read_genotype
 from cpnas_cli.strategies.cpnas.state import num_draws_of_search
 
 MAX_ATTEMPTS = 2

@@ -21,19 +21,12 @@ from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import CpnasError, MaxTimeReached
 from cpnas_cli.experiments.plan import ExperimentFolder, Member
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.folder import RunFolder, branch_document
 from cpnas_cli.runs.opening import Session, open_session
 from cpnas_cli.search_space import genotype_of
 from cpnas_cli.settings import DataConfig, DtypeName
-from cpnas_cli.storage.documents import (
-    TRAINING_SCHEMA,
-    RunFolder,
-    branch_document,
-    provenance_of,
-    read_genotype,
-    replacing,
-    write_json,
-    write_text,
-)
+from cpnas_cli.storage.documents import TRAINING_SCHEMA, replacing, write_json, write_text
+from cpnas_cli.storage.genotype_file import provenance_of, read_genotype
 from cpnas_cli.strategies import run_search, write_genotype
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.branching import reread

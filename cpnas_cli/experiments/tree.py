@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from cpnas_cli.errors import CpnasError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member
 from cpnas_cli.experiments.tasks import Circumstances, SearchTask
-from cpnas_cli.storage.documents import RunFolder
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.strategies.cpnas.branching import Rereading, branch, reread, saved_history
 
 

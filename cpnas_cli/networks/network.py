@@ -5,37 +5,25 @@ network of a genotype, in which every edge has one candidate. Layout on a CPU: c
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cpnas_cli.binarization.estimators import BinaryConv2d
+from cpnas_cli.binarization.convolution import BinaryConv2d
+from cpnas_cli.networks.cells import Arithmetics, Cell
 from cpnas_cli.networks.operations import (
-    FULL,
-    Arithmetic,
     BatchNorm,
-    EdgeShape,
-    FactorizedReduction,
     Node,
-    PointwiseConv,
     RealConv2d,
-    SeparableConv,
-    build_operation,
 )
-from cpnas_cli.networks.shapes import CellShape, Precision, cell_shapes, num_stem_channels, stem_kernel_size
+from cpnas_cli.networks.shapes import Precision, cell_shapes, num_stem_channels, stem_kernel_size
 from cpnas_cli.randomness import derived_seed
 from cpnas_cli.search_space import (
     ALL_CANDIDATES,
-    EDGES,
     NONE,
-    NUM_INPUT_NODES,
     NUM_INTERMEDIATE_NODES,
-    NUM_NODES,
     Candidates,
-    CellCandidates,
     Genotype,
     candidates_of,
     genotype_of,
@@ -43,7 +31,7 @@ from cpnas_cli.search_space import (
 )
 from cpnas_cli.search_space import Cell as CellGenotype
 from cpnas_cli.settings import Config, NetworkConfig
-from cpnas_cli.storage.documents import parse_genotype
+from cpnas_cli.storage.genotype_file import parse_genotype
 
 
 class Output(NamedTuple):
@@ -51,57 +39,6 @@ class Output(NamedTuple):
 
     logits: Tensor
     features: Tensor
-
-
-@dataclass(frozen=True)
-class Arithmetics:
-    """Which arithmetic each part of a network uses; what stays real in the Child is a setting."""
-
-    edges: Arithmetic
-    preprocessing: Arithmetic
-    reduction: Arithmetic
-
-    @staticmethod
-    def of(network: NetworkConfig, precision: Precision) -> "Arithmetics":
-        arithmetic = Arithmetic(precision, network.estimator)
-        real = network.real_parts
-        return Arithmetics(
-            edges=arithmetic,
-            preprocessing=FULL if "preprocessing" in real else arithmetic,
-            reduction=FULL if "factorized_reduction" in real else arithmetic,
-        )
-
-
-class Preprocessing(nn.Module):
-    """Brings a cell's input to the cell's channels and size: a 1x1 convolution, or a factorized reduction.
-
-    With `shortcut` the mean over groups of input channels (and over 2x2 pixels where the image
-    shrinks) is added: real-valued, without parameters (ours, after the residuals of Bi-Real Net). It is
-    left out where the channels do not divide (a reduction cell that reads the stem).
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, *, halves: bool, shortcut: bool, arithmetics: Arithmetics
-    ) -> None:
-        super().__init__()
-        self.halves, self.out_channels = halves, out_channels
-        self.shortcut = shortcut and in_channels % out_channels == 0
-        if halves:
-            self.convolution: nn.Module = FactorizedReduction(
-                in_channels, out_channels, arithmetic=arithmetics.reduction
-            )
-        else:
-            self.convolution = PointwiseConv(in_channels, out_channels, arithmetic=arithmetics.preprocessing)
-
-    def forward(self, node: Node) -> Tensor:
-        result_BCHW = self.convolution(node)
-        if not self.shortcut:
-            return result_BCHW
-        x_BCHW = F.avg_pool2d(node.value, 2) if self.halves else node.value
-        groups = x_BCHW.split(self.out_channels, dim=1)
-        for group in groups:
-            result_BCHW = result_BCHW + group * (1 / len(groups))  # two roundings, see `operations`
-        return result_BCHW
 
 
 def build_stem(settings: NetworkConfig, *, num_image_channels: int) -> nn.Sequential:
@@ -113,81 +50,6 @@ def build_stem(settings: NetworkConfig, *, num_image_channels: int) -> nn.Sequen
         ),
         BatchNorm(stem_channels),
     )
-
-
-def build_preprocessing(shape: CellShape, *, shortcut: bool, arithmetics: Arithmetics) -> nn.ModuleList:
-    """The `Preprocessing` of a cell's two inputs."""
-    return nn.ModuleList(
-        Preprocessing(channels, shape.num_channels, halves=halves, shortcut=shortcut, arithmetics=arithmetics)
-        for channels, halves in zip(shape.in_channels, (shape.previous_reduces, False), strict=True)
-    )
-
-
-class Cell(nn.Module):
-    """A cell with the candidate operations of its 14 edges.
-
-    Forward: two nodes -> (B, 4C, H / stride, W / stride), the concatenated intermediate nodes. A dead
-    node contributes zeros, and the edges that leave it are not computed (see `space.live_nodes`).
-    """
-
-    def __init__(
-        self,
-        candidates: CellCandidates,
-        shape: CellShape,
-        *,
-        shortcut: bool,
-        arithmetics: Arithmetics,
-    ) -> None:
-        super().__init__()
-        self.num_channels, self.reduces = shape.num_channels, shape.reduces
-        self.kind = shape.kind
-        self.preprocessing = build_preprocessing(shape, shortcut=shortcut, arithmetics=arithmetics)
-        self.edges = nn.ModuleList()
-        for (source, _), alive in zip(EDGES, candidates, strict=True):
-            edge = EdgeShape(
-                shape.num_channels,
-                stride=shape.stride(source),
-                arithmetic=arithmetics.edges,
-                reduction=arithmetics.reduction,
-            )
-            self.edges.append(nn.ModuleDict({op: build_operation(op, edge) for op in alive if op != NONE}))
-
-    def forward(self, inputs: tuple[Node, Node], choice: CellGenotype) -> Tensor:
-        nodes: dict[int, Node] = {
-            index: Node(preprocess(node))
-            for index, (preprocess, node) in enumerate(zip(self.preprocessing, inputs, strict=True))
-        }
-        incoming: dict[int, list[int]] = {}
-        for edge in live_edges(choice):
-            incoming.setdefault(EDGES[edge][1], []).append(edge)
-        for node in range(NUM_INPUT_NODES, NUM_NODES):
-            if node in incoming:
-                values = [self.operation(edge, choice)(nodes[EDGES[edge][0]]) for edge in incoming[node]]
-                nodes[node] = Node(_sum(values))
-        return self._concatenate(nodes)
-
-    def operation(self, edge: int, choice: CellGenotype) -> nn.Module:
-        operations = self.edges[edge]
-        assert isinstance(operations, nn.ModuleDict)
-        return operations[choice[edge]]
-
-    def _concatenate(self, nodes: dict[int, Node]) -> Tensor:
-        batch, channels, height, width = nodes[0].value.shape
-        shape = (batch, channels, height // 2, width // 2) if self.reduces else (batch, channels, height, width)
-        values = [
-            nodes[node].value
-            if node in nodes
-            else nodes[0].value.new_zeros(shape).contiguous(memory_format=torch.channels_last)
-            for node in range(NUM_INPUT_NODES, NUM_NODES)
-        ]
-        return torch.cat(values, dim=1)
-
-
-def _sum(values: list[Tensor]) -> Tensor:
-    total = values[0]
-    for value in values[1:]:
-        total = total + value
-    return total
 
 
 class Network(nn.Module):
@@ -330,47 +192,3 @@ def _without_dead_edges(genotype: Genotype) -> Genotype:
         return tuple(op if edge in live else NONE for edge, op in enumerate(ops))
 
     return Genotype(normal=cell(genotype.normal), reduce=cell(genotype.reduce))
-
-
-@dataclass(frozen=True)
-class NetworkSize:
-    """Storage that inference needs.
-
-    Convention: 1 bit per weight of a binary convolution; 32 bits per real value; 8 per threshold. A batch
-    norm is folded into 2 real values per channel (a scale and a shift), and the scale alpha of a binary
-    convolution into the scale of the batch norm behind it; a batch norm between two binary
-    convolutions, of which only the sign is wanted, into one threshold per channel. `num_parameters`
-    counts what is trained: latent weights, batch norm weights and biases, stem, classifier.
-    """
-
-    num_parameters: int
-    num_binary_weights: int
-    num_real_values: int
-    num_thresholds: int
-
-    @property
-    def size_bits(self) -> int:
-        return self.num_binary_weights + 32 * self.num_real_values + 8 * self.num_thresholds
-
-
-def network_size(network: Network) -> NetworkSize:
-    num_binary = sum(m.weight.numel() for m in network.modules() if isinstance(m, BinaryConv2d))
-    between = [m.between for m in network.modules() if isinstance(m, SeparableConv) and m.between is not None]
-    num_thresholds = sum(norm.weight.numel() for norm in between)
-    num_parameters = sum(p.numel() for p in network.parameters())
-    num_real = num_parameters - num_binary - 2 * num_thresholds
-    return NetworkSize(num_parameters, num_binary, num_real, num_thresholds)
-
-
-def precision_parts(settings: NetworkConfig, precision: Precision) -> dict[str, list[str]]:
-    """Which parts of the network are 1-bit and which are real, for people and for results."""
-    always_real = ["stem", "classifier", "batch norm", "pooling", "sums of edges"]
-    if settings.shortcut:
-        always_real.append("shortcut around the preprocessing")
-    convolutions = ["separable convolutions (depthwise, dilated and 1x1)", "preprocessing", "factorized_reduction"]
-    if precision == "full":
-        return {"binary": [], "real": convolutions + always_real}
-    return {
-        "binary": [part for part in convolutions if part not in settings.real_parts],
-        "real": [part for part in convolutions if part in settings.real_parts] + always_real,
-    }

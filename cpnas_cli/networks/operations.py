@@ -17,8 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cpnas_cli.binarization.estimators import BinaryConv2d, binarize_activation, filter_scale
+from cpnas_cli.binarization.convolution import BinaryConv2d
+from cpnas_cli.binarization.estimators import binarize_activation
 from cpnas_cli.binarization.fast_convolution import convolve
+from cpnas_cli.binarization.filters import filter_scale
 from cpnas_cli.binarization.normalized_sign import normalized_sign
 from cpnas_cli.distributed.collectives import synchronized_batch_norm
 from cpnas_cli.networks.shapes import Precision

@@ -10,12 +10,13 @@ from lightning_fabric import Fabric
 
 from cpnas_cli.data.datasets import Dataset, check_split, describe_dataset, load_dataset
 from cpnas_cli.distributed.collectives import by_all, by_first
-from cpnas_cli.distributed.device import describe_environment
 from cpnas_cli.distributed.processes import check_shares
 from cpnas_cli.errors import UsageError
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.environment import describe_environment
+from cpnas_cli.runs.folder import RunFolder, open_run
 from cpnas_cli.settings import Config
-from cpnas_cli.storage.documents import RunFolder, open_run, read_document
+from cpnas_cli.storage.documents import read_document
 from cpnas_cli.strategies.pcdarts.mixed_network import check_partial_channels
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config
-from cpnas_cli.storage.documents import RunFolder, genotype_document, write_json
+from cpnas_cli.storage.documents import write_json
+from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.search import search_cpnas
 from cpnas_cli.strategies.pcdarts.search import search_pcdarts

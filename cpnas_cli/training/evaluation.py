@@ -11,8 +11,9 @@ from cpnas_cli.data.datasets import ImageSet, load_dataset
 from cpnas_cli.distributed.collectives import add_over_processes, num_processes
 from cpnas_cli.errors import DataError, RunError
 from cpnas_cli.networks.network import Network, build_stored
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import Config, DataConfig, config_from_document
-from cpnas_cli.storage.documents import EVALUATION_SCHEMA, MODEL_SCHEMA, RunFolder, read_document
+from cpnas_cli.storage.documents import EVALUATION_SCHEMA, MODEL_SCHEMA, read_document
 from cpnas_cli.storage.tensors import load_into, load_tensors
 from cpnas_cli.training.epoch import EVALUATION_BATCH_SIZE, evaluated_fraction, evaluation_step
 

@@ -16,19 +16,15 @@ from cpnas_cli.data.datasets import Dataset
 from cpnas_cli.distributed.collectives import by_first
 from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss
-from cpnas_cli.networks.network import Network, Output, build_network, network_size, precision_parts
+from cpnas_cli.networks.network import Network, Output, build_network
 from cpnas_cli.networks.operations import BatchNorm
+from cpnas_cli.networks.size import network_size, precision_parts
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config, TrainConfig
-from cpnas_cli.storage.documents import (
-    MODEL_SCHEMA,
-    RESULT_SCHEMA,
-    RunFolder,
-    genotype_document,
-    read_document,
-    write_json,
-)
+from cpnas_cli.storage.documents import MODEL_SCHEMA, RESULT_SCHEMA, read_document, write_json
+from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.storage.tensors import (
     load_into,
     load_optimizer,

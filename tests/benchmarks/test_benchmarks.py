@@ -15,7 +15,7 @@ from benchmarks import __main__ as command
 from benchmarks import child_step, convolution, draws, epochs, growth, memory, product, startup
 from benchmarks.memory import Resident
 from benchmarks.workload import Shape, Workload
-from cpnas_cli.storage.documents import RunFolder
+from cpnas_cli.runs.folder import RunFolder
 
 SHAPE = Shape(num_cells=3, num_channels=4, image_size=4, batch_size=4)
 WORKLOAD = Workload(SHAPE, num_images=8, num_classes=2)

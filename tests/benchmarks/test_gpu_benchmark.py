@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_graphs import tapes
+from tapes import tapes
 
 from benchmarks import gpu
 from cpnas_cli.settings import Config, load_config

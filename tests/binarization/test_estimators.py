@@ -10,14 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cpnas_cli.binarization.estimators import (
-    ESTIMATORS,
-    BinaryConv2d,
-    binarize_activation,
-    binarize_filters,
-    filter_scale,
-    sign,
-)
+from cpnas_cli.binarization.convolution import BinaryConv2d
+from cpnas_cli.binarization.estimators import ESTIMATORS, binarize_activation, sign
+from cpnas_cli.binarization.filters import binarize_filters, filter_scale
 from cpnas_cli.binarization.normalized_sign import normalized_sign
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import DOCUMENT, error_of, invoke
 from conftest import TINY_OPTIONS
 from PIL import Image
 from safetensors.numpy import save_file
 from typer.testing import CliRunner, Result
 
-from cpnas_cli.cli.app import app
 from cpnas_cli.search_space import OPERATIONS, Genotype
-from cpnas_cli.storage.documents import genotype_document
+from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
 from cpnas_cli.training import training
 
@@ -34,7 +34,6 @@ RUNNER = CliRunner()
 # Connected, and cheap to run: one convolution, one pooling, the rest skips.
 CELL = ("sep_conv_3x3", "skip_connect", "none", "max_pool_3x3", "skip_connect", *["skip_connect"] * 9)
 GENOTYPE = Genotype(CELL, CELL)
-DOCUMENT = genotype_document(GENOTYPE, provenance={"seed": 0})
 
 FOLDER_OPTIONS = ["--preset", "folder", "--set", "data.image_size=16", "--set", "network.num_channels=4"]
 FOLDER_OPTIONS += ["--set", "network.num_cells=3", "--set", "train.num_epochs=1", "--set", "search.batch_size=4"]
@@ -46,21 +45,6 @@ def _in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.chdir(tmp_path)
     yield
     assert list(tmp_path.rglob("*.tmp")) == []
-
-
-def invoke(*words: str | Path) -> Result:
-    """`cpnas WORDS` in this process; an exception that is not an exit is the test's."""
-    result = RUNNER.invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def error_of(result: Result, *, code: int) -> str:
-    """The message: the last line on standard error, the only one that is an error, nothing on standard output."""
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    return error_line(result.stderr)
 
 
 def error_line(stderr: str) -> str:

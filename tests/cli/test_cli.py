@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY_OPTIONS
+from terminal import run_on_terminal
 from typer.testing import CliRunner
 
 from cpnas_cli import __version__
@@ -116,27 +116,6 @@ def test_show_says_what_stays_real(tiny_search, tmp_path):
     answer = runner.invoke(app, ["show", str(tmp_path / "genotype.json")])
     real = answer.stdout.partition("real in the Child:")[2]
     assert "preprocessing" in real.replace("shortcut around the preprocessing", "")
-
-
-def run_on_terminal(folder: Path, *words: str) -> tuple[int, str]:
-    """Exit code and everything that the program wrote on a terminal that is 160 columns wide."""
-    parent, child = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "160", "LINES": "50", "TERM": "xterm"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "cpnas_cli", *words], cwd=folder, stdout=child, stderr=child, env=environment
-    ) as process:
-        os.close(child)
-        parts = []
-        while True:
-            try:
-                part = os.read(parent, 65536)
-            except OSError:  # the terminal is closed when the program ends
-                break
-            if not part:
-                break
-            parts.append(part)
-        os.close(parent)
-        return process.wait(), b"".join(parts).decode(errors="replace")
 
 
 @pytest.mark.slow

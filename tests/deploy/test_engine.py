@@ -18,7 +18,7 @@ from cpnas_cli.deploy.engine import program as p
 from cpnas_cli.deploy.engine import run as engine_module
 from cpnas_cli.deploy.packed_file import PACKED_NAME, save_packed
 from cpnas_cli.errors import CheckpointError, DataError, UsageError
-from cpnas_cli.networks.network import Cell
+from cpnas_cli.networks.cells import Cell
 from cpnas_cli.search_space import EDGES, NONE, OPERATIONS, Genotype, draw_uniform, is_connected
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)

@@ -15,16 +15,19 @@ from onnx import numpy_helper
 from torch import Tensor
 from typer.testing import CliRunner
 
-from cpnas_cli.binarization.estimators import BinaryConv2d
+from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.cli.app import app
 from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.deploy.onnx import Normalization, check_onnx, export_onnx, folded, int8_bytes, onnx_bytes
 from cpnas_cli.errors import CpnasError
-from cpnas_cli.networks.network import Network, build_network, network_size
+from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.operations import BatchNorm, Precision
+from cpnas_cli.networks.size import network_size
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import EDGES, NONE, OPERATIONS, Genotype, live_nodes
 from cpnas_cli.settings import Config, DataConfig, NetworkConfig
-from cpnas_cli.storage.documents import MODEL_SCHEMA, RunFolder, genotype_document
+from cpnas_cli.storage.documents import MODEL_SCHEMA
+from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.storage.tensors import save_tensors
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from children import Child, every_operation, make_child
 from PIL import Image
-from test_cli import run_on_terminal
+from terminal import run_on_terminal
 from typer.testing import CliRunner
 
 from cpnas_cli.cli.app import app

@@ -12,24 +12,25 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from command_line import DOCUMENT, error_of, invoke
 from conftest import TINY_OPTIONS, CpnasRun
 from endings import end_with, refuse_to_end
+from killing import kill, start, wait_for_lines, without_seconds
 from safetensors.torch import load_file, save_file
-from test_bad_input import DOCUMENT, error_of, invoke
-from test_resume import kill, start, wait_for_lines, without_seconds
 from torch import Tensor
 
 from cpnas_cli.data.datasets import Dataset, ImageSet
-from cpnas_cli.distributed import processes
+from cpnas_cli.distributed import launch, processes
 from cpnas_cli.distributed.collectives import add_over_processes, by_all, by_first, synchronized_batch_norm
 from cpnas_cli.distributed.device import open_device
-from cpnas_cli.distributed.processes import Ending, World, check_shares, how_ended, run_processes, this_world
+from cpnas_cli.distributed.launch import EXIT_LOST, Ending, how_ended, run_processes
+from cpnas_cli.distributed.processes import World, check_shares, this_world
 from cpnas_cli.errors import DataError, UsageError
 from cpnas_cli.networks.operations import BatchNorm
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import draw_uniform
 from cpnas_cli.settings import load_config
-from cpnas_cli.storage.documents import RunFolder
 from cpnas_cli.training.epoch import train_step
 from cpnas_cli.training.evaluation import evaluate_trained
 from cpnas_cli.training.training import Training
@@ -235,12 +236,12 @@ def check_norm(found: list[dict[str, Tensor]], *, name: str, rel: float) -> None
         ((0, 0), Ending(0)),
         ((75, 75), Ending(75)),
         ((2, 2), Ending(2)),
-        ((1, processes.EXIT_LOST), Ending(1)),  # the first one has said it
-        ((-9, processes.EXIT_LOST), Ending(1, "process 1 of 2 died (SIGKILL)")),
-        ((processes.EXIT_LOST, -9), Ending(1, "process 2 of 2 died (SIGKILL)")),
-        ((processes.EXIT_LOST, 1), Ending(1, "process 2 of 2 ended (exit code 1)")),
+        ((1, EXIT_LOST), Ending(1)),  # the first one has said it
+        ((-9, EXIT_LOST), Ending(1, "process 1 of 2 died (SIGKILL)")),
+        ((EXIT_LOST, -9), Ending(1, "process 2 of 2 died (SIGKILL)")),
+        ((EXIT_LOST, 1), Ending(1, "process 2 of 2 ended (exit code 1)")),
         ((0, 7), Ending(1, "process 2 of 2 ended (exit code 7)")),
-        ((processes.EXIT_LOST, processes.EXIT_LOST), Ending(1, "the processes lost each other")),
+        ((EXIT_LOST, EXIT_LOST), Ending(1, "the processes lost each other")),
     ],
 )
 def test_how_the_processes_ended_is_said_once(codes, expected):
@@ -257,7 +258,7 @@ WAITING = """
 import sys
 from pathlib import Path
 from endings import tell_and_sleep
-from cpnas_cli.distributed.processes import run_processes
+from cpnas_cli.distributed.launch import run_processes
 if __name__ == "__main__":
     ending = run_processes(tell_and_sleep, Path(sys.argv[1]), num_processes=2)
     print(ending.exit_code, ending.message)
@@ -609,7 +610,7 @@ def start_by_srun(folder: Path, rank: int, port: int, *words: str) -> subprocess
 def test_srun_starts_them_too_and_a_survivor_says_how_to_go_on(cpnas: CpnasRun, tmp_path, genotype_file):
     words = [*WORDS, "--with-parent", "--out", "run"]
     for resume in ([], ["--resume"]):
-        port = processes._free_port()
+        port = launch._free_port()
         tasks = [start_by_srun(tmp_path, rank, port, *words, *resume) for rank in range(2)]
         if not resume:
             wait_for_lines(tasks[0], tmp_path / "run/history.jsonl", 2)

@@ -35,11 +35,14 @@ from cpnas_cli.networks.dataflow import (
     stored_bits_per_element,
 )
 from cpnas_cli.networks.layers import Surroundings, layers_of
-from cpnas_cli.networks.network import Network, build_network, network_size
+from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.operations import Precision
+from cpnas_cli.networks.size import network_size
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import EDGES, OPERATIONS, Genotype, draw_uniform
 from cpnas_cli.settings import NetworkConfig, load_config
-from cpnas_cli.storage.documents import RunFolder, genotype_document, write_json
+from cpnas_cli.storage.documents import write_json
+from cpnas_cli.storage.genotype_file import genotype_document
 
 PRECISIONS: tuple[Precision, ...] = ("binary", "full")
 CIFAR = Surroundings(32, 3, 10)

@@ -26,8 +26,8 @@ from cpnas_cli.experiments import ray_executor, tasks
 from cpnas_cli.experiments.plan import ExperimentFolder, Plan
 from cpnas_cli.experiments.ray_executor import RayExecutor, num_slots, run_task_alone
 from cpnas_cli.experiments.tasks import Circumstances, SearchTask
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import load_config
-from cpnas_cli.storage.documents import RunFolder
 
 DOCS = Path(__file__).parents[2] / "docs"
 RANDOM = Plan("comparison", ("random",), (0,), load_config(overrides=list(TINY_SETTINGS)))

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from cpnas_cli.cli.views.experiments import ExperimentView
 from cpnas_cli.data.datasets import load_dataset
-from cpnas_cli.distributed.device import describe_environment, open_device
+from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import MaxTimeReached, RunError, UsageError
 from cpnas_cli.experiments.executors import LocalExecutor
 from cpnas_cli.experiments.plan import ExperimentFolder, Member, Plan
@@ -29,9 +29,10 @@ from cpnas_cli.experiments.run import run_experiment
 from cpnas_cli.experiments.schedule import Schedule
 from cpnas_cli.experiments.tasks import Outcome, SearchTask, Task, TrainingTask, run_task
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.environment import describe_environment
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.runs.opening import open_session
 from cpnas_cli.settings import load_config
-from cpnas_cli.storage.documents import RunFolder
 from cpnas_cli.strategies import run_search
 from cpnas_cli.strategies.base import Search
 

@@ -13,16 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cpnas_cli.binarization.estimators import BinaryConv2d
-from cpnas_cli.networks.network import (
-    Arithmetics,
-    Cell,
-    Network,
-    Preprocessing,
-    build_network,
-    network_size,
-    precision_parts,
-)
+from cpnas_cli.binarization.convolution import BinaryConv2d
+from cpnas_cli.networks.cells import Arithmetics, Cell, Preprocessing
+from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.operations import (
     BUILDERS,
     FULL,
@@ -37,6 +30,7 @@ from cpnas_cli.networks.operations import (
     build_operation,
 )
 from cpnas_cli.networks.shapes import Precision, reduction_cells
+from cpnas_cli.networks.size import network_size, precision_parts
 from cpnas_cli.search_space import EDGES, OPERATIONS, Genotype, draw_uniform
 from cpnas_cli.settings import NetworkConfig
 from cpnas_cli.strategies.cpnas.shared_networks import calibrated

@@ -15,19 +15,11 @@ from hypothesis import strategies as st
 
 import cpnas_cli
 from cpnas_cli.errors import CpnasError, GenotypeError, RunError
+from cpnas_cli.runs.folder import RunFolder, open_run
 from cpnas_cli.search_space import OPERATIONS, Genotype, draw_uniform
 from cpnas_cli.settings import Config, config_yaml, load_config
-from cpnas_cli.storage.documents import (
-    RunFolder,
-    genotype_document,
-    open_run,
-    parse_genotype,
-    read_genotype,
-    read_json,
-    replacing,
-    write_json,
-    write_text,
-)
+from cpnas_cli.storage.documents import read_json, replacing, write_json, write_text
+from cpnas_cli.storage.genotype_file import genotype_document, parse_genotype, read_genotype
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)
 
@@ -275,7 +267,8 @@ from pathlib import Path
 import torch
 from cpnas_cli.storage.tensors import save_tensors
 from cpnas_cli.errors import RunError
-from cpnas_cli.storage.documents import RunFolder, write_json, write_text
+from cpnas_cli.storage.documents import write_json, write_text
+from cpnas_cli.runs.folder import RunFolder
 
 folder = Path(sys.argv[1])
 large = "x" * 100_000

@@ -19,13 +19,13 @@ from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.data.datasets import Dataset, ImageSet, load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import CheckpointError, MaxTimeReached, NonFiniteLossError, UsageError
-from cpnas_cli.networks.network import Arithmetics
+from cpnas_cli.networks.cells import Arithmetics
 from cpnas_cli.networks.operations import Arithmetic, BatchNorm, EdgeShape, Node
 from cpnas_cli.networks.shapes import CellShape
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import CELL_KINDS, EDGES, INPUT_EDGES, NONE, OPERATIONS, Genotype, is_connected
 from cpnas_cli.settings import NetworkConfig, load_config
-from cpnas_cli.storage.documents import RunFolder
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.pcdarts.mixed_network import (
     ArchitectureParameters,

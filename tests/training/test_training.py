@@ -15,15 +15,17 @@ from typer.testing import CliRunner
 
 from cpnas_cli.cli.app import app
 from cpnas_cli.data.datasets import load_dataset
-from cpnas_cli.distributed.device import describe_environment, open_device
+from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import MaxTimeReached, UsageError
 from cpnas_cli.losses import ClassMeans
 from cpnas_cli.networks.network import Output, build_network
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.environment import describe_environment
+from cpnas_cli.runs.folder import RunFolder, open_run
 from cpnas_cli.runs.opening import open_session
 from cpnas_cli.search_space import Genotype, draw_uniform
 from cpnas_cli.settings import Config, load_config
-from cpnas_cli.storage.documents import RunFolder, genotype_document, open_run
+from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.storage.tensors import load_tensors
 from cpnas_cli.training import training as training_module
 from cpnas_cli.training.compilation import compile_network

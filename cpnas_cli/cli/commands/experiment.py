@@ -74,9 +74,10 @@ def run(
       make_plan: the plan from the settings and the seeds.
     """
     with reported_errors():
-        from cpnas_cli.distributed.device import describe_environment, open_device
+        from cpnas_cli.distributed.device import open_device
         from cpnas_cli.experiments.run import lost_members, run_experiment
         from cpnas_cli.runs.deadline import Deadline, parse_duration
+        from cpnas_cli.runs.environment import describe_environment
 
         deadline = Deadline(None if settings.max_time is None else parse_duration(settings.max_time))
         make_executor = _executor(settings)

@@ -77,7 +77,7 @@ def _document(file: Path, *, format_: str, kind: str) -> "dict[str, Any]":
 def _load(path: Path, wanted: str | None) -> "tuple[Network, dict[str, Any]]":
     """The run's own network, or the one that is wanted, with its state."""
     from cpnas_cli.errors import RunError
-    from cpnas_cli.storage.documents import RunFolder
+    from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.training.evaluation import load_trained
 
     run = RunFolder(path)
@@ -95,7 +95,7 @@ def _write(
     network: "Network", state: "dict[str, Any]", run: Path, *, format_: str, kind: str, out: Path | None
 ) -> Path:
     from cpnas_cli.errors import UsageError
-    from cpnas_cli.storage.documents import RunFolder
+    from cpnas_cli.runs.folder import RunFolder
 
     if out is not None and out.resolve() in {
         (run / own).resolve() for own in (RunFolder.MODEL, RunFolder.PARENT_MODEL)

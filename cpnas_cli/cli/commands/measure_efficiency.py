@@ -36,7 +36,8 @@ def measure_efficiency(
         if out is not None:
             _check_writable(out)
         from cpnas_cli.deploy.comparison import measure, read_pair, warm_up
-        from cpnas_cli.distributed.device import describe_environment, open_device
+        from cpnas_cli.distributed.device import open_device
+        from cpnas_cli.runs.environment import describe_environment
 
         pair = read_pair(run, data_dir=data_dir)
         with said_if_slow(COMPILING):

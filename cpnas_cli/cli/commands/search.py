@@ -41,8 +41,8 @@ def search(
     with reported_errors():
         from cpnas_cli.cli.starting import start_run
         from cpnas_cli.errors import UsageError
+        from cpnas_cli.runs.folder import RunFolder
         from cpnas_cli.settings import DEFAULT_PRESET
-        from cpnas_cli.storage.documents import RunFolder
 
         config = options.resolve_config(
             preset=preset,

@@ -17,7 +17,7 @@ def show(
     """Draw the two cells of a genotype, with what is 1-bit and what is real."""
     with reported_errors():
         from cpnas_cli.cli.render.runs import describe_origin, print_genotype
-        from cpnas_cli.storage.documents import read_genotype
+        from cpnas_cli.storage.genotype_file import read_genotype
 
         parsed, document = read_genotype(genotype)
         if out is not None:

@@ -103,8 +103,9 @@ def _plan(
     resume: bool,
 ) -> _Plan:
     from cpnas_cli.distributed.processes import this_world
+    from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.settings import DEFAULT_PRESET
-    from cpnas_cli.storage.documents import RunFolder, read_genotype
+    from cpnas_cli.storage.genotype_file import read_genotype
 
     parsed, document = read_genotype(genotype)
     search_folder = genotype if genotype.is_dir() else genotype.parent
@@ -136,7 +137,9 @@ def _train(plan: _Plan, *, device: str, resume: bool, max_time: str | None, json
     """The training, on this process or on this one of several."""
     from cpnas_cli.cli.starting import start_run
     from cpnas_cli.distributed.processes import this_world
-    from cpnas_cli.storage.documents import TRAINING_SCHEMA, RunFolder, provenance_of
+    from cpnas_cli.runs.folder import RunFolder
+    from cpnas_cli.storage.documents import TRAINING_SCHEMA
+    from cpnas_cli.storage.genotype_file import provenance_of
 
     config, networks = plan.config, plan.networks
     if plan.source is not None:
@@ -184,8 +187,8 @@ def _train(plan: _Plan, *, device: str, resume: bool, max_time: str | None, json
 def _start_processes(plan: _Plan, typed: dict[str, Any]) -> None:
     """Train on several processes of this machine, and wait for them."""
     from cpnas_cli.cli.console import saved_line
-    from cpnas_cli.distributed.processes import run_processes
-    from cpnas_cli.storage.documents import RunFolder
+    from cpnas_cli.distributed.launch import run_processes
+    from cpnas_cli.runs.folder import RunFolder
 
     ending = run_processes(_train_as_typed, typed, num_processes=plan.num_processes)
     if ending.message is not None:

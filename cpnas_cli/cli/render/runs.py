@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import EDGES, NONE, NUM_INPUT_NODES, NUM_NODES, OPERATIONS, Cell, Genotype, live_nodes
-from cpnas_cli.storage.documents import RunFolder, provenance_of
+from cpnas_cli.storage.genotype_file import provenance_of
 
 STYLES = {
     "none": "dim",
@@ -89,7 +90,7 @@ def print_genotype(genotype: Genotype, document: Mapping[str, Any], *, folder: P
 
 def print_precision(document: Mapping[str, Any], *, folder: Path) -> None:
     """What is 1-bit and what is real in the Child: by the run's settings, or by the genotype's origin."""
-    from cpnas_cli.networks.network import precision_parts
+    from cpnas_cli.networks.size import precision_parts
     from cpnas_cli.settings import NetworkConfig, RealPart
 
     run = RunFolder(folder)
@@ -106,7 +107,7 @@ def print_precision(document: Mapping[str, Any], *, folder: Path) -> None:
 
 
 def print_genotype_summary(document: Mapping[str, Any], path: Path) -> None:
-    from cpnas_cli.storage.documents import parse_genotype
+    from cpnas_cli.storage.genotype_file import parse_genotype
 
     console = Console()
     for kind, cell in parse_genotype(document).cells().items():

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cpnas_cli.cli.render.runs import percent
-from cpnas_cli.storage.documents import RunFolder
+from cpnas_cli.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from cpnas_cli.experiments.plan import Member, Plan

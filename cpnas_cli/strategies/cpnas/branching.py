@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cpnas_cli.runs.folder import RunFolder, branch_document
 from cpnas_cli.search_space import CELL_KINDS, Genotype
-from cpnas_cli.storage.documents import RunFolder, branch_document, write_json
+from cpnas_cli.storage.documents import write_json
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
 from cpnas_cli.strategies.cpnas.indicator import indicator
 from cpnas_cli.strategies.cpnas.search import CHECKPOINT_KEYS, CHECKPOINT_SCHEMA

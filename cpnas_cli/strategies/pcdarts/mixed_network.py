@@ -12,12 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpnas_cli.errors import UsageError
-from cpnas_cli.networks.network import (
-    Arithmetics,
-    Output,
-    build_preprocessing,
-    build_stem,
-)
+from cpnas_cli.networks.cells import Arithmetics, build_preprocessing
+from cpnas_cli.networks.network import Output, build_stem
 from cpnas_cli.networks.operations import BatchNorm, EdgeShape, Node, build_operation
 from cpnas_cli.networks.shapes import CellShape, cell_shapes
 from cpnas_cli.randomness import derived_seed

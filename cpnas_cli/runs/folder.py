@@ -1,0 +1,151 @@
+"""A run's folder: its files, its history, and how it is opened."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpnas_cli.errors import RunError
+from cpnas_cli.settings import Config, config_yaml, differing_settings, load_config
+from cpnas_cli.storage.documents import BRANCH_SCHEMA, write_json, write_text
+from cpnas_cli.storage.genotype_file import GENOTYPE_FILE
+
+
+def branch_document(source: "RunFolder", **inherited: int) -> dict[str, Any]:
+    """`cpnas.branch/1`: which run of the same experiment a run goes on from, and how much of its work it inherits."""
+    return {"schema": BRANCH_SCHEMA, "from": source.path.name, **inherited}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder. `open_run` is the way to get one that may be written to."""
+
+    path: Path
+
+    CONFIG = "config.yaml"
+    ENVIRONMENT = "environment.json"
+    HISTORY = "history.jsonl"
+    GENOTYPE = GENOTYPE_FILE
+    RESULT = "result.json"
+    TRAINING = "training.json"
+    DATASET = "dataset.json"
+    BRANCH = "branch.json"
+    MODEL = "model.safetensors"
+    PARENT_MODEL = "parent.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint" / "state.safetensors"
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+    def config(self) -> Config:
+        return load_config(self.file(self.CONFIG))
+
+    def append_history(self, record: Mapping[str, Any]) -> int:
+        """Add one line; returns the size of the history in bytes.
+
+        Raises:
+          RunError: the line could not be written whole.
+        """
+        line = json.dumps(record, allow_nan=False) + "\n"
+        path = self.file(self.HISTORY)
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+                return file.tell()
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror or error}; go on later with --resume") from error
+
+    def history(self, *, num_bytes: int | None = None) -> list[dict[str, Any]]:
+        """The records; with `num_bytes` those of the file's beginning.
+
+        Raises:
+          RunError: the file is damaged.
+        """
+        path = self.file(self.HISTORY)
+        if not path.exists():
+            return []
+        try:
+            return [json.loads(line) for line in path.read_bytes()[:num_bytes].decode().splitlines()]
+        except ValueError as error:
+            raise RunError(f"{path} is damaged ({error}); start a new run") from None
+
+    def write_history(self, records: Sequence[Mapping[str, Any]]) -> int:
+        """Replace the whole history; returns its size in bytes."""
+        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+        write_text(self.file(self.HISTORY), text)
+        return len(text.encode())
+
+    def truncate_history(self, num_bytes: int) -> None:
+        """Drop what was appended after the checkpoint that is resumed."""
+        path = self.file(self.HISTORY)
+        size = path.stat().st_size if path.exists() else 0
+        if size < num_bytes:
+            raise RunError(
+                f"{path} does not fit {self.checkpoint}: it has {size} bytes of the {num_bytes}; start a new run"
+            )
+        if size > num_bytes:
+            os.truncate(path, num_bytes)
+
+
+def open_run(
+    path: Path, config: Config, *, resume: bool, environment: Mapping[str, Any], owned: Mapping[str, str] | None = None
+) -> RunFolder:
+    """The folder of a new run, or of the same run again with `resume`.
+
+    Args:
+      owned: further files {name: text} that define the run (the genotype of a training); a resumed
+        run must hold the same.
+
+    Raises:
+      RunError: the folder holds something and `resume` is not set; or it holds a run with other
+        settings (the first one that differs is named) or of another kind.
+    """
+    run = RunFolder(path)
+    files = {**(owned or {}), RunFolder.CONFIG: config_yaml(config)}
+    try:
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file; --out expects a folder")
+    except OSError as error:  # a name that is too long, for one
+        raise RunError(f"cannot use {path}: {error.strerror or error}; choose another --out") from None
+    holds_run = run.file(RunFolder.CONFIG).exists()
+    if holds_run:
+        if not resume:
+            raise RunError(f"{path} already holds a run; add --resume to go on with it, or choose another --out")
+        _check_same_run(run, config, owned or {})
+        for leftover in [*path.glob(".*.tmp"), *run.checkpoint.parent.glob(".*.tmp")]:  # of a save that was killed
+            leftover.unlink(missing_ok=True)
+        return run
+    # what a start that was killed can leave behind; hidden files are ours (temporary) or the system's
+    unfinished = {RunFolder.ENVIRONMENT, *files} if run.file(RunFolder.ENVIRONMENT).exists() else set()
+    if run.file(RunFolder.BRANCH).exists():  # prepared to go on from another run
+        unfinished |= {RunFolder.ENVIRONMENT, *files, RunFolder.BRANCH, RunFolder.HISTORY, run.checkpoint.parent.name}
+    if path.is_dir() and any(not name.startswith(".") and name not in unfinished for name in os.listdir(path)):
+        raise RunError(f"{path} is not empty and holds no run; choose another --out")
+    # config.yaml last: a folder that has it has everything
+    write_json(run.file(RunFolder.ENVIRONMENT), environment)
+    for name, text in files.items():
+        write_text(run.file(name), text)
+    return run
+
+
+def _check_same_run(run: RunFolder, config: Config, owned: Mapping[str, str]) -> None:
+    if RunFolder.TRAINING not in owned and run.file(RunFolder.TRAINING).exists():
+        raise RunError(f"{run.path} holds a training, not a search; choose another --out")
+    differences = differing_settings(run.config(), config)
+    if differences:
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        raise RunError(f"{run.path} was started with other settings: {differences[0]}{more}; choose another --out")
+    for name, text in owned.items():
+        file = run.file(name)
+        if not file.exists():
+            raise RunError(f"{run.path} holds a run of another kind (it has no {name}); choose another --out")
+        if file.read_text(encoding="utf-8") != text:
+            what = "other images" if name == RunFolder.DATASET else f"another {name}"
+            raise RunError(f"{run.path} was started with {what}; choose another --out")
