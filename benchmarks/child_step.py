@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.timing import Rows, interleaved_seconds, median_ratio, parse_arguments, report
 from benchmarks.workload import SHAPES, Shape
+from cpnas_cli.binarization.filters import reconstruction
 from cpnas_cli.losses import ClassMeans, compactness_loss, kernel_loss
 from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.operations import Precision
@@ -58,7 +59,7 @@ def step(
     output = network(images_BCHW)
     loss = F.cross_entropy(output.logits, labels_B)
     if class_means is not None:
-        loss = loss + 1e-3 * kernel_loss(network.latent_filters())
+        loss = loss + 1e-3 * kernel_loss(network.latent_filters(), reconstruct=reconstruction)
         loss = loss + 1e-5 * compactness_loss(output.features, class_means.means, labels_B)
         class_means.update(output.features, labels_B)
     update(loss, list(network.parameters()), optimizer)

@@ -20,13 +20,13 @@ from benchmarks.workload import SHAPES, Workload
 from cpnas_cli.data.datasets import Dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import MaxTimeReached
+from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype, draw_uniform
 from cpnas_cli.settings import Config
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
-from cpnas_cli.training.epoch import PRECISIONS, NetworkName
 from cpnas_cli.training.training import Training
 
 TITLE = "epochs of a search and of a training"

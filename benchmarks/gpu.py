@@ -37,6 +37,7 @@ from benchmarks.workload import Shape, Workload
 from cpnas_cli.data.datasets import Dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import MaxTimeReached
+from cpnas_cli.networks.shapes import PRECISIONS
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import ALL_CANDIDATES, Genotype, draw_pass, draw_uniform
@@ -46,7 +47,6 @@ from cpnas_cli.strategies.cpnas.graphed_networks import GraphedNetworks
 from cpnas_cli.strategies.cpnas.search import search_cpnas
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 from cpnas_cli.strategies.cpnas.state import num_draws_of_search
-from cpnas_cli.training.epoch import PRECISIONS
 
 SCHEMA = "cpnas.benchmarks-gpu/1"
 NUM_IMAGES = 50_000

@@ -12,11 +12,11 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.timing import Rows, parse_arguments, report
 from benchmarks.workload import SHAPES, Workload
 from cpnas_cli.distributed.device import open_device
+from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import ALL_CANDIDATES, Genotype, draw_pass
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
-from cpnas_cli.training.epoch import PRECISIONS, NetworkName
 
 TITLE = "where a draw spends its time"
 WORKLOAD = Workload(SHAPES[0], num_images=256)

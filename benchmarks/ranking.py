@@ -19,6 +19,7 @@ from scipy.stats import kendalltau
 
 from cpnas_cli.data.datasets import Dataset, load_dataset
 from cpnas_cli.distributed.device import open_device
+from cpnas_cli.networks.shapes import PRECISIONS
 from cpnas_cli.randomness import python_generator, shuffled
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
@@ -27,7 +28,6 @@ from cpnas_cli.settings import Config, load_config
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.indicator import evaluate_operations, indicator, mean_indicator
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
-from cpnas_cli.training.epoch import PRECISIONS
 from cpnas_cli.training.training import Training
 
 CANDIDATES = (NONE, "skip_connect", "max_pool_3x3", "sep_conv_3x3")

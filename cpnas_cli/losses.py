@@ -5,15 +5,11 @@ L_H^ = sum_{l,c} MSE(H_c^l, H^_c^l) + lambda/2 sum_s ||f_s - mean_{class(s)}||^2
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-from cpnas_cli.binarization.estimators import sign
-from cpnas_cli.binarization.filters import filter_scale
-from cpnas_cli.distributed.collectives import add_over_processes
 
 
 @dataclass(frozen=True)
@@ -26,12 +22,18 @@ class LossTerms:
     compactness: Tensor
 
 
-def kernel_loss(latents: Iterable[Tensor]) -> Tensor:
+def kernel_loss(
+    latents: Iterable[Tensor], *, reconstruct: Callable[[Tensor], Tensor], device: torch.device | None = None
+) -> Tensor:
     """sum_{l,c} MSE(H_c^l, H^_c^l) over all filters c of the latent weights H^l, a scalar; 0 without any.
 
     where H^l is (C_out, C_in / groups, k, k), H^_c = alpha_c sign(H_c) its 1-bit reconstruction, and
     MSE the mean over the taps of one filter. The gradient is exact, 2/n (H - H^) for a filter of n
     taps: alpha minimizes the error, so its own derivative adds nothing.
+
+    Args:
+      reconstruct: H -> H^, the same shape, no gradient (`binarization.filters.reconstruction`).
+      device: of the 0 where there is no filter.
 
     Source: (4.17), first term. Weights of one shape are stacked, so that a deep network costs a few
     operations and not a few per layer.
@@ -43,10 +45,10 @@ def kernel_loss(latents: Iterable[Tensor]) -> Tensor:
     for same_shape in by_shape.values():
         latent = torch.cat(same_shape)
         with torch.no_grad():
-            reconstruction = sign(latent).mul_(filter_scale(latent))
+            reconstructed = reconstruct(latent)
         taps = latent[0].numel()
-        terms.append((latent - reconstruction).square().sum() / taps)
-    return torch.stack(terms).sum() if terms else torch.zeros(())
+        terms.append((latent - reconstructed).square().sum() / taps)
+    return torch.stack(terms).sum() if terms else torch.zeros((), device=device)
 
 
 def compactness_loss(features_BCHW: Tensor, class_means_KCHW: Tensor, labels_B: Tensor) -> Tensor:
@@ -71,13 +73,24 @@ class ClassMeans(nn.Module):
 
     Source: Wen et al., "A Discriminative Feature Learning Approach for Deep Face Recognition",
     ECCV 2016, equation 4. That the mean is a running one is ours: (4.17) does not say.
+
+    Args:
+      feature_shape: (C, H, W). rate: of the update, in (0, 1].
+      exchange: makes each tensor its sum over the processes that train together; without it there is one process.
     """
 
     means: Tensor
 
-    def __init__(self, num_classes: int, feature_shape: tuple[int, int, int], *, rate: float) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        feature_shape: tuple[int, int, int],
+        *,
+        rate: float,
+        exchange: Callable[[Sequence[Tensor]], None] = lambda _: None,
+    ) -> None:
         super().__init__()
-        self.rate = rate
+        self.rate, self.exchange = rate, exchange
         self.register_buffer("means", torch.zeros(num_classes, *feature_shape))
 
     @torch.no_grad()
@@ -88,7 +101,7 @@ class ClassMeans(nn.Module):
         counts_K1 = one_hot_KB.sum(dim=1, keepdim=True)
         flat_means = self.means.flatten(1)
         sums = one_hot_KB @ features_BCHW.flatten(1)
-        add_over_processes([counts_K1, sums])
+        self.exchange([counts_K1, sums])
         delta = (flat_means * counts_K1 - sums) / (1 + counts_K1)
         self.means.sub_((self.rate * delta).view_as(self.means))
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from cpnas_cli.networks.shapes import NetworkName
 from cpnas_cli.training import cuda_graphs as graphs
-from cpnas_cli.training.epoch import NetworkName
 from tests.training.test_cuda_graphs import _FORBIDDEN
 
 

@@ -30,6 +30,7 @@ ROOMS = (
     "losses",
     "search_space",
     "settings",
+    "registry",
     "randomness",
     "errors",
     "__init__",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cpnas_cli.binarization.convolution import BinaryConv2d
+from cpnas_cli.binarization.filters import reconstruction
 from cpnas_cli.losses import ClassMeans, child_parent_loss, compactness_loss, kernel_loss
 from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.shapes import Precision
@@ -67,7 +68,7 @@ def test_the_loss_of_a_network_is_4_18() -> None:
     kernel_weight, lambda_compactness = 0.25, 0.03
     terms = child_parent_loss(
         cross_entropy=F.cross_entropy(output.logits, labels),
-        kernel=kernel_loss(network.latent_filters()),
+        kernel=kernel_loss(network.latent_filters(), reconstruct=reconstruction),
         compactness=compactness_loss(output.features, means.means, labels),
         kernel_weight=kernel_weight,
         lambda_compactness=lambda_compactness,
@@ -107,7 +108,7 @@ def test_every_latent_filter_gets_both_gradients() -> None:
     parts = torch.autograd.grad(cross_entropy, latents, retain_graph=True)
     terms = child_parent_loss(
         cross_entropy=cross_entropy,
-        kernel=kernel_loss(latents),
+        kernel=kernel_loss(latents, reconstruct=reconstruction),
         compactness=torch.zeros(()),
         kernel_weight=weight,
         lambda_compactness=0.0,
@@ -149,7 +150,7 @@ def test_the_kernel_loss_of_a_draw_is_that_of_its_own_filters() -> None:
     """In a shared network only the operations drawn count, and only they get a gradient."""
     shared = tiny_network(genotype=None)
     drawn = shared.latent_filters(GENOTYPE)
-    loss = kernel_loss(drawn)
+    loss = kernel_loss(drawn, reconstruct=reconstruction)
     assert loss.item() == pytest.approx(kernel_loss_in_numpy([w.detach().double().numpy() for w in drawn]), rel=1e-5)
     assert len(drawn) == len(tiny_network().latent_filters())
     loss.backward()
@@ -163,7 +164,7 @@ def test_the_kernel_loss_of_a_draw_is_that_of_its_own_filters() -> None:
 def test_without_binary_layers_the_kernel_loss_is_zero() -> None:
     parent = tiny_network("full")
     assert parent.latent_filters() == []
-    assert kernel_loss(parent.latent_filters()).item() == 0
+    assert kernel_loss(parent.latent_filters(), reconstruct=reconstruction).item() == 0
 
 
 def test_real_parts_are_not_in_the_kernel_loss() -> None:
@@ -187,7 +188,7 @@ def test_kernel_loss_and_gradient_of_any_filters(shapes: list[tuple[int, int, in
         for out, group, k in shapes
     ]
     latents = [torch.from_numpy(layer.copy()).requires_grad_() for layer in layers]
-    loss = kernel_loss(latents)
+    loss = kernel_loss(latents, reconstruct=reconstruction)
     assert loss.shape == ()
     assert loss.item() == pytest.approx(kernel_loss_in_numpy([layer.astype(np.float64) for layer in layers]), abs=1e-5)
     loss.backward()
@@ -199,7 +200,7 @@ def test_kernel_loss_and_gradient_of_any_filters(shapes: list[tuple[int, int, in
 def test_kernel_loss_by_hand() -> None:
     """H = (3, -1, 0, 0): alpha = 1, H^ = (1, -1, 1, 1), MSE = (4 + 0 + 1 + 1) / 4; a second filter adds its own."""
     latent = torch.tensor([[3.0, -1.0, 0.0, -0.0], [2.0, -2.0, 2.0, 2.0]]).view(2, 1, 2, 2).requires_grad_()
-    loss = kernel_loss([latent])
+    loss = kernel_loss([latent], reconstruct=reconstruction)
     assert loss.item() == 1.5
     loss.backward()
     assert latent.grad is not None
@@ -210,7 +211,7 @@ def test_kernel_gradient_is_the_slope() -> None:
     """Against finite differences, in which the scale moves with the filter."""
     latent = torch.randn(2, 3, 3, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     latent.requires_grad_()
-    (gradient,) = torch.autograd.grad(kernel_loss([latent]), latent)
+    (gradient,) = torch.autograd.grad(kernel_loss([latent], reconstruct=reconstruction), latent)
     plain = latent.detach().numpy()
     for index in [(0, 0, 0, 0), (1, 2, 1, 2), (0, 1, 2, 2)]:
         step = np.zeros_like(plain)

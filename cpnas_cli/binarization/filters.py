@@ -17,6 +17,12 @@ def filter_scale(latent: Tensor) -> Tensor:
     return latent.abs().mean(dim=tuple(range(1, latent.dim())), keepdim=True)
 
 
+@torch.no_grad()
+def reconstruction(latent: Tensor) -> Tensor:
+    """H^ = alpha sign(H) as a constant, in the shape of H; `binarize_filters` has a gradient."""
+    return sign(latent).mul_(filter_scale(latent))
+
+
 class _BinarizedFilters(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, latent: Tensor) -> Tensor:

@@ -7,12 +7,12 @@ from typing import Any
 from cpnas_cli.errors import CpnasError, RunError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member, Plan
 from cpnas_cli.experiments.summary import summarize, warnings_of
+from cpnas_cli.networks.shapes import PRECISIONS
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import OPERATIONS, Genotype
 from cpnas_cli.storage.documents import EXPERIMENT_SCHEMA, read_document
 from cpnas_cli.storage.genotype_file import read_genotype
 from cpnas_cli.strategies.cpnas.branching import num_draws
-from cpnas_cli.training.epoch import PRECISIONS
 
 
 def build_document(

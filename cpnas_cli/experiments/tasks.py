@@ -5,7 +5,6 @@ sees the folder can run it, and a task that was killed can simply be run again.
 """
 
 import functools
-import shutil
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -18,20 +17,20 @@ from lightning_fabric import Fabric
 
 from cpnas_cli.data.datasets import Dataset, load_dataset
 from cpnas_cli.distributed.device import open_device
-from cpnas_cli.errors import CpnasError, MaxTimeReached
+from cpnas_cli.errors import CpnasError, MaxTimeReached, RunError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder, branch_document
 from cpnas_cli.runs.opening import Session, open_session
 from cpnas_cli.search_space import genotype_of
 from cpnas_cli.settings import DataConfig, DtypeName
-from cpnas_cli.storage.documents import TRAINING_SCHEMA, replacing, write_json, write_text
+from cpnas_cli.storage.documents import TRAINING_SCHEMA, write_json, write_text
 from cpnas_cli.storage.genotype_file import provenance_of, read_genotype
 from cpnas_cli.strategies import run_search, write_genotype
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.branching import reread
 from cpnas_cli.strategies.cpnas.search import advance
-from cpnas_cli.training.training import Training
+from cpnas_cli.training.training import Training, journal_of
 
 
 @dataclass(frozen=True)
@@ -150,11 +149,12 @@ def _train(task: TrainingTask) -> None:
 
 
 def _take_over(source: RunFolder, target: RunFolder, *, num_epochs: int) -> None:
-    """A finished training's history and last checkpoint; what remains is to evaluate it. The checkpoint goes last."""
+    """A finished training's history and last checkpoint; what remains is to evaluate it."""
+    saved = journal_of(source).peek()
+    if saved is None:
+        raise RunError(f"{source.checkpoint} is missing; delete {source.path} to train that member again")
     write_json(target.file(RunFolder.BRANCH), branch_document(source, num_epochs=num_epochs))
-    write_text(target.file(RunFolder.HISTORY), source.file(RunFolder.HISTORY).read_text(encoding="utf-8"))
-    with replacing(target.checkpoint) as temporary:
-        shutil.copyfile(source.checkpoint, temporary)
+    journal_of(target).begin(saved.records, saved.tensors, saved.state)
 
 
 def _open(

@@ -6,6 +6,10 @@ from cpnas_cli.search_space import NUM_INPUT_NODES, NUM_INTERMEDIATE_NODES
 from cpnas_cli.settings import NetworkConfig
 
 Precision = Literal["binary", "full"]
+NetworkName = Literal["child", "parent"]
+
+
+PRECISIONS: dict[NetworkName, Precision] = {"child": "binary", "parent": "full"}
 
 
 class CellShape(NamedTuple):

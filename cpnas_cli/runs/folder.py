@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,23 +45,6 @@ class RunFolder:
     def config(self) -> Config:
         return load_config(self.file(self.CONFIG))
 
-    def append_history(self, record: Mapping[str, Any]) -> int:
-        """Add one line; returns the size of the history in bytes.
-
-        Raises:
-          RunError: the line could not be written whole.
-        """
-        line = json.dumps(record, allow_nan=False) + "\n"
-        path = self.file(self.HISTORY)
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-                return file.tell()
-        except OSError as error:
-            raise RunError(f"cannot write {path}: {error.strerror or error}; go on later with --resume") from error
-
     def history(self, *, num_bytes: int | None = None) -> list[dict[str, Any]]:
         """The records; with `num_bytes` those of the file's beginning.
 
@@ -75,23 +58,6 @@ class RunFolder:
             return [json.loads(line) for line in path.read_bytes()[:num_bytes].decode().splitlines()]
         except ValueError as error:
             raise RunError(f"{path} is damaged ({error}); start a new run") from None
-
-    def write_history(self, records: Sequence[Mapping[str, Any]]) -> int:
-        """Replace the whole history; returns its size in bytes."""
-        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-        write_text(self.file(self.HISTORY), text)
-        return len(text.encode())
-
-    def truncate_history(self, num_bytes: int) -> None:
-        """Drop what was appended after the checkpoint that is resumed."""
-        path = self.file(self.HISTORY)
-        size = path.stat().st_size if path.exists() else 0
-        if size < num_bytes:
-            raise RunError(
-                f"{path} does not fit {self.checkpoint}: it has {size} bytes of the {num_bytes}; start a new run"
-            )
-        if size > num_bytes:
-            os.truncate(path, num_bytes)
 
 
 def open_run(

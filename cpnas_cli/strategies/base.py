@@ -7,8 +7,8 @@ from lightning_fabric import Fabric
 from cpnas_cli.data.datasets import Dataset
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.journal import Notify, ignore
 from cpnas_cli.settings import Config
-from cpnas_cli.training.epoch import Notify, ignore
 
 
 @dataclass(frozen=True)

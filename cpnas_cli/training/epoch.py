@@ -1,9 +1,9 @@
 """One epoch of training, evaluation, and what both are told about: shared by searches and trainings."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,22 +14,11 @@ from cpnas_cli.distributed.collectives import average_over_processes
 from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.losses import LossTerms
 from cpnas_cli.networks.network import Output
-from cpnas_cli.networks.shapes import Precision
 
 EVALUATION_BATCH_SIZE = 256
 
-Notify = Callable[[Mapping[str, Any]], None]
-"""Called with every history record; in between with {"event": "progress", ...} and {"event": "note", "text": ...}."""
-
 Batches = Iterable[tuple[Tensor, Tensor]]
 StepLoss = Callable[[Output, Tensor], LossTerms]
-
-NetworkName = Literal["child", "parent"]
-PRECISIONS: dict[NetworkName, Precision] = {"child": "binary", "parent": "full"}
-
-
-def ignore(_: Mapping[str, Any]) -> None:
-    """The `Notify` of a caller who does not watch."""
 
 
 def cosine(start: float, end: float, progress: float) -> float:

@@ -11,16 +11,19 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from cpnas_cli.binarization.filters import reconstruction
 from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.data.datasets import Dataset
-from cpnas_cli.distributed.collectives import by_first
+from cpnas_cli.distributed.collectives import add_over_processes, by_first
 from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss
 from cpnas_cli.networks.network import Network, Output, build_network
 from cpnas_cli.networks.operations import BatchNorm
+from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
 from cpnas_cli.networks.size import network_size, precision_parts
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.journal import Journal, Notify, Saved, ignore
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config, TrainConfig
 from cpnas_cli.storage.documents import MODEL_SCHEMA, RESULT_SCHEMA, read_document, write_json
@@ -28,28 +31,22 @@ from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.storage.tensors import (
     load_into,
     load_optimizer,
-    load_tensors,
     optimizer_tensors,
     save_tensors,
     with_prefix,
     without_prefix,
 )
 from cpnas_cli.training.compilation import compile_network
-from cpnas_cli.training.epoch import (
-    PRECISIONS,
-    Batches,
-    EpochMeans,
-    NetworkName,
-    Notify,
-    cosine,
-    ignore,
-    make_optimizer,
-    train_epoch,
-)
+from cpnas_cli.training.epoch import Batches, EpochMeans, cosine, make_optimizer, train_epoch
 from cpnas_cli.training.evaluation import evaluate_trained
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
-CHECKPOINT_KEYS = ("network", "epoch", "seconds", "history_bytes", "finished")
+CHECKPOINT_KEYS = ("network", "epoch", "seconds", "finished")
+
+
+def journal_of(run: RunFolder) -> Journal:
+    """The journal of a training."""
+    return Journal(run, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
 
 
 def _training_rate(train: TrainConfig, *, epoch: int, step: int, num_steps: int) -> float:
@@ -81,6 +78,10 @@ class _Stage:
             parts |= with_prefix("class_means", self.class_means.state_dict())
         return parts
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint says beside the tensors."""
+        return {"network": self.name, "epoch": self.epoch, "seconds": self.seconds, "compiled": self.compiled}
+
 
 class Training:
     """The training of a genotype: the Child, the Parent, or both; resumable after every epoch.
@@ -109,6 +110,7 @@ class Training:
         self.fabric, self.deadline, self.notify, self.provenance = fabric, deadline, notify, provenance
         self.dataset = dataset.to(fabric.device)
         self.pipeline = Pipeline(config.data, dataset.mean, dataset.std)
+        self.journal = journal_of(run)
         self._finished: dict[str, dict[str, Any]] = {}
 
     def train(self) -> dict[str, Any]:
@@ -121,15 +123,15 @@ class Training:
         result = by_first(self.fabric, self._finished_result)
         if result is not None:
             return result
-        saved = by_first(self.fabric, self._load_checkpoint)
+        saved = by_first(self.fabric, self.journal.resume)
         if saved is not None:
-            self._finished = saved[1]["finished"]
+            self._finished = saved.state["finished"]
         for name in self.networks:
             if name in self._finished:
                 continue
             stage = self._new_stage(name)
-            if saved is not None and saved[1]["network"] == name:
-                self._restore(stage, *saved)
+            if saved is not None and saved.state["network"] == name:
+                self._restore(stage, saved)
             self._train_stage(stage)
         result = self._result()
         by_first(self.fabric, lambda: write_json(self.run.file(RunFolder.RESULT), result))
@@ -165,6 +167,7 @@ class Training:
                 self.dataset.num_classes,
                 network.feature_shape(self.config.data.image_size),
                 rate=train.class_mean_rate,
+                exchange=add_over_processes,
             ).to(self.fabric.device)
         return _Stage(name, network, network, optimizer, class_means)
 
@@ -203,8 +206,7 @@ class Training:
             self.notify({"event": "note", "text": f"the {stage.name} is trained without torch.compile: {reason}"})
 
     def _save_epoch(self, stage: _Stage, record: Mapping[str, Any], *, seconds: float) -> None:
-        num_bytes = self.run.append_history(record)
-        self._save_checkpoint(stage, num_bytes)
+        self.journal.commit([record], stage.tensors(), {**stage.state(), "finished": self._finished})
         self.notify(record)
         if stage.epoch < self.config.train.num_epochs or stage.name != self.networks[-1]:
             self.deadline.check(seconds)
@@ -272,7 +274,9 @@ class Training:
         zero = torch.zeros_like(cross_entropy)
         is_child = stage.name == "child"
         with_kernel = is_child and train.kernel_weight > 0
-        kernel = kernel_loss(stage.network.latent_filters()) if with_kernel else zero
+        kernel = zero
+        if with_kernel:
+            kernel = kernel_loss(stage.network.latent_filters(), reconstruct=reconstruction, device=zero.device)
         compactness = zero
         if stage.class_means is not None:
             # a sum over images, where the other terms are means; the parts are averaged, so each stands for all
@@ -349,35 +353,12 @@ class Training:
             "genotype": genotype_document(self.genotype, provenance=self.provenance),
         }
 
-    def _save_checkpoint(self, stage: _Stage, num_bytes: int) -> None:
-        state = {
-            "network": stage.name,
-            "epoch": stage.epoch,
-            "seconds": stage.seconds,
-            "compiled": stage.compiled,
-            "history_bytes": num_bytes,
-            "finished": self._finished,
-        }
-        save_tensors(self.run.checkpoint, stage.tensors(), schema=CHECKPOINT_SCHEMA, state=state)
-
-    def _load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        if not self.run.checkpoint.exists():
-            self.run.truncate_history(0)
-            return None
-        return load_tensors(self.run.checkpoint, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
-
-    def _restore(self, stage: _Stage, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        path = self.run.checkpoint
-        load_into(stage.network, without_prefix("network", tensors), path=path)
-        load_optimizer(stage.optimizer, without_prefix("optimizer", tensors))
+    def _restore(self, stage: _Stage, saved: Saved) -> None:
+        path = self.journal.checkpoint
+        load_into(stage.network, without_prefix("network", saved.tensors), path=path)
+        load_optimizer(stage.optimizer, without_prefix("optimizer", saved.tensors))
         if stage.class_means is not None:
-            load_into(stage.class_means, without_prefix("class_means", tensors), path=path)
-        stage.epoch, stage.seconds = state["epoch"], state["seconds"]
-        stage.compiled = state.get("compiled", False)
-
-        def rewind() -> None:
-            self.run.truncate_history(state["history_bytes"])
-            for record in self.run.history():
-                self.notify({**record, "resumed": True})
-
-        by_first(self.fabric, rewind)
+            load_into(stage.class_means, without_prefix("class_means", saved.tensors), path=path)
+        stage.epoch, stage.seconds = saved.state["epoch"], saved.state["seconds"]
+        stage.compiled = saved.state.get("compiled", False)
+        by_first(self.fabric, lambda: saved.replay(self.notify))

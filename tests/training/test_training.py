@@ -19,9 +19,11 @@ from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import MaxTimeReached, UsageError
 from cpnas_cli.losses import ClassMeans
 from cpnas_cli.networks.network import Output, build_network
+from cpnas_cli.networks.shapes import NetworkName
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.environment import describe_environment
 from cpnas_cli.runs.folder import RunFolder, open_run
+from cpnas_cli.runs.journal import Notify, ignore
 from cpnas_cli.runs.opening import open_session
 from cpnas_cli.search_space import Genotype, draw_uniform
 from cpnas_cli.settings import Config, load_config
@@ -29,7 +31,7 @@ from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.storage.tensors import load_tensors
 from cpnas_cli.training import training as training_module
 from cpnas_cli.training.compilation import compile_network
-from cpnas_cli.training.epoch import NetworkName, Notify, cosine, ignore, train_step
+from cpnas_cli.training.epoch import cosine, train_step
 from cpnas_cli.training.evaluation import evaluate_run
 from cpnas_cli.training.training import CHECKPOINT_SCHEMA, Training
 

@@ -11,9 +11,9 @@ from cpnas_cli.cli import options
 from cpnas_cli.cli.console import print_json, reported_errors, say
 
 if TYPE_CHECKING:
+    from cpnas_cli.networks.shapes import NetworkName
     from cpnas_cli.search_space import Genotype
     from cpnas_cli.settings import Config
-    from cpnas_cli.training.epoch import NetworkName
 
 
 def train(

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cpnas_cli.errors import RunError
 from cpnas_cli.runs.folder import RunFolder, branch_document
 from cpnas_cli.search_space import CELL_KINDS, Genotype
 from cpnas_cli.storage.documents import write_json
-from cpnas_cli.storage.tensors import load_tensors, save_tensors
 from cpnas_cli.strategies.cpnas.indicator import indicator
-from cpnas_cli.strategies.cpnas.search import CHECKPOINT_KEYS, CHECKPOINT_SCHEMA
+from cpnas_cli.strategies.cpnas.search import journal_of
 from cpnas_cli.strategies.cpnas.state import SearchState
 
 
@@ -61,10 +61,8 @@ def saved_history(run: RunFolder) -> list[dict[str, Any]]:
     Raises:
       CheckpointError: the checkpoint cannot be used. RunError: the history is damaged.
     """
-    if not run.checkpoint.exists():
-        return []
-    _, state = load_tensors(run.checkpoint, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
-    return run.history(num_bytes=state["history_bytes"])
+    saved = journal_of(run).peek()
+    return saved.records if saved else []
 
 
 def num_draws(history: Sequence[Mapping[str, Any]]) -> int:
@@ -74,10 +72,11 @@ def num_draws(history: Sequence[Mapping[str, Any]]) -> int:
 def branch(source: RunFolder, target: RunFolder, rereading: Rereading) -> None:
     """Let the target, a run without draws, go on from the source's checkpoint with its own indicators.
 
-    The checkpoint is written last: a target without one has not started.
+    Raises:
+      RunError: the source has no checkpoint any more, or the target cannot be written. CheckpointError.
     """
-    tensors, state = load_tensors(source.checkpoint, schema=CHECKPOINT_SCHEMA)
-    document = branch_document(source, num_draws=num_draws(rereading.records))
-    write_json(target.file(RunFolder.BRANCH), document)
-    num_bytes = target.write_history(rereading.records)
-    save_tensors(target.checkpoint, tensors, schema=CHECKPOINT_SCHEMA, state={**state, "history_bytes": num_bytes})
+    saved = journal_of(source).peek()
+    if saved is None:
+        raise RunError(f"{journal_of(source).checkpoint} is missing; restore it, or let the search run again")
+    write_json(target.file(RunFolder.BRANCH), branch_document(source, num_draws=num_draws(rereading.records)))
+    journal_of(target).begin(rereading.records, saved.tensors, saved.state)

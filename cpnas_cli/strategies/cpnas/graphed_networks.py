@@ -10,12 +10,13 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping
 
+from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import BATCHES, SharedNetworks, calibrated
 from cpnas_cli.training.captured_steps import EvaluationProgram, TrainingProgram, TrainingSettings
 from cpnas_cli.training.cuda_graphs import GraphStream, Program, Replays, Stream, replay_in_turn
-from cpnas_cli.training.epoch import PRECISIONS, NetworkName, cross_entropy, epoch_means, evaluated_fraction
+from cpnas_cli.training.epoch import cross_entropy, epoch_means, evaluated_fraction
 
 VALIDATION_BATCH_SIZE = 1000
 

@@ -13,17 +13,23 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
+from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.journal import Journal
 from cpnas_cli.search_space import Genotype, genotype_of
-from cpnas_cli.storage.tensors import load_tensors, save_tensors
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.graphed_networks import GraphedNetworks
 from cpnas_cli.strategies.cpnas.indicator import indicator
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 from cpnas_cli.strategies.cpnas.state import SearchState
-from cpnas_cli.training.epoch import PRECISIONS, NetworkName
 
 CHECKPOINT_SCHEMA = "cpnas.search-checkpoint/1"
-CHECKPOINT_KEYS = ("num_draws", "history_bytes")
+CHECKPOINT_KEYS = ("num_draws",)
+
+
+def journal_of(run: RunFolder) -> Journal:
+    """The journal of a search of Algorithm 9."""
+    return Journal(run, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
 
 
 def search_cpnas(search: Search) -> Genotype:
@@ -42,7 +48,8 @@ def advance(search: Search, *, stop: Callable[[], bool] = lambda: False) -> Sear
     Everything is saved when `stop` is asked. Raises what `search_cpnas` raises.
     """
     shared = GraphedNetworks(search) if search.config.search.engine == "graphs" else SharedNetworks(search)
-    state, done = _resume(search, shared)
+    journal = journal_of(search.run)
+    state, done = _resume(search, shared, journal)
     while not state.finished:
         started = time.monotonic()
         genotype = state.draw(seed=search.config.seed)
@@ -65,7 +72,9 @@ def advance(search: Search, *, stop: Callable[[], bool] = lambda: False) -> Sear
         records = [record]
         if state.round_complete:
             records.append(state.abandon())
-        _save(search, shared, records, done)
+        journal.commit(records, shared.tensors(), {"num_draws": done})
+        for record in records:
+            search.notify(record)
         if len(records) == 2 and stop():
             break
         if not state.finished:
@@ -84,27 +93,10 @@ def _draw_record(state: SearchState, genotype: Genotype) -> dict[str, Any]:
     }
 
 
-def _save(search: Search, shared: SharedNetworks, records: list[dict[str, Any]], done: int) -> None:
-    num_bytes = [search.run.append_history(record) for record in records][-1]
-    save_tensors(
-        search.run.checkpoint,
-        shared.tensors(),
-        schema=CHECKPOINT_SCHEMA,
-        state={"num_draws": done, "history_bytes": num_bytes},
-    )
-    for record in records:
-        search.notify(record)
-
-
-def _resume(search: Search, shared: SharedNetworks) -> tuple[SearchState, int]:
-    run, num_passes = search.run, search.config.search.num_passes
-    if not run.checkpoint.exists():
-        run.truncate_history(0)
+def _resume(search: Search, shared: SharedNetworks, journal: Journal) -> tuple[SearchState, int]:
+    num_passes, saved = search.config.search.num_passes, journal.resume()
+    if saved is None:
         return SearchState(num_passes), 0
-    tensors, saved = load_tensors(run.checkpoint, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
-    shared.restore(tensors, path=run.checkpoint)
-    run.truncate_history(saved["history_bytes"])
-    history = run.history()
-    for record in history:
-        search.notify({**record, "resumed": True})
-    return SearchState.replay(history, num_passes=num_passes), saved["num_draws"]
+    shared.restore(saved.tensors, path=journal.checkpoint)
+    saved.replay(search.notify)
+    return SearchState.replay(saved.records, num_passes=num_passes), saved.state["num_draws"]

@@ -20,21 +20,13 @@ from torch import Tensor
 from cpnas_cli.data.datasets import ImageSet
 from cpnas_cli.errors import CheckpointError, NonFiniteLossError
 from cpnas_cli.networks.network import Network, build_network
+from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
 from cpnas_cli.randomness import torch_generator
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.state import num_draws_of_search
 from cpnas_cli.strategies.search_images import SearchImages
-from cpnas_cli.training.epoch import (
-    EVALUATION_BATCH_SIZE,
-    PRECISIONS,
-    NetworkName,
-    cosine,
-    cross_entropy,
-    evaluate,
-    make_optimizer,
-    train_epoch,
-)
+from cpnas_cli.training.epoch import EVALUATION_BATCH_SIZE, cosine, cross_entropy, evaluate, make_optimizer, train_epoch
 
 BATCHES = "search batches"  # the purpose that the order of a draw's images is derived from
 

@@ -11,19 +11,19 @@ Source: Xu et al., ICLR 2020, arXiv 1907.05737, and its public code, from which 
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from cpnas_cli.errors import NonFiniteLossError
+from cpnas_cli.runs.journal import Journal, Saved
 from cpnas_cli.search_space import CELL_KINDS, EDGES, NONE, NUM_INPUT_NODES, NUM_NODES, OPERATIONS, Cell, Genotype
 from cpnas_cli.storage.tensors import (
     load_into,
     load_optimizer,
-    load_tensors,
     optimizer_tensors,
-    save_tensors,
     with_prefix,
     without_prefix,
 )
@@ -33,7 +33,7 @@ from cpnas_cli.strategies.search_images import SearchImages
 from cpnas_cli.training.epoch import cosine, cross_entropy, make_optimizer, train_epoch
 
 CHECKPOINT_SCHEMA = "cpnas.pcdarts-checkpoint/1"
-CHECKPOINT_KEYS = ("epoch", "history_bytes")
+CHECKPOINT_KEYS = ("epoch",)
 NUM_INCOMING_EDGES = 2
 ADAM_BETAS = (0.5, 0.999)
 
@@ -198,33 +198,28 @@ class MixedSearch:
             ]
         return record
 
-    def save(self, num_bytes: int) -> None:
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything that a checkpoint of the search holds."""
         tensors = with_prefix("network", self.network.state_dict())
         tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
         tensors |= with_prefix("architecture", self.architecture.state_dict())
         tensors |= with_prefix("architecture_optimizer", optimizer_tensors(self.architecture_optimizer))
-        state = {"epoch": self.epoch, "history_bytes": num_bytes}
-        save_tensors(self.search.run.checkpoint, tensors, schema=CHECKPOINT_SCHEMA, state=state)
+        return tensors
 
-    def resume(self) -> None:
-        """Go on from the run's checkpoint, where there is one.
+    def restore(self, saved: Saved, *, path: Path) -> None:
+        """Go on from what was committed.
+
+        Args:
+          path: of the checkpoint, for the message.
 
         Raises:
-          CheckpointError: it cannot be used.
+          CheckpointError: it is of another search.
         """
-        run = self.search.run
-        if not run.checkpoint.exists():
-            run.truncate_history(0)
-            return
-        tensors, state = load_tensors(run.checkpoint, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
-        load_into(self.network, without_prefix("network", tensors), path=run.checkpoint)
-        load_into(self.architecture, without_prefix("architecture", tensors), path=run.checkpoint)
-        load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
-        load_optimizer(self.architecture_optimizer, without_prefix("architecture_optimizer", tensors))
-        self.epoch = state["epoch"]
-        run.truncate_history(state["history_bytes"])
-        for record in run.history():
-            self.search.notify({**record, "resumed": True})
+        load_into(self.network, without_prefix("network", saved.tensors), path=path)
+        load_into(self.architecture, without_prefix("architecture", saved.tensors), path=path)
+        load_optimizer(self.optimizer, without_prefix("optimizer", saved.tensors))
+        load_optimizer(self.architecture_optimizer, without_prefix("architecture_optimizer", saved.tensors))
+        self.epoch = saved.state["epoch"]
 
 
 def search_pcdarts(search: Search) -> Genotype:
@@ -235,15 +230,18 @@ def search_pcdarts(search: Search) -> Genotype:
       NonFiniteLossError: a loss became NaN; the checkpoint is of the epoch before. CheckpointError.
     """
     state = MixedSearch(search)
-    state.resume()
+    journal = Journal(search.run, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
+    saved = journal.resume()
+    if saved is not None:
+        state.restore(saved, path=journal.checkpoint)
+        saved.replay(search.notify)
     num_epochs = search.config.pcdarts.num_epochs
     while state.epoch < num_epochs:
         records = [state.train_one_epoch()]
         state.epoch += 1
         if state.epoch == num_epochs:
             records.append(state.architecture_record())
-        num_bytes = [search.run.append_history(record) for record in records][-1]
-        state.save(num_bytes)
+        journal.commit(records, state.tensors(), {"epoch": state.epoch})
         for record in records:
             search.notify(record)
         if state.epoch < num_epochs:

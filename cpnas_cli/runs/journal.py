@@ -1,0 +1,169 @@
+"""The journal of a run: its history and its checkpoint, which only together say how far it is.
+
+A unit of work (a draw, an epoch) is committed by appending its records to the history and then replacing the
+checkpoint, which says how long the history was. Whatever kills the run, the checkpoint is whole and the history holds
+at least what it knows of; on resume the rest of the history is dropped and that work is done again.
+
+This is the only place that appends to a history, writes a checkpoint, or takes a run up again.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cpnas_cli.errors import RunError
+from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.storage.documents import write_text
+from cpnas_cli.storage.tensors import load_tensors, save_tensors
+
+Notify = Callable[[Mapping[str, Any]], None]
+"""Called with every history record; in between with {"event": "progress", ...} and {"event": "note", "text": ...}."""
+
+MOST_RECORDS = 2
+"""Of one commit. A longer history without a checkpoint is not what a kill leaves behind."""
+
+_LENGTH = "history_bytes"  # in the state of a checkpoint: of the history that belongs to it
+
+
+def ignore(_: Mapping[str, Any]) -> None:
+    """The `Notify` of a caller who does not watch."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a run has committed.
+
+    Attributes:
+      tensors: of the checkpoint, on the CPU. state: beside them, plain JSON values.
+      records: the history up to the checkpoint.
+    """
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    records: list[dict[str, Any]]
+
+    def replay(self, notify: Notify) -> None:
+        """Tell a watcher of every record, each with "resumed": true."""
+        for record in self.records:
+            notify({**record, "resumed": True})
+
+
+class Journal:
+    """The journal of one run.
+
+    Args:
+      run: whose folder it is in.
+      schema: of the checkpoint.
+      keys: what the checkpoint's state must hold.
+    """
+
+    def __init__(self, run: RunFolder, *, schema: str, keys: Sequence[str] = ()) -> None:
+        self.run, self.schema, self.keys = run, schema, (*keys, _LENGTH)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.run.checkpoint
+
+    def commit(
+        self, records: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor], state: Mapping[str, Any]
+    ) -> None:
+        """Append what a unit of work has to say, at most `MOST_RECORDS`, and replace the checkpoint.
+
+        Raises:
+          RunError: one of them cannot be written; the checkpoint is that of the unit before.
+        """
+        assert 1 <= len(records) <= MOST_RECORDS
+        length = [self._append(record) for record in records][-1]
+        save_tensors(self.checkpoint, tensors, schema=self.schema, state={**state, _LENGTH: length})
+
+    def resume(self) -> Saved | None:
+        """What is committed, and the history cut back to it; None for a run that has committed nothing.
+
+        Raises:
+          CheckpointError: the checkpoint cannot be used. RunError: the history is damaged, or shorter than the
+            checkpoint says, or such that there must have been a checkpoint.
+        """
+        if not self.checkpoint.exists():
+            self._start_again()
+            return None
+        saved = self._load()
+        self._cut(saved.state[_LENGTH])
+        return saved
+
+    def peek(self) -> Saved | None:
+        """What is committed, as `resume` returns it; nothing is changed."""
+        return self._load() if self.checkpoint.exists() else None
+
+    def begin(
+        self,
+        records: Sequence[Mapping[str, Any]],
+        tensors: Mapping[str, Tensor] | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make this the whole history, and with tensors also the checkpoint: of work that another run has done.
+
+        The checkpoint is written last: a run without one has not started. Without tensors there is none: for work that
+        is not worth being saved in between.
+
+        Raises:
+          RunError: one of them cannot be written.
+        """
+        text = "".join(map(_line, records))
+        write_text(self.run.file(RunFolder.HISTORY), text)
+        if tensors is not None:
+            length = len(text.encode())
+            save_tensors(self.checkpoint, tensors, schema=self.schema, state={**(state or {}), _LENGTH: length})
+
+    def _load(self) -> Saved:
+        tensors, state = load_tensors(self.checkpoint, schema=self.schema, keys=self.keys)
+        length, size = state[_LENGTH], self._size()
+        if size < length:
+            history = self.run.file(RunFolder.HISTORY)
+            raise RunError(
+                f"{history} does not fit {self.checkpoint}: it has {size} bytes of the {length}; start a new run"
+            )
+        return Saved(tensors, state, self.run.history(num_bytes=length))
+
+    def _start_again(self) -> None:
+        path = self.run.file(RunFolder.HISTORY)
+        num_records = path.read_bytes().count(b"\n") if path.exists() else 0  # a kill may leave half a line behind
+        if num_records > MOST_RECORDS:
+            raise RunError(
+                f"{self.checkpoint} is missing, and without it the {num_records} records of the history cannot be gone "
+                "on from; restore it, or start a new run in another --out"
+            )
+        self._cut(0)
+
+    def _append(self, record: Mapping[str, Any]) -> int:
+        """Add one line; returns the size of the history in bytes.
+
+        Raises:
+          RunError: the line could not be written whole.
+        """
+        line, path = _line(record), self.run.file(RunFolder.HISTORY)
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+                return file.tell()
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror or error}; go on later with --resume") from error
+
+    def _cut(self, num_bytes: int) -> None:
+        """Drop what was appended after this."""
+        if self._size() > num_bytes:
+            os.truncate(self.run.file(RunFolder.HISTORY), num_bytes)
+
+    def _size(self) -> int:
+        path = self.run.file(RunFolder.HISTORY)
+        return path.stat().st_size if path.exists() else 0
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
