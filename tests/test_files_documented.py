@@ -1,0 +1,175 @@
+"""docs/files.md against real files: every key that a run leaves is in its tables with its type, and no other."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TINY_OPTIONS, run_cpnas
+from PIL import Image
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+Table = dict[str, str]
+
+SETTINGS = "settings"  # the type of a whole config, which docs/settings.md describes
+KINDS: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "whole number": (int,),
+    "number": (int, float),
+    "true or false": (bool,),
+    "null": (type(None),),
+    "any": (object,),
+}
+
+
+def read_tables(text: str) -> dict[str, Table]:
+    """{"cpnas.genotype/1" or "draw": {key path: type}} of every table of keys."""
+    tables: dict[str, Table] = {}
+    for section in re.split(r"(?m)^##+ ", text)[1:]:
+        title = section.partition("\n")[0].strip()
+        rows = re.findall(r"(?m)^\| `([^`]+)` \| ([^|]+) \|", section.partition("| key | type |")[2])
+        if rows:
+            tables[title] = {key: kind.strip() for key, kind in rows}
+    return tables
+
+
+TABLES = read_tables((DOCS / "files.md").read_text(encoding="utf-8"))
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(key path, value) of everything that is neither a list nor an object, and of those that are empty."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and value:
+        for inner in value:
+            yield from leaves(inner, f"{path}[]")
+    else:
+        yield path, value
+
+
+def expanded(title: str, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The rows of a table, with those of the documents that it holds."""
+    for key, kind in TABLES[title].items():
+        if kind in TABLES:
+            yield from expanded(kind, f"{prefix}{key}.")
+        else:
+            yield prefix + key, kind
+
+
+def matcher(key: str) -> re.Pattern[str]:
+    parts = re.split(r"(\{[^}]+\})", key)
+    return re.compile("".join(".+" if part.startswith("{") else re.escape(part) for part in parts))
+
+
+def fits(value: Any, kind: str) -> bool:
+    """Whether a value is of the type that a row gives, `... or null` among them."""
+    kinds = kind.removesuffix(" or null"), "null" if kind.endswith(" or null") else kind
+    if isinstance(value, bool):
+        return bool({"true or false", "any"} & set(kinds))
+    return any(isinstance(value, KINDS[name]) for name in kinds if name in KINDS)
+
+
+def undocumented(title: str, document: Mapping[str, Any]) -> tuple[list[str], set[str]]:
+    """What of the document no row describes, and the rows that describe something of it."""
+    rows = [(key, matcher(key), kind) for key, kind in expanded(title)]
+    wrong, used = [], set[str]()
+    for path, value in leaves(document):
+        if value in ({}, []):  # some row must speak of what it would hold
+            fitting = [
+                key
+                for key, pattern, kind in rows
+                if key.startswith((f"{path}[]", f"{path}."))
+                or (kind == "any" and pattern.fullmatch(path))
+                or (kind == SETTINGS and path.startswith(f"{key}."))
+            ]
+        else:
+            fitting = [
+                key
+                for key, pattern, kind in rows
+                if (pattern.fullmatch(path) and fits(value, kind)) or (kind == SETTINGS and path.startswith(f"{key}."))
+            ]
+        if not fitting:
+            wrong.append(f"{title}: {path} = {value!r}")
+        used.update(fitting)
+    return wrong, used
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, Any]]]:
+    """(title of its table, document) of what a run of every kind leaves behind and prints."""
+    folder = tmp_path_factory.mktemp("runs")
+    found: list[tuple[str, dict[str, Any]]] = []
+
+    def run(*words: str, prints: bool = False) -> None:
+        answer = run_cpnas(folder, *words, *(["--json"] if prints else []))
+        assert answer.returncode in (0, 1 if words[0] == "predict" else 0), answer.stderr
+        if prints:
+            found.append(titled(json.loads(answer.stdout)))
+
+    epochs = ["--set", "pcdarts.num_epochs=2", "--set", "pcdarts.frozen_epochs=1"]
+    one_epoch = ["--set", "train.num_epochs=1"]
+    for strategy in ("random", "pcdarts", "cpnas"):
+        run("search", "--strategy", strategy, *TINY_OPTIONS, *epochs, "--out", strategy)
+    run("train", "cpnas", "--with-parent", *TINY_OPTIONS, "--out", "training")
+    run("train", "random", *TINY_OPTIONS, *one_epoch, "--out", "alone")
+    run("evaluate", "training", prints=True)
+    run("export", "training", prints=True)
+    run("presets", "list", prints=True)
+    run("estimate-efficiency", "cpnas", prints=True)
+    pixels = np.zeros((8, 8), np.uint8)
+    Image.fromarray(pixels).save(folder / "image.png")
+    (folder / "damaged.png").write_bytes(b"no image")
+    run("predict", "training", "image.png", "damaged.png", prints=True)
+    common = [*TINY_OPTIONS, *one_epoch, *epochs, "--random-draws", "2"]
+    run("compare-strategies", "--strategies", "random,bnas,cpnas", "--seeds", "0", *common, "--out", "one-seed")
+    run("ablate-beta", "--betas", "1000,1001", "--seeds", "0,1", *TINY_OPTIONS, *one_epoch, "--out", "ablation")
+    for path in folder.rglob("*.json"):
+        found.append(titled(json.loads(path.read_text(encoding="utf-8"))))
+    for path in folder.rglob("history.jsonl"):
+        records = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        found += [(record["event"], record) for record in records]
+    for path in (DOCS / "results").rglob("*.json"):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.get("schema") in TABLES:
+            found.append(titled(document))
+    return found
+
+
+def titled(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    return document["schema"], document
+
+
+def test_the_tables_are_found() -> None:
+    assert {"cpnas.genotype/1", "cpnas.result/1", "cpnas.experiment/1", "draw", "abandon", "epoch"} <= TABLES.keys()
+    assert TABLES["draw"]["accuracy_child"] == "number or null"
+    assert dict(expanded("cpnas.result/1"))["genotype.normal[].op"] == "text"
+
+
+@pytest.mark.slow
+def test_every_key_is_documented_with_its_type(documents: list[tuple[str, dict[str, Any]]]) -> None:
+    wrong = [line for title, document in documents for line in undocumented(title, document)[0]]
+    assert "\n".join(sorted(set(wrong))) == ""
+
+
+@pytest.mark.slow
+def test_no_row_describes_what_is_not_there(documents: list[tuple[str, dict[str, Any]]]) -> None:
+    used: dict[str, set[str]] = {}
+    for title, document in documents:
+        used.setdefault(title, set()).update(undocumented(title, document)[1])
+    assert used.keys() == TABLES.keys()
+    # of a document within a document its own table's rows are looked for where it stands alone
+    own = {title: {key for key, kind in table.items() if kind not in TABLES} for title, table in TABLES.items()}
+    unseen = {title: sorted(own[title] - used[title]) for title in TABLES}
+    assert {title: rows for title, rows in unseen.items() if rows} == {}
+
+
+def test_what_is_undocumented_is_noticed() -> None:
+    document = {"schema": "cpnas.branch/1", "from": "a", "num_draws": 1}
+    assert undocumented("cpnas.branch/1", document)[0] == []
+    for change in ({"more": 1}, {"num_draws": "1"}, {"num_draws": True}, {"from": None}, {"num_draws": 1.5}):
+        assert len(undocumented("cpnas.branch/1", document | change)[0]) == 1, change
