@@ -17,10 +17,10 @@ def complete_preset(incomplete: str) -> list[str]:
     return [name for name in preset_names() if name.startswith(incomplete)]
 
 
-def _setting_keys(incomplete: str) -> list[str]:
-    from cpnas_cli.settings import Config, flat_settings
+def _setting_keys(incomplete: str) -> list[tuple[str, str]]:
+    from cpnas_cli.settings import documented_settings
 
-    return [f"{key}=" for key in flat_settings(Config()) if key.startswith(incomplete)]
+    return [(f"{entry.key}=", entry.help) for entry in documented_settings() if entry.key.startswith(incomplete)]
 
 
 Preset = Annotated[

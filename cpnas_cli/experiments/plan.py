@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cpnas_cli.errors import RunError, UsageError
+from cpnas_cli.registry import STRATEGIES
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.settings import STRATEGIES, Config, config_from_document, differing_settings
+from cpnas_cli.settings import Config, change_config, config_from_document, differing_settings
 
 Kind = Literal["ablation", "comparison"]
 
@@ -92,10 +93,8 @@ class Plan:
             yield self._member(f"{group}-seed-{seed}", group, seed, strategy=group)
 
     def _member(self, name: str, group: str, seed: int, **search: Any) -> Member:
-        document = self.config.model_dump(mode="json")
-        document["seed"] = seed
-        document["search"] |= search
-        return Member(name, group, config_from_document(document))
+        values = {f"search.{key}": value for key, value in search.items()}
+        return Member(name, group, change_config(self.config, {"seed": seed, **values}))
 
     def document(self) -> dict[str, Any]:
         """The part of `experiment.json` that says what was asked for."""

@@ -27,8 +27,8 @@ def list_(json_: options.Json = False) -> None:
 
 @app.command("show")
 def show(name: Annotated[str, typer.Argument(help="A preset's name.", autocompletion=options.complete_preset)]) -> None:
-    """The YAML of a preset, with what is published and what is ours."""
+    """All settings of a preset as YAML, with what each decides, what is published and what is ours."""
     with reported_errors():
-        from cpnas_cli.settings import preset_text
+        from cpnas_cli.settings import documented_yaml
 
-        print(preset_text(name), end="")
+        print(documented_yaml(name), end="")

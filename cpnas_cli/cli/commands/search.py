@@ -9,7 +9,7 @@ from cpnas_cli.cli.console import print_json, reported_errors, say
 
 
 def _strategies(incomplete: str) -> list[str]:
-    from cpnas_cli.settings import STRATEGIES
+    from cpnas_cli.registry import STRATEGIES
 
     return [name for name in STRATEGIES if name.startswith(incomplete)]
 
@@ -52,8 +52,6 @@ def search(
             default=options.default_source(out, preset=preset, resume=resume, otherwise=lambda: DEFAULT_PRESET),
             values={"search.strategy": strategy, "search.beta_p": beta_p},
         )
-        if beta_p is not None and config.search.strategy == "bnas" and float(beta_p) != 0:
-            raise UsageError(f"bnas is cpnas at beta_P = 0, got --beta-p {beta_p}; use --strategy cpnas")
         if beta_p is not None and config.search.strategy in ("random", "pcdarts"):
             raise UsageError(f"{config.search.strategy} uses no beta_P, got --beta-p {beta_p}; use --strategy cpnas")
         name = f"{config.data.name}-{config.search.strategy}-seed{config.seed}"

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cpnas_cli.errors import CpnasError, UsageError
+from cpnas_cli.registry import STRATEGIES
 from cpnas_cli.settings import (
     DEFAULT_PRESET,
-    STRATEGIES,
     Config,
     config_from_document,
     config_yaml,

@@ -1,0 +1,64 @@
+"""What goes into a run: the settings, the presets that name sets of them, and overrides.
+
+Settings are frozen; unknown keys are refused with the nearest valid name.
+"""
+
+from cpnas_cli.settings.config import (
+    DEFAULT_PRESET,
+    Config,
+    config_from_document,
+    config_yaml,
+    differing_settings,
+    flat_settings,
+)
+from cpnas_cli.settings.documentation import (
+    Setting,
+    documented_settings,
+    documented_yaml,
+    settings_markdown,
+)
+from cpnas_cli.settings.loading import change_config, load_config
+from cpnas_cli.settings.presets import preset_names, preset_summary, preset_text, presets_folder
+from cpnas_cli.settings.sections import (
+    FIXED_BETA_P,
+    DataConfig,
+    DtypeName,
+    EngineName,
+    EstimatorName,
+    NetworkConfig,
+    OptimizerName,
+    PcDartsConfig,
+    RealPart,
+    SearchConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "DEFAULT_PRESET",
+    "FIXED_BETA_P",
+    "Config",
+    "DataConfig",
+    "DtypeName",
+    "EngineName",
+    "EstimatorName",
+    "NetworkConfig",
+    "OptimizerName",
+    "PcDartsConfig",
+    "RealPart",
+    "SearchConfig",
+    "Setting",
+    "TrainConfig",
+    "change_config",
+    "config_from_document",
+    "config_yaml",
+    "differing_settings",
+    "documented_settings",
+    "documented_yaml",
+    "flat_settings",
+    "load_config",
+    "preset_names",
+    "preset_summary",
+    "preset_text",
+    "presets_folder",
+    "settings_markdown",
+]

@@ -1,0 +1,130 @@
+"""A complete run's settings: all sections, validated together, written and compared."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ValidationError, model_validator
+
+from cpnas_cli.errors import UsageError
+from cpnas_cli.settings.fields import Section, did_you_mean, is_section, setting
+from cpnas_cli.settings.sections import DataConfig, NetworkConfig, PcDartsConfig, SearchConfig, TrainConfig
+
+DEFAULT_PRESET = "digits"
+
+_EMBEDDED_DATASETS = ("digits",)  # they come with a library
+
+
+class Config(Section):
+    """A complete run."""
+
+    seed: int = setting(0, "all randomness of a run is derived from it (--seed)", origin="ours: the first", ge=0)
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    search: SearchConfig = SearchConfig()
+    pcdarts: PcDartsConfig = PcDartsConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _no_folder_is_ignored(self) -> Self:
+        """The numbers would be taken for those of one's own images."""
+        if self.data.name in _EMBEDDED_DATASETS and self.data.dir is not None:
+            raise ValueError(
+                f"data.name={self.data.name} reads no folder; for your own images use --preset folder, "
+                "or --set data.name=folder"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _two_reductions(self) -> Self:
+        factor = 4 * self.network.stem_stride
+        if self.data.image_size % factor:
+            raise ValueError(
+                f"data.image_size must be a multiple of {factor} to survive two reductions "
+                f"at network.stem_stride={self.network.stem_stride}, got {self.data.image_size}"
+            )
+        return self
+
+    def search_network(self) -> NetworkConfig:
+        """The network settings of the shared network: `search.num_cells` and `.num_channels` where given."""
+        return self.network.model_copy(
+            update={
+                "num_cells": self.search.num_cells or self.network.num_cells,
+                "num_channels": self.search.num_channels or self.network.num_channels,
+            }
+        )
+
+
+def config_from_document(document: Mapping[str, Any]) -> Config:
+    """Validate a nested mapping of settings.
+
+    Raises:
+      UsageError: an unknown key, a value out of range, or values that do not fit together.
+    """
+    _refuse_unknown_keys(document, Config)
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        raise UsageError(f"{_describe(error)}; `cpnas presets show {DEFAULT_PRESET}` lists the settings") from None
+
+
+def config_yaml(config: Config) -> str:
+    """The resolved settings as YAML that `load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def flat_settings(config: Config) -> dict[str, Any]:
+    """{"section.key": value} of every setting."""
+    return dict(_flatten(config.model_dump(mode="json")))
+
+
+def differing_settings(old: Config, new: Config) -> list[str]:
+    """ "key: old there, new now" of every setting that differs."""
+    before, after = flat_settings(old), flat_settings(new)
+    return [f"{key}: {before[key]!r} there, {after[key]!r} now" for key in before if before[key] != after[key]]
+
+
+def _refuse_unknown_keys(document: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> None:
+    for key, value in document.items():
+        field = model.model_fields.get(str(key))
+        if field is None:
+            inner_key = f".{next(iter(value))}" if isinstance(value, Mapping) and value else ""
+            full_key = f"{prefix}{key}{inner_key}"
+            raise UsageError(
+                f"unknown setting {full_key!r}{_nearest_key(full_key)}; "
+                f"`cpnas presets show {DEFAULT_PRESET}` lists the settings"
+            )
+        inner: Any = field.annotation
+        if is_section(inner):
+            if not isinstance(value, Mapping):
+                raise UsageError(f"{prefix}{key} is a section; expected {key}.name=value, got {value!r}")
+            _refuse_unknown_keys(value, inner, f"{prefix}{key}.")
+
+
+def _nearest_key(name: str) -> str:
+    """The same last part in other sections, the most similar first; else the most similar name."""
+    known: Sequence[str] = sorted(flat_settings(Config()))
+    last_part = name.rpartition(".")[2]
+    same = [key for key in known if key.rpartition(".")[2] == last_part]
+    return did_you_mean(
+        difflib.get_close_matches(name, same, n=3, cutoff=0) or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    )
+
+
+def _describe(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if first["type"] == "value_error":
+        return f"{key}: {message}" if key and not message.startswith(f"{key}.") else message
+    return f"{key}: {message}, got {first['input']!r}"
+
+
+def _flatten(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

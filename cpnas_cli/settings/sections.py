@@ -1,0 +1,332 @@
+"""The sections of the settings: every field with description, unit, range and origin, and what must fit together."""
+
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from cpnas_cli.registry import DATASETS, STRATEGIES
+from cpnas_cli.settings.fields import Section, check_first_epochs, check_learning_rates, setting
+
+EstimatorName = Literal["clipped", "polynomial"]
+RealPart = Literal["preprocessing", "factorized_reduction"]
+OptimizerName = Literal["sgd", "adam"]
+DtypeName = Literal["float32", "bfloat16"]
+EngineName = Literal["eager", "graphs"]
+
+FIXED_BETA_P: dict[str, float] = {"bnas": 0.0}
+"""The strategies that are cpnas at one beta_P, and which."""
+
+
+class DataConfig(Section):
+    """The images: which, where, how large, and how they are varied in training."""
+
+    name: str = setting("digits", "the data set", names=DATASETS, origin="ours: nothing to download")
+    dir: str | None = setting(
+        None, "folder of the data set (--data-dir); digits has none", origin="ours: where images lie differs"
+    )
+    image_size: int = setting(
+        8,
+        "side of the square images; others are resized to it; a multiple of 4 * network.stem_stride",
+        unit="pixels",
+        origin="ours: the size of digits",
+        ge=4,
+        le=1024,
+    )
+    num_channels: Literal[1, 3] | None = setting(
+        None, "1 for grey, 3 for colour; null: 1 if every image is grey, else 3", origin="ours: as the images are"
+    )
+    num_train: int | None = setting(
+        None,
+        "how many training images, a fixed and class-balanced subset; null: all",
+        unit="images",
+        origin="ours: all",
+        ge=2,
+    )
+    num_test: int | None = setting(
+        None,
+        "how many test images, a fixed and class-balanced subset; null: all",
+        unit="images",
+        origin="ours: all",
+        ge=1,
+    )
+    crop_padding: int = setting(
+        0,
+        "border around an image out of which a random crop is taken; 0: no crop",
+        unit="pixels",
+        origin="ours: none; DARTS has 4 for CIFAR-10",
+        ge=0,
+    )
+    flip: bool = setting(
+        False, "mirror images left and right in training", origin="ours: digits and text are not symmetric"
+    )
+    cutout: int = setting(
+        0,
+        "side of the square that is set to the mean in training, not in the search; 0: none",
+        unit="pixels",
+        origin="ours: none; DARTS has 16 for CIFAR-10",
+        ge=0,
+    )
+
+
+class NetworkConfig(Section):
+    """The network that a genotype becomes."""
+
+    num_cells: int = setting(
+        3,
+        "cells in a row, the two reduction cells among them",
+        unit="cells",
+        origin="ours: one before two reductions",
+        ge=3,
+        le=100,
+    )
+    num_channels: int = setting(
+        16,
+        "channels of a node of the first cell",
+        unit="channels",
+        origin="PC-DARTS searches with 16",
+        ge=2,
+        le=1024,
+        multiple_of=2,
+    )
+    stem_multiplier: int = setting(
+        3, "how many times network.num_channels channels the stem has", origin="DARTS", ge=1, le=8
+    )
+    stem_stride: Literal[1, 2, 4] = setting(
+        1, "stride of the stem; 2 or 4 for larger images or less time", unit="pixels", origin="DARTS"
+    )
+    estimator: EstimatorName = setting(
+        "clipped",
+        "pseudo-gradient of the sign of activations: 1 where |x| <= 1, or 2 - 2|x| there",
+        origin="ours: both are published, neither for this network",
+    )
+    real_parts: tuple[RealPart, ...] = setting(
+        (), "what is kept in full precision in the Child; []: full W1A1", origin="ours: full W1A1"
+    )
+    shortcut: bool = setting(
+        True, "a real-valued shortcut without parameters around the preprocessing", origin="ours: after Bi-Real Net"
+    )
+
+
+class SearchConfig(Section):
+    """Algorithm 9."""
+
+    strategy: str = setting("cpnas", "how the architecture is searched", names=STRATEGIES, origin="published")
+    beta_p: float = setting(
+        2.0,
+        "weight of the Parent's lead in the indicator; 0: the Child's accuracy alone, which is bnas",
+        origin="published, (4.15)",
+        ge=0,
+    )
+    num_passes: int = setting(
+        1,
+        "T, how often every candidate is drawn before one is abandoned",
+        unit="passes",
+        origin="ours: not published",
+        ge=1,
+    )
+    num_cells: int | None = setting(
+        None,
+        "cells of the shared network; null: network.num_cells",
+        unit="cells",
+        origin="ours: the network that is trained",
+        ge=3,
+        le=100,
+    )
+    num_channels: int | None = setting(
+        None,
+        "channels of the shared network; null: network.num_channels",
+        unit="channels",
+        origin="ours: the network that is trained",
+        ge=2,
+        le=1024,
+        multiple_of=2,
+    )
+    batch_size: int = setting(
+        64, "images of a step", unit="images", origin="ours: DARTS's; PC-DARTS has 256 for 25,000 images", ge=2
+    )
+    optimizer: OptimizerName = setting("sgd", "optimizer of the weights, started afresh for every draw", origin="DARTS")
+    learning_rate: float = setting(
+        0.05, "learning rate where the cosine over all draws begins", origin="ours: DARTS has 0.025, PC-DARTS 0.1", gt=0
+    )
+    learning_rate_min: float = setting(
+        0.001, "learning rate where the cosine over all draws ends", origin="DARTS", ge=0
+    )
+    momentum: float = setting(0.9, "momentum of SGD; Adam does without", origin="DARTS", ge=0, lt=1)
+    weight_decay: float = setting(3e-4, "weight decay", origin="DARTS", ge=0)
+    clip_norm: float = setting(5.0, "largest norm of the gradient; a longer one is shortened", origin="DARTS", gt=0)
+    validation_fraction: float = setting(
+        0.5, "share of the training images that validates; the rest trains", origin="published: two halves", gt=0, lt=1
+    )
+    num_calibration_batches: int = setting(
+        4,
+        "batches of the training part that give batch norm its statistics before each evaluation",
+        unit="batches",
+        origin="ours: few are enough for a mean and a deviation",
+        ge=1,
+    )
+    random_draw: int = setting(
+        0, "which of the seed's random draws the strategy random gives", origin="ours: the first", ge=0
+    )
+    engine: EngineName = setting(
+        "eager",
+        "how a draw's steps run; graphs: as CUDA graphs, for cpnas and bnas on an NVIDIA GPU",
+        origin="ours: runs everywhere",
+    )
+    dtype: DtypeName = setting(
+        "float32",
+        "number format of activations and convolutions; weights are float32 always; bfloat16: mixed precision",
+        origin="DARTS",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beta_p_of_the_strategy(cls, values: Any) -> Any:
+        """A strategy that fixes beta_P has it without being told."""
+        if isinstance(values, dict) and "beta_p" not in values and isinstance(values.get("strategy"), str):
+            fixed = FIXED_BETA_P.get(values["strategy"])
+            return values if fixed is None else {**values, "beta_p": fixed}
+        return values
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        fixed = FIXED_BETA_P.get(self.strategy, self.beta_p)
+        if self.beta_p != fixed:
+            raise ValueError(
+                f"search.strategy={self.strategy} is cpnas at beta_P = {fixed:g}, got search.beta_p={self.beta_p:g}; "
+                "use --strategy cpnas"
+            )
+        check_learning_rates("search", start=self.learning_rate, end=self.learning_rate_min)
+        return self
+
+
+class PcDartsConfig(Section):
+    """The search of `pcdarts`; the defaults are those of its public code."""
+
+    num_epochs: int = setting(50, "epochs of the search", unit="epochs", origin="PC-DARTS", ge=1)
+    frozen_epochs: int = setting(
+        15,
+        "first epochs, in which the architecture parameters stay as they are",
+        unit="epochs",
+        origin="PC-DARTS",
+        ge=0,
+    )
+    partial_channels: int = setting(
+        4,
+        "one in how many channels goes through the mixed operation; the others pass by it",
+        origin="PC-DARTS",
+        ge=2,
+        le=64,
+    )
+    batch_size: int = setting(256, "images of a step", unit="images", origin="PC-DARTS", ge=2)
+    optimizer: OptimizerName = setting("sgd", "optimizer of the weights", origin="PC-DARTS")
+    learning_rate: float = setting(
+        0.1, "learning rate where the cosine over all epochs begins", origin="PC-DARTS", gt=0
+    )
+    learning_rate_min: float = setting(
+        0.001, "learning rate where the cosine over all epochs ends", origin="PC-DARTS", ge=0
+    )
+    momentum: float = setting(0.9, "momentum of SGD; Adam does without", origin="PC-DARTS", ge=0, lt=1)
+    weight_decay: float = setting(3e-4, "weight decay", origin="PC-DARTS", ge=0)
+    clip_norm: float = setting(5.0, "largest norm of the gradient; a longer one is shortened", origin="PC-DARTS", gt=0)
+    architecture_learning_rate: float = setting(
+        6e-4, "learning rate of Adam (beta1 0.5) for the architecture parameters", origin="PC-DARTS", gt=0
+    )
+    architecture_weight_decay: float = setting(
+        1e-3, "weight decay of the architecture parameters", origin="PC-DARTS", ge=0
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        why = "the architecture never learns"
+        check_first_epochs("pcdarts", "frozen_epochs", self.frozen_epochs, self.num_epochs, why=why)
+        check_learning_rates("pcdarts", start=self.learning_rate, end=self.learning_rate_min)
+        return self
+
+
+class TrainConfig(Section):
+    """The training of the final network, with (4.17) and (4.18)."""
+
+    num_epochs: int = setting(
+        40, "epochs of each network", unit="epochs", origin="ours: for digits; DARTS has 600 for CIFAR-10", ge=1
+    )
+    batch_size: int = setting(
+        64, "images of a step, over all processes", unit="images", origin="ours: DARTS has 96 for CIFAR-10", ge=2
+    )
+    optimizer: OptimizerName = setting(
+        "adam", "optimizer of the weights", origin="ours: no weight decay on latent weights"
+    )
+    learning_rate: float = setting(
+        0.005,
+        "learning rate where the cosine begins",
+        origin="ours: chosen on held-out training images of digits",
+        gt=0,
+    )
+    learning_rate_min: float = setting(0.0, "learning rate where the cosine ends", origin="DARTS", ge=0)
+    warmup_epochs: int = setting(
+        0,
+        "first epochs, in which the learning rate rises to where the cosine begins",
+        unit="epochs",
+        origin="ours: none",
+        ge=0,
+    )
+    momentum: float = setting(0.9, "momentum of SGD; Adam does without", origin="DARTS", ge=0, lt=1)
+    weight_decay: float = setting(0.0, "weight decay", origin="ours: a latent weight matters by its sign", ge=0)
+    clip_norm: float = setting(5.0, "largest norm of the gradient; a longer one is shortened", origin="DARTS", gt=0)
+    label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy", origin="ours: none", ge=0, lt=1)
+    kernel_weight: float = setting(
+        0.001,
+        "weight of the first term of (4.17), the kernels' error; 0: without it",
+        origin="ours: at the published 1 the latent weights settle before their signs are learnt",
+        ge=0,
+    )
+    lambda_compactness: float = setting(
+        1e-5,
+        "lambda of (4.17), the weight of (4.18); 0: without it",
+        origin="ours: lambda is not published",
+        ge=0,
+    )
+    class_mean_rate: float = setting(
+        0.5,
+        "rate at which the running means of the classes follow a batch",
+        origin="ours: the center loss has 0.5",
+        gt=0,
+        le=1,
+    )
+    gradient_accumulation_steps: int = setting(
+        1,
+        "parts in which a batch goes through, each with batch statistics of its own",
+        unit="parts",
+        origin="ours: a batch goes through at once",
+        ge=1,
+    )
+    dtype: DtypeName = setting(
+        "float32",
+        "number format of activations and convolutions; weights are float32 always; bfloat16: mixed precision",
+        origin="DARTS",
+    )
+    compile: bool = setting(
+        False,
+        "whether torch.compile compiles the network, which takes minutes before the first step",
+        origin="ours: short trainings lose by it",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        why = "the learning rate never falls"
+        check_first_epochs("train", "warmup_epochs", self.warmup_epochs, self.num_epochs, why=why)
+        check_learning_rates("train", start=self.learning_rate, end=self.learning_rate_min)
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_equal(self) -> Self:
+        if self.batch_size % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"train.batch_size={self.batch_size} does not go through in {self.gradient_accumulation_steps} equal "
+                "parts; choose a train.gradient_accumulation_steps that divides it"
+            )
+        if self.batch_size == self.gradient_accumulation_steps:
+            raise ValueError(
+                "train.gradient_accumulation_steps leaves one image at a time, which has no batch statistics; "
+                f"at most {self.batch_size // 2}"
+            )
+        return self
