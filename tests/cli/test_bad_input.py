@@ -97,6 +97,13 @@ def contents(folder: Path) -> dict[str, bytes]:
         (["search", "--set", "search.num_channels=3"], ["search.num_channels", "multiple of 2", "3"]),
         (["search", "--strategy", "cpnass"], ["search.strategy", "'cpnas'", "'bnas'", "'random'", "'cpnass'"]),
         (["search", "--strategy", "bnas", "--beta-p", "2"], ["bnas", "beta_P = 0", "--strategy cpnas"]),
+        (
+            ["search", "--strategy", "bnas", "--set", "search.beta_p=2"],
+            ["bnas is cpnas at beta_P = 0", "got search.beta_p=2", "--strategy cpnas"],
+        ),
+        (["search", "--set", "pcdarts.num_epochs=2"], ["pcdarts.frozen_epochs=15", "--set pcdarts.frozen_epochs=1"]),
+        (["search", "--set", "train.num_epochs=yes"], ["train.num_epochs", "expected a number", "got True"]),
+        (["search", "--set", "seed=010"], ["seed", "octal", "got 010", "write 10"]),
         (["search", "--max-time", "soon"], ["--max-time", "1h30m", "'soon'"]),
         (["search", "--max-time", "-5s"], ["--max-time", "'-5s'"]),
         (["search", "--max-time", "5s later"], ["--max-time", "'5s later'"]),

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import TINY_OPTIONS
 from terminal import run_on_terminal
 from typer.testing import CliRunner
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from cpnas_cli import __version__
 from cpnas_cli.cli.app import app
 from cpnas_cli.cli.console import said_if_slow
+from cpnas_cli.settings import config_from_document, load_config
 
 runner = CliRunner()
 
@@ -72,7 +74,12 @@ def test_both_entry_points_are_the_same_program():
 
 @pytest.mark.parametrize(
     ("typed", "position", "expected"),
-    [("cpnas se", 1, "search"), ("cpnas search --preset cifar10-l", 3, "cifar10-large")],
+    [
+        ("cpnas se", 1, "search"),
+        ("cpnas search --preset cifar10-l", 3, "cifar10-large"),
+        ("cpnas search --set data.im", 3, "data.image_size="),
+        ("cpnas search --strategy pc", 3, "pcdarts"),
+    ],
 )
 def test_bash_completion(typed, position, expected):
     program = str(Path(sys.executable).with_name("cpnas"))
@@ -92,8 +99,9 @@ def test_presets_are_listed_and_shown():
     assert set(names) == {"digits", "cifar10-small", "cifar10", "cifar10-large", "folder"}
     assert all(summary for summary in names.values())
     shown = runner.invoke(app, ["presets", "show", "digits"])
-    assert "beta_p: 2" in shown.stdout
+    assert "\n  beta_p: 2.0  # published, (4.15)\n" in shown.stdout
     assert "# ours" in shown.stdout
+    assert config_from_document(yaml.safe_load(shown.stdout)) == load_config("digits")
 
 
 def test_show_draws_both_cells(tiny_search, tmp_path):

@@ -284,7 +284,7 @@ SEARCH_SETTINGS = {
     "search.num_calibration_batches": "1",
     "search.clip_norm": "1",
 }
-PCDARTS_SETTINGS = {"pcdarts.num_epochs": "2", "pcdarts.partial_channels": "2", "pcdarts.frozen_epochs": "0"}
+PCDARTS_SETTINGS = {"pcdarts.num_epochs": "20", "pcdarts.partial_channels": "2", "pcdarts.frozen_epochs": "0"}
 
 
 def member_with(setting: str | None = None, *, seed: int = 0, **arguments: Any) -> Member:

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cpnas_cli.errors import CpnasError, UsageError
-from cpnas_cli.registry import STRATEGIES
+from cpnas_cli.registry import DATASETS, STRATEGIES
 from cpnas_cli.settings import (
     DEFAULT_PRESET,
     Config,
+    SearchConfig,
+    change_config,
     config_from_document,
     config_yaml,
     differing_settings,
@@ -26,6 +28,9 @@ from cpnas_cli.settings import (
     preset_text,
     presets_folder,
 )
+
+LEARNING = ("search", "pcdarts", "train")
+"""The sections with a learning rate that falls along a cosine."""
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)
 
@@ -74,10 +79,19 @@ def test_there_are_presets() -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_is_what_its_file_says(name: str) -> None:
     written = dict(leaves(yaml.safe_load(preset_text(name))))
-    flat = flat_settings(load_config(name))
-    assert written.keys() <= flat.keys()
-    assert {key: flat[key] for key in written} == written
-    assert written.keys() >= {"data.name", "search.strategy", "network.num_cells", "train.num_epochs"}
+    assert written
+    assert flat_settings(load_config(name)) == flat_settings(Config()) | written
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_holds_only_what_differs_each_with_its_reason(name: str) -> None:
+    defaults = flat_settings(Config())
+    assert {key for key, value in leaves(yaml.safe_load(preset_text(name))) if defaults[key] == value} == set()
+    for line in preset_text(name).splitlines():
+        if line.startswith("  "):
+            comment = line.partition(" # ")[2]
+            assert comment not in ("", "ours"), line
+            assert not comment.startswith("ours") or re.match("ours: .{5}", comment), line
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -253,18 +267,181 @@ def test_a_folder_for_digits_is_refused() -> None:
     assert refusal("data.dir=images").startswith("data.name=digits reads no folder")
 
 
-def test_an_unknown_strategy_lists_the_choices() -> None:
-    message = refusal("search.strategy=cp-nas")
-    assert {"cpnas", "bnas", "random"} <= set(STRATEGIES)
-    assert all(f"'{name}'" in message for name in STRATEGIES)
+@pytest.mark.parametrize(
+    ("text", "table", "nearest"),
+    [
+        ("search.strategy=cp-nas", STRATEGIES, "'cpnas'"),
+        ("search.strategy=rnadom", STRATEGIES, "'random'"),
+        ("data.name=fodler", DATASETS, "'folder'"),
+        ("data.name=cifar", DATASETS, "'cifar10'"),
+    ],
+)
+def test_an_unknown_name_lists_the_choices_and_the_nearest(text: str, table: dict[str, str], nearest: str) -> None:
+    message = refusal(text)
+    assert all(f"'{name}'" in message for name in table)
+    assert f"got {text.partition('=')[2]!r}; did you mean {nearest}?" in message
+
+
+@pytest.mark.parametrize("value", ["3", "null", "[cpnas]", "{cpnas: 1}", "zzzz", "''"])
+def test_what_resembles_no_name_is_refused_without_a_guess(value: str) -> None:
+    for key in ("search.strategy", "data.name"):
+        message = refusal(f"{key}={value}")
+        assert message.startswith(f"{key}: input should be '")
+        assert "did you mean" not in message
+
+
+def test_a_name_is_allowed_as_soon_as_the_registry_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line there adds a strategy or a data set; the settings hold no list of their own."""
+    monkeypatch.setitem(STRATEGIES, "toy", "toys:TOY")
+    monkeypatch.setitem(DATASETS, "blocks", "toys:BLOCKS")
+    config = load_config(overrides=["search.strategy=toy", "data.name=blocks", "data.dir=there"])
+    assert (config.search.strategy, config.data.name, config.search.beta_p) == ("toy", "blocks", 2.0)
+    monkeypatch.undo()
+    assert "'toy'" in refusal("search.strategy=toy")
+
+
+# ---------------------------------------------------------------- beta_P of a strategy that fixes it
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_only_bnas_is_cpnas_at_beta_zero(strategy: str) -> None:
-    for values in ({}, {"search.beta_p": 3.0}):
-        config = load_config(overrides=[f"search.strategy={strategy}"], values=values)
-        assert config.search.strategy == strategy
-        assert config.search.beta_p == (0.0 if strategy == "bnas" else values.get("search.beta_p", 2.0))
+    expected = 0.0 if strategy == "bnas" else 2.0
+    for preset in preset_names():
+        assert load_config(preset, values={"search.strategy": strategy}).search.beta_p == expected
+    assert Config(search=SearchConfig(strategy=strategy)).search.beta_p == expected
+    assert config_from_document({"search": {"strategy": strategy}}).search.beta_p == expected
+    if strategy != "bnas":
+        assert load_config(values={"search.strategy": strategy, "search.beta_p": 3.0}).search.beta_p == 3.0
+
+
+def test_bnas_at_another_beta_is_refused_however_it_is_asked_for() -> None:
+    expected = "search.strategy=bnas is cpnas at beta_P = 0, got search.beta_p=2; use --strategy cpnas"
+    assert refusal("search.strategy=bnas", "search.beta_p=2").startswith(expected)
+    assert refusal("search.beta_p=2", "search.strategy=bnas").startswith(expected)
+    for overrides, values in (
+        (["search.beta_p=2"], {"search.strategy": "bnas"}),  # --strategy bnas --set search.beta_p=2
+        ([], {"search.strategy": "bnas", "search.beta_p": "2"}),  # --strategy bnas --beta-p 2
+    ):
+        with pytest.raises(UsageError, match=re.escape(expected)):
+            load_config(overrides=overrides, values=values)
+    with pytest.raises(ValidationError, match="bnas is cpnas at beta_P = 0"):
+        SearchConfig(strategy="bnas", beta_p=2)
+    assert load_config(values={"search.strategy": "bnas", "search.beta_p": "0"}).search.beta_p == 0
+    assert SearchConfig(strategy="bnas", beta_p=0).beta_p == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "strategy", "beta_p"),
+    [
+        ("search: {strategy: bnas}", None, 0.0),
+        ("search: {strategy: bnas, beta_p: 0}", None, 0.0),  # as a run's config.yaml holds it
+        ("search: {strategy: cpnas, beta_p: 2}", "bnas", 0.0),
+        ("search: {strategy: cpnas, beta_p: 3.5}", "bnas", 0.0),
+        ("search: {beta_p: 3.5}", "bnas", 0.0),
+        ("search: {strategy: cpnas, beta_p: 3.5}", "random", 3.5),
+        ("search: {strategy: cpnas, beta_p: 3.5}", "cpnas", 3.5),
+        ("search: {strategy: cpnas, beta_p: 3.5}", None, 3.5),
+        ("search: {strategy: bnas, beta_p: 0}", "cpnas", 2.0),  # that 0 was bnas's
+        ("search: {strategy: random, beta_p: 0}", "cpnas", 0.0),
+        ("search: {strategy: bnas, beta_p: 2}", None, 0.0),
+        ("seed: 1", "bnas", 0.0),
+    ],
+)
+def test_a_beta_that_merely_stands_in_a_file_gives_way_to_the_strategy(
+    text: str, strategy: str | None, beta_p: float, tmp_path: Path
+) -> None:
+    config = load_config(write(tmp_path, text), values={"search.strategy": strategy})
+    assert config.search.beta_p == beta_p
+    if strategy is not None:
+        assert load_config(write(tmp_path, text), overrides=[f"search.strategy={strategy}"]) == config
+        assert change_config(load_config(write(tmp_path, text)), {"search.strategy": strategy}) == config
+
+
+@pytest.mark.parametrize("value", ["two", "-1", "[0]", "yes", ".nan", "null"])
+def test_a_file_of_bnas_hides_no_bad_value(value: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^search\.beta_p: "):
+        load_config(write(tmp_path, f"search: {{strategy: bnas, beta_p: {value}}}"))
+
+
+def test_changed_settings_are_those_and_no_others() -> None:
+    config = load_config("cifar10", overrides=["search.beta_p=3.5"])
+    changed = change_config(config, {"seed": 4, "search.strategy": "random", "search.random_draw": 2})
+    expected = {"seed": 4, "search.strategy": "random", "search.random_draw": 2}
+    assert flat_settings(changed) == flat_settings(config) | expected
+    assert config == load_config("cifar10", overrides=["search.beta_p=3.5"])
+    with pytest.raises(UsageError, match=r"unknown setting 'search\.sede'"):
+        change_config(config, {"search.sede": 4})
+
+
+# ---------------------------------------------------------------- what must fit together
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["pcdarts.num_epochs=2"],
+            "pcdarts.frozen_epochs=15 must be below pcdarts.num_epochs=2, or the architecture never learns; "
+            "add --set pcdarts.frozen_epochs=1;",
+        ),
+        (
+            ["pcdarts.num_epochs=1"],
+            "pcdarts.frozen_epochs=15 must be below pcdarts.num_epochs=1, or the architecture never learns; "
+            "add --set pcdarts.frozen_epochs=0;",
+        ),
+        (
+            ["train.warmup_epochs=5", "train.num_epochs=5"],
+            "train.warmup_epochs=5 must be below train.num_epochs=5, or the learning rate never falls; "
+            "add --set train.warmup_epochs=2;",
+        ),
+        (
+            ["search.learning_rate=0.004"],
+            "search.learning_rate_min=0.005, where the cosine ends, is above search.learning_rate=0.004, "
+            "where it begins; add --set search.learning_rate_min=0.004, or less;",
+        ),
+        (
+            ["pcdarts.learning_rate_min=0.10000001"],
+            "pcdarts.learning_rate_min=0.10000001, where the cosine ends, is above pcdarts.learning_rate=0.1, "
+            "where it begins; add --set pcdarts.learning_rate_min=0.1, or less;",
+        ),
+        (
+            ["train.learning_rate=1e-7", "train.learning_rate_min=1.5e-7"],
+            "train.learning_rate_min=1.5e-07, where the cosine ends, is above train.learning_rate=1e-07, "
+            "where it begins; add --set train.learning_rate_min=1e-07, or less;",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_says_what_to_type(overrides: list[str], message: str) -> None:
+    """And what it says is accepted."""
+    assert refusal(*overrides).startswith(message)
+    typed = re.search("add --set ([^,;]*)", message)
+    assert typed is not None
+    load_config(overrides=[*overrides, typed[1]])
+
+
+def test_a_preset_with_a_warmup_says_so_when_the_epochs_are_few() -> None:
+    with pytest.raises(
+        UsageError, match=r"^train.warmup_epochs=5 must be below train.num_epochs=3, .*warmup_epochs=1;"
+    ):
+        load_config("cifar10-large", overrides=["train.num_epochs=3"])
+    for number in (5, 1):
+        with pytest.raises(UsageError, match=f"below train.num_epochs={number}"):
+            load_config("cifar10-large", overrides=[f"train.num_epochs={number}"])
+    assert load_config("cifar10-large", overrides=["train.num_epochs=6"]).train.warmup_epochs == 5
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["pcdarts.num_epochs=16"],
+        ["pcdarts.num_epochs=1", "pcdarts.frozen_epochs=0"],
+        ["train.num_epochs=2", "train.warmup_epochs=1"],
+        *([f"{section}.learning_rate=0.3", f"{section}.learning_rate_min=0.3"] for section in LEARNING),
+        *([f"{section}.learning_rate=1e-300", f"{section}.learning_rate_min=0"] for section in LEARNING),
+    ],
+)
+def test_the_boundary_is_allowed(overrides: list[str]) -> None:
+    load_config(overrides=overrides)
 
 
 # ---------------------------------------------------------------- files
@@ -341,7 +518,7 @@ def test_any_settings_survive_writing_and_reading(
             "seed": seed,
             "data": {"name": "folder", "dir": directory, "num_channels": num_channels},
             "network": {"real_parts": real_parts},
-            "search": {"learning_rate": rates[0], "beta_p": weights[0]},
+            "search": {"learning_rate": rates[0], "learning_rate_min": 0, "beta_p": weights[0]},
             "train": {"learning_rate": rates[1], "kernel_weight": weights[1], "lambda_compactness": weights[2]},
         }
     )
@@ -415,14 +592,3 @@ def test_a_quoted_text_stays_a_text() -> None:
 
 def test_bnas_hides_no_bad_value() -> None:
     assert "search.beta_p" in refusal("search.strategy=bnas", "search.beta_p=two")
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_a_preset_names_every_setting_with_its_origin(name: str) -> None:
-    """So that nothing which decides a result comes unmarked from the code."""
-    document = yaml.safe_load(preset_text(name))
-    expected = {key for key in flat_settings(Config()) if key not in ("seed", "data.dir")}
-    assert {f"{section}.{key}" for section, values in document.items() for key in values} == expected
-    for line in preset_text(name).splitlines():
-        if line.startswith("  ") and not line.startswith("  name: "):
-            assert "# " in line, line
