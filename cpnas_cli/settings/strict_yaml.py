@@ -66,7 +66,7 @@ def _refuse_surprises(node: yaml.Node, origin: str, key: str) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for inner in node.value:
             _refuse_surprises(inner, origin, key)
-    elif node.tag in _NUMBERS and not node.style:
+    elif node.tag in _NUMBERS:
         text, named = str(node.value), f"{key}: " if key else ""
         if _OCTAL.fullmatch(text):
             meant = int(text.replace("_", ""), base=10)

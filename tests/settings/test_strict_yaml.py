@@ -120,6 +120,10 @@ def test_numbers_that_mean_what_they_look_like(typed: str, read: int, tmp_path: 
         assert load_config(write(tmp_path, f"seed: {typed}")).seed == read
 
 
+def test_a_number_by_its_tag_is_as_surprising(tmp_path: Path) -> None:
+    assert "octal in YAML, got 010" in refusal(source=write(tmp_path, "seed: !!int '010'"))
+
+
 def test_a_quoted_number_is_a_text(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, "data: {name: folder, dir: '010'}")).data.dir == "010"
     assert load_config(overrides=["data.name=folder", "data.dir='1:30'"]).data.dir == "1:30"
