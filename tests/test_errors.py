@@ -17,6 +17,10 @@ from cpnas_cli.errors import CpnasError, shell_word
 NAME = "a b; c"
 
 
+def _read_pair() -> object:
+    return read_pair(Path(NAME), data_dir=None)
+
+
 def commands(text: str) -> list[list[str]]:
     """The words of the commands in backticks, as a shell would read them."""
     return [shlex.split(command) for command in re.findall("`(.*?)`", text)]
@@ -64,7 +68,7 @@ def test_the_next_commands_can_be_typed(tmp_path: Path, monkeypatch: pytest.Monk
     Path("g.json").write_text(json.dumps(DOCUMENT))
     words = [*TINY_OPTIONS, "--out", f"{NAME}/run"]
     stopped = invoke("train", "g.json", *words, "--max-time", "0.01s")
-    line = error_line_of(stopped.stderr).partition("go on with: ")[2]
+    line = stopped.stderr.splitlines()[-1].partition("go on with: ")[2]
     assert shlex.split(line) == ["cpnas", "train", "g.json", "--out", f"{NAME}/run", "--resume"]
     trained = invoke(*shlex.split(line)[1:])
     assert trained.exit_code == 0, trained.output
@@ -72,7 +76,3 @@ def test_the_next_commands_can_be_typed(tmp_path: Path, monkeypatch: pytest.Monk
     assert shlex.split(line) == ["cpnas", "evaluate", f"{NAME}/run"]
     refused = error_of(invoke("export", f"{NAME}/run", "--out", f"{NAME}/run/model.safetensors"), code=2)
     assert shlex.split(refused)[:2] == ["--out", f"{NAME}/run/model.safetensors"]
-
-
-def error_line_of(stderr: str) -> str:
-    return stderr.splitlines()[-1]
