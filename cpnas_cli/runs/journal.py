@@ -123,11 +123,15 @@ class Journal:
 
     def _load(self) -> Saved:
         tensors, state = load_tensors(self.checkpoint, schema=self.schema, keys=self.keys)
-        length, size = state[_LENGTH], self._size()
+        history, length, size = self.run.file(RunFolder.HISTORY), state[_LENGTH], self._size()
         if size < length:
-            history = self.run.file(RunFolder.HISTORY)
             raise RunError(
                 f"{history} does not fit {self.checkpoint}: it has {size} bytes of the {length}; start a new run"
+            )
+        if length and history.read_bytes()[length - 1 : length] != b"\n":
+            raise RunError(
+                f"{history} does not fit {self.checkpoint}: one is of another search or another network; restore it, "
+                "or start a new run in another --out"
             )
         return Saved(tensors, state, self.run.history(num_bytes=length))
 

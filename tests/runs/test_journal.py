@@ -223,8 +223,17 @@ def test_a_history_shorter_than_the_checkpoint_is_refused(two_done: Path) -> Non
 
 def test_a_damaged_history_is_refused(two_done: Path) -> None:
     history = two_done / "history.jsonl"
-    history.write_bytes(b"\0" * history.stat().st_size)
+    size = history.stat().st_size
+    history.write_bytes(b"{" * (size - 1) + b"\n")
     assert f"{history} is damaged" in refused(two_done)
+
+
+def test_a_history_whose_lines_do_not_end_where_the_checkpoint_says_is_of_another_run(two_done: Path) -> None:
+    history = two_done / "history.jsonl"
+    history.write_bytes(history.read_bytes().replace(b"0.5", b"0.75") + b'{"event": "draw"}\n')
+    message = refused(two_done)
+    assert f"{history} does not fit {two_done / 'checkpoint/state.safetensors'}" in message
+    assert "another search or another network" in message
 
 
 def test_a_lost_checkpoint_is_no_full_disk(two_done: Path) -> None:
