@@ -4,6 +4,9 @@ Anything that is not a `CpnasError` is a defect of the program and is shown as a
 A message is one line and says what was expected, what came, and what to type next.
 """
 
+import os
+import shlex
+
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_MAX_TIME = 75  # EX_TEMPFAIL: trying again goes on
@@ -54,3 +57,8 @@ class MaxTimeReached(CpnasError):
     """The time given with ``--max-time`` is used up; everything done so far is saved."""
 
     exit_code = EXIT_MAX_TIME
+
+
+def shell_word(path: str | os.PathLike[str]) -> str:
+    """The path as it is typed in a shell: for the commands that a message names."""
+    return shlex.quote(os.fspath(path))

@@ -11,6 +11,8 @@ import pytest
 from conftest import TINY_OPTIONS, run_cpnas
 from PIL import Image
 
+from cpnas_cli.runs.lock import locked
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 Table = dict[str, str]
@@ -128,6 +130,8 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[
     common = [*TINY_OPTIONS, *one_epoch, *epochs, "--random-draws", "2"]
     run("compare-strategies", "--strategies", "random,bnas,cpnas", "--seeds", "0", *common, "--out", "one-seed")
     run("ablate-beta", "--betas", "1000,1001", "--seeds", "0,1", *TINY_OPTIONS, *one_epoch, "--out", "ablation")
+    with locked(folder):  # as a command does while it works
+        found.append(titled(json.loads((folder / ".lock.json").read_text(encoding="utf-8"))))
     for path in folder.rglob("*.json"):
         found.append(titled(json.loads(path.read_text(encoding="utf-8"))))
     for path in folder.rglob("history.jsonl"):

@@ -1,7 +1,8 @@
 """The options that mean the same in every command, and the settings they resolve to."""
 
+import contextlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,12 +97,51 @@ def default_source(
 
 
 def new_folder(name: str) -> Path:
-    """runs/NAME, or runs/NAME-2 and so on where that exists."""
+    """A new folder runs/NAME, or runs/NAME-2 and so on: whoever else asks at the same moment gets another one.
+
+    Of several processes that torchrun or srun started, the first one makes it, and the others get a name that is of no
+    use (see `open_run_for`).
+
+    Raises:
+      RunError: no folder can be made there.
+    """
+    from cpnas_cli.distributed.processes import this_world
+    from cpnas_cli.errors import RunError
+
     folder, number = Path("runs") / name, 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
+    try:
+        while this_world().is_first and not _is_made(folder):
+            number += 1
+            folder = Path("runs") / f"{name}-{number}"
+    except OSError as error:
+        raise RunError(f"cannot make {folder}: {error.strerror or error}; choose another folder with --out") from None
     return folder
+
+
+def _is_made(folder: Path) -> bool:
+    """Whether this process has just made the folder; there is no other way to know that it has it alone."""
+    folder.parent.mkdir(exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    except FileNotFoundError:  # another command has just removed the empty runs/
+        return _is_made(folder)
+    return True
+
+
+@contextlib.contextmanager
+def removed_if_unused(folder: Path, *, is_new: bool) -> Iterator[None]:
+    """Around a command: a folder of `new_folder` in which it has left nothing is gone after it."""
+    from cpnas_cli.distributed.processes import this_world
+
+    try:
+        yield
+    finally:
+        if is_new and this_world().is_first:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
+                folder.parent.rmdir()
 
 
 def number_of_processes(devices: str | None) -> int:

@@ -24,7 +24,7 @@ from cpnas_cli.deploy.single_operations import OperationTimes, time_operations
 from cpnas_cli.efficiency.estimate import compare, estimate
 from cpnas_cli.efficiency.footprint import measure_footprint
 from cpnas_cli.efficiency.timing import Timing, time_interleaved
-from cpnas_cli.errors import RunError
+from cpnas_cli.errors import RunError, shell_word
 from cpnas_cli.networks.dataflow import dataflow_of
 from cpnas_cli.networks.network import Network, build_stored
 from cpnas_cli.runs.folder import RunFolder
@@ -69,7 +69,7 @@ def read_pair(path: Path, *, data_dir: Path | None) -> TrainedPair:
     """
     run = RunFolder(path)
     if not run.file(RunFolder.MODEL).exists():
-        raise RunError(f"{path} holds no trained network; `cpnas train GENOTYPE --out {path}` makes one")
+        raise RunError(f"{path} holds no trained network; `cpnas train GENOTYPE --out {shell_word(path)}` makes one")
     child, state = load_trained(run)
     if child.precision != "binary":
         raise RunError(

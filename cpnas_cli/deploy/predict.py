@@ -13,7 +13,7 @@ import numpy as np
 
 from cpnas_cli.data.decoding import decode_image, is_image_name
 from cpnas_cli.deploy.packed_file import PACKED_NAME, PackedModel
-from cpnas_cli.errors import CheckpointError, DataError
+from cpnas_cli.errors import CheckpointError, DataError, shell_word
 
 if TYPE_CHECKING:
     from cpnas_cli.deploy.engine import Engine  # its libraries are large; a wrong path needs none of them
@@ -53,7 +53,9 @@ def find_packed(path: Path) -> Path:
         return path
     file = path / PACKED_NAME
     if not file.exists():
-        raise CheckpointError(f"{path} holds no {PACKED_NAME}; `cpnas export {path}` makes it of a trained run")
+        raise CheckpointError(
+            f"{path} holds no {PACKED_NAME}; `cpnas export {shell_word(path)}` makes it of a trained run"
+        )
     return file
 
 

@@ -10,15 +10,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from cpnas_cli.errors import CpnasError, UsageError
-from cpnas_cli.experiments.plan import ExperimentFolder
-from cpnas_cli.experiments.tasks import Outcome, SearchTask, Task, run_task
+from cpnas_cli.experiments.tasks import LEFT_BEHIND_SECONDS, Outcome, Task, run_task
 
 CONNECT_SECONDS = 5
 NODE_SECONDS = 60  # for a node to come back when none is left
-LEFT_BEHIND_SECONDS = 120  # for a worker of a lost node to end
 _START_LINE = "start one with `ray start --head`, or type --ray local for one on this machine"
 _TOKEN_LINE = "it asks for a token: set RAY_AUTH_MODE=token, and the token that its head has (see `ray get-auth-token`)"
 
@@ -116,22 +112,10 @@ class RayExecutor:
 
 
 def run_task_alone(task: Task, *, num_threads: int, wait_seconds: float = LEFT_BEHIND_SECONDS) -> Outcome:
-    """`run_task` in a Ray worker, after whoever had the task before is gone.
-
-    When a node is lost, Ray reports its tasks as failed at once. Its workers end some seconds later, or, where only the
-    network failed, when it gives up; until then they write into their run folders.
-    """
+    """`run_task` in a Ray worker, which is the only process of its task."""
     for name in ("SLURM_PROCID", "SLURM_NTASKS"):  # where srun started the node; a worker is none of srun's tasks
         os.environ.pop(name, None)
-    folder = ExperimentFolder(task.circumstances.folder)
-    run = (folder.search if isinstance(task, SearchTask) else folder.training)(task.member.name)
-    run.path.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(run.file(".lock")).acquire(timeout=wait_seconds)
-    except Timeout:
-        return Outcome("failed", f"another process still works in {run.path}")
-    with lock:
-        return run_task(task, num_threads=num_threads)
+    return run_task(task, num_threads=num_threads, wait_seconds=wait_seconds)
 
 
 def num_slots(nodes: Iterable[Mapping[str, Any]], *, num_cpus: int, num_gpus: float) -> int:

@@ -1,13 +1,10 @@
 """An experiment from its plan to its document."""
 
-import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from cpnas_cli.errors import RunError
 from cpnas_cli.experiments.document import build_document, read_experiment
@@ -17,6 +14,7 @@ from cpnas_cli.experiments.schedule import Schedule
 from cpnas_cli.experiments.tasks import Circumstances
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.lock import locked
 from cpnas_cli.settings import config_yaml
 from cpnas_cli.storage.documents import write_json, write_text
 
@@ -65,7 +63,8 @@ def run_experiment(
     place = ExperimentFolder(folder)
     _check_folder(place, plan)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder, command=environment.get("command")):
+        _check_folder(place, plan)  # again: another process may have been faster
         workers = executor()  # before anything is written
         started = environment
         if place.document.exists():
@@ -97,23 +96,6 @@ def run_experiment(
             workers.close()
             document = save()
         return document
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time.
-
-    Raises:
-      RunError: another one has it.
-    """
-    try:
-        held = FileLock(folder / ".lock", timeout=0).acquire()
-    except Timeout:
-        raise RunError(
-            f"another process runs the experiment in {folder}; wait for it, or choose another --out"
-        ) from None
-    with held:
-        yield
 
 
 def _check_folder(place: ExperimentFolder, plan: Plan) -> None:

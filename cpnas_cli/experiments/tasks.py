@@ -8,6 +8,7 @@ import functools
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,16 +22,25 @@ from cpnas_cli.errors import CpnasError, MaxTimeReached, RunError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder, branch_document
-from cpnas_cli.runs.opening import Session, open_session
+from cpnas_cli.runs.opening import Check, OpenedRun, open_run_for
 from cpnas_cli.search_space import genotype_of
 from cpnas_cli.settings import DataConfig, DtypeName
 from cpnas_cli.storage.documents import TRAINING_SCHEMA, write_json, write_text
 from cpnas_cli.storage.genotype_file import provenance_of, read_genotype
 from cpnas_cli.strategies import run_search, write_genotype
 from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.checks import check_search
 from cpnas_cli.strategies.cpnas.branching import reread
 from cpnas_cli.strategies.cpnas.search import advance
+from cpnas_cli.training.checks import check_training
 from cpnas_cli.training.training import Training, journal_of
+
+LEFT_BEHIND_SECONDS = 120
+"""For whoever had the task before to end.
+
+When a node is lost, Ray reports its tasks as failed at once. Its workers end some seconds later, or, where only the
+network failed, when it gives up; until then they write into their run folders.
+"""
 
 
 @dataclass(frozen=True)
@@ -75,15 +85,18 @@ class Outcome:
     reason: str | None = None
 
 
-def run_task(task: Task, *, num_threads: int | None = None) -> Outcome:
-    """Run the task in this process. Never raises an `Exception`: what went wrong is in the outcome and the log."""
+def run_task(task: Task, *, num_threads: int | None = None, wait_seconds: float = LEFT_BEHIND_SECONDS) -> Outcome:
+    """Run the task in this process, after whoever had its folder before is gone.
+
+    Never raises an `Exception`: what went wrong is in the outcome and the log.
+    """
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     try:
         if isinstance(task, SearchTask):
-            _search(task)
+            _search(task, wait_seconds)
         else:
-            _train(task)
+            _train(task, wait_seconds)
     except MaxTimeReached as error:
         return Outcome("stopped", str(error))
     except Exception as error:  # whatever it is, it must not take the other members with it
@@ -94,19 +107,19 @@ def run_task(task: Task, *, num_threads: int | None = None) -> Outcome:
     return Outcome("done")
 
 
-def _search(task: SearchTask) -> None:
+def _search(task: SearchTask, wait_seconds: float) -> None:
     member = task.member
     run = ExperimentFolder(task.circumstances.folder).search(member.name)
-    session = _open(task.circumstances, member, run, dtype=member.config.search.dtype)
-    if not run.checkpoint.exists():
-        run.file(RunFolder.BRANCH).unlink(missing_ok=True)  # of a branching that was killed
-    search = Search(session.run, session.config, session.dataset, session.fabric, session.deadline)
-    if not task.followers:
-        run_search(search)
-        return
-    state = advance(search, stop=lambda: not _all_agree(run, task.followers))
-    if state.finished:
-        write_genotype(run, member.config, session.dataset.num_classes, genotype_of(state.candidates))
+    with _opened(
+        task.circumstances, member, run, dtype=member.config.search.dtype, check=check_search, wait_seconds=wait_seconds
+    ) as opened:
+        search = Search(opened.run, opened.config, opened.dataset, opened.fabric, opened.deadline)
+        if not task.followers:
+            run_search(search)
+            return
+        state = advance(search, stop=lambda: not _all_agree(run, task.followers))
+        if state.finished:
+            write_genotype(run, member.config, opened.dataset.num_classes, genotype_of(state.candidates))
 
 
 def _all_agree(run: RunFolder, followers: Sequence[Member]) -> bool:
@@ -119,33 +132,33 @@ def _all_agree(run: RunFolder, followers: Sequence[Member]) -> bool:
     return True
 
 
-def _train(task: TrainingTask) -> None:
+def _train(task: TrainingTask, wait_seconds: float) -> None:
     folder, member = ExperimentFolder(task.circumstances.folder), task.member
     genotype, document = read_genotype(folder.search(member.name).path)
-    session = _open(
+    with _opened(
         task.circumstances,
         member,
         folder.training(member.name),
         dtype=member.config.train.dtype,
+        check=check_training,
         documents={
             RunFolder.GENOTYPE: document,
             RunFolder.TRAINING: {"schema": TRAINING_SCHEMA, "networks": ["child"]},
         },
-    )
-    if not session.run.checkpoint.exists():
-        session.run.file(RunFolder.BRANCH).unlink(missing_ok=True)  # of a taking over that was killed
-        if task.same_as is not None:
-            _take_over(folder.training(task.same_as), session.run, num_epochs=member.config.train.num_epochs)
-    Training(
-        session.run,
-        session.config,
-        genotype,
-        session.dataset,
-        fabric=session.fabric,
-        networks=("child",),
-        provenance=provenance_of(document),
-        deadline=session.deadline,
-    ).train()
+        wait_seconds=wait_seconds,
+    ) as opened:
+        if task.same_as is not None and not opened.run.checkpoint.exists():
+            _take_over(folder.training(task.same_as), opened.run, num_epochs=member.config.train.num_epochs)
+        Training(
+            opened.run,
+            opened.config,
+            genotype,
+            opened.dataset,
+            fabric=opened.fabric,
+            networks=("child",),
+            provenance=provenance_of(document),
+            deadline=opened.deadline,
+        ).train()
 
 
 def _take_over(source: RunFolder, target: RunFolder, *, num_epochs: int) -> None:
@@ -157,24 +170,28 @@ def _take_over(source: RunFolder, target: RunFolder, *, num_epochs: int) -> None
     journal_of(target).begin(saved.records, saved.tensors, saved.state)
 
 
-def _open(
+def _opened(
     circumstances: Circumstances,
     member: Member,
     run: RunFolder,
     *,
     dtype: DtypeName,
+    check: Check,
+    wait_seconds: float,
     documents: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Session:
-    """The member's run in this folder, new or as it was left."""
-    return open_session(
+) -> AbstractContextManager[OpenedRun]:
+    """The member's run in this folder, new or as it was left; locked until the task ends."""
+    return open_run_for(
         member.config,
         folder=run.path,
         fabric=_fabric(circumstances.device, dtype),
         resume=True,
         deadline=circumstances.deadline(),
+        check=check,
         dataset=_images(member.config.data.model_dump_json()),
         documents=documents,
         command=circumstances.command,
+        wait_seconds=wait_seconds,
     )
 
 

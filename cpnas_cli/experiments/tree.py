@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from cpnas_cli.errors import CpnasError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member
-from cpnas_cli.experiments.tasks import Circumstances, SearchTask
+from cpnas_cli.experiments.tasks import LEFT_BEHIND_SECONDS, Circumstances, SearchTask
 from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.lock import locked
 from cpnas_cli.strategies.cpnas.branching import Rereading, branch, reread, saved_history
 
 
@@ -36,6 +37,9 @@ def plan_searches(
 
     Args:
       given_up: members that failed; they lead nobody, but what they have searched can be branched.
+
+    Raises:
+      RunError: another process works in the folder of a member that is to branch off.
     """
     folder = ExperimentFolder(circumstances.folder)
     started = [member for member in members if has_started(folder, member)]
@@ -52,7 +56,10 @@ def plan_searches(
         if source in followers and rereading is not None and rereading.agrees:
             followers[source].append(member)
         elif rereading is not None:
-            branch(folder.search(source), folder.search(member.name), rereading)
+            target = folder.search(member.name)
+            target.path.mkdir(parents=True, exist_ok=True)
+            with locked(target.path, command=circumstances.command, wait_seconds=LEFT_BEHIND_SECONDS):
+                branch(folder.search(source), target, rereading)
             histories[member.name] = list(rereading.records)
             followers[member.name] = []
         elif roots:

@@ -3,7 +3,7 @@
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from cpnas_cli import __version__
 from cpnas_cli.storage.documents import ENVIRONMENT_SCHEMA
 
 _LIBRARIES = (
-    "torch", "torchvision", "lightning-fabric", "numpy", "numba", "llvmlite", "pydantic", "safetensors", "scikit-learn",
-    "onnx", "onnxruntime",
+    "torch", "torchvision", "lightning-fabric", "numpy", "scipy", "pillow", "numba", "llvmlite", "pydantic",
+    "safetensors", "scikit-learn", "onnx", "onnxruntime",
 )  # fmt: skip
 
 
@@ -39,6 +39,24 @@ def describe_environment(fabric: Fabric, *, command: Sequence[str] | None = None
         "num_processes": fabric.world_size,
         "command": list(command or sys.argv),
     }
+
+
+def differences(started: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
+    """Notes on what changes the bits of a run that goes on in another environment than the one it was started in.
+
+    What one of the two does not name is not compared: older runs name less.
+    """
+    return tuple(
+        f"{key} differs from the start of the run, so the bits will too ({started[key]})"
+        for key in ("device_name", "num_threads", "num_processes", "libraries")
+        if key in started and not _are_alike(started[key], now[key])
+    )
+
+
+def _are_alike(one: Any, other: Any) -> bool:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return all(one[name] == other[name] for name in one.keys() & other.keys())
+    return one == other
 
 
 def _version(name: str) -> str | None:

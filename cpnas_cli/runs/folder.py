@@ -1,13 +1,15 @@
 """A run's folder: its files, its history, and how it is opened."""
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cpnas_cli.errors import RunError
+from cpnas_cli.runs.lock import LOCK, locked
 from cpnas_cli.settings import Config, config_yaml, differing_settings, load_config
 from cpnas_cli.storage.documents import BRANCH_SCHEMA, write_json, write_text
 from cpnas_cli.storage.genotype_file import GENOTYPE_FILE
@@ -20,7 +22,7 @@ def branch_document(source: "RunFolder", **inherited: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder. `open_run` is the way to get one that may be written to."""
+    """A run's folder. `open_run` is the way to get one that may be written to, while it is open."""
 
     path: Path
 
@@ -60,45 +62,78 @@ class RunFolder:
             raise RunError(f"{path} is damaged ({error}); start a new run") from None
 
 
+@contextlib.contextmanager
 def open_run(
-    path: Path, config: Config, *, resume: bool, environment: Mapping[str, Any], owned: Mapping[str, str] | None = None
-) -> RunFolder:
-    """The folder of a new run, or of the same run again with `resume`.
+    path: Path,
+    config: Config,
+    *,
+    resume: bool,
+    environment: Mapping[str, Any],
+    owned: Mapping[str, str] | None = None,
+    wait_seconds: float = 0,
+) -> Iterator[RunFolder]:
+    """The folder of a new run, or of the same run again with `resume`; nobody else has it until the block ends.
 
     Args:
       owned: further files {name: text} that define the run (the genotype of a training); a resumed
         run must hold the same.
+      wait_seconds: see `locked`.
 
     Raises:
-      RunError: the folder holds something and `resume` is not set; or it holds a run with other
-        settings (the first one that differs is named) or of another kind.
+      RunError: another process has the folder; it holds something and `resume` is not set; or it holds a run with
+        other settings (the first one that differs is named) or of another kind. Then it is as it was.
     """
     run = RunFolder(path)
     files = {**(owned or {}), RunFolder.CONFIG: config_yaml(config)}
+    _check_folder(path)
+    try:
+        _check_usable(run, config, resume=resume, owned=owned or {})
+    except RunError:  # of a folder that was never locked it is the last word; else of another process half-way through
+        if not run.file(LOCK).exists():
+            raise
+    _make_folder(path)
+    with locked(path, command=environment.get("command"), wait_seconds=wait_seconds):
+        _check_usable(run, config, resume=resume, owned=owned or {})
+        for leftover in [*path.glob(".*.tmp"), *run.checkpoint.parent.glob(".*.tmp")]:  # of a save that was killed
+            leftover.unlink(missing_ok=True)
+        if not run.file(RunFolder.CONFIG).exists():
+            # config.yaml last: a folder that has it has everything
+            write_json(run.file(RunFolder.ENVIRONMENT), environment)
+            for name, text in files.items():
+                write_text(run.file(name), text)
+        yield run
+
+
+def _check_folder(path: Path) -> None:
     try:
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; --out expects a folder")
     except OSError as error:  # a name that is too long, for one
         raise RunError(f"cannot use {path}: {error.strerror or error}; choose another --out") from None
-    holds_run = run.file(RunFolder.CONFIG).exists()
-    if holds_run:
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {path}: {error.strerror or error}; choose another --out") from None
+
+
+def _check_usable(run: RunFolder, config: Config, *, resume: bool, owned: Mapping[str, str]) -> None:
+    """Whether the folder holds nothing, or, to be resumed, this run."""
+    path = run.path
+    if run.file(RunFolder.CONFIG).exists():
         if not resume:
             raise RunError(f"{path} already holds a run; add --resume to go on with it, or choose another --out")
-        _check_same_run(run, config, owned or {})
-        for leftover in [*path.glob(".*.tmp"), *run.checkpoint.parent.glob(".*.tmp")]:  # of a save that was killed
-            leftover.unlink(missing_ok=True)
-        return run
+        _check_same_run(run, config, owned)
+        return
     # what a start that was killed can leave behind; hidden files are ours (temporary) or the system's
-    unfinished = {RunFolder.ENVIRONMENT, *files} if run.file(RunFolder.ENVIRONMENT).exists() else set()
+    ours = {RunFolder.ENVIRONMENT, RunFolder.CONFIG, *owned}
+    unfinished = ours if run.file(RunFolder.ENVIRONMENT).exists() else set()
     if run.file(RunFolder.BRANCH).exists():  # prepared to go on from another run
-        unfinished |= {RunFolder.ENVIRONMENT, *files, RunFolder.BRANCH, RunFolder.HISTORY, run.checkpoint.parent.name}
+        unfinished |= {*ours, RunFolder.BRANCH, RunFolder.HISTORY, run.checkpoint.parent.name}
     if path.is_dir() and any(not name.startswith(".") and name not in unfinished for name in os.listdir(path)):
         raise RunError(f"{path} is not empty and holds no run; choose another --out")
-    # config.yaml last: a folder that has it has everything
-    write_json(run.file(RunFolder.ENVIRONMENT), environment)
-    for name, text in files.items():
-        write_text(run.file(name), text)
-    return run
 
 
 def _check_same_run(run: RunFolder, config: Config, owned: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cpnas_cli.errors import RunError
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.storage.documents import write_text
+from cpnas_cli.storage.documents import advice_for, write_text
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
 
 Notify = Callable[[Mapping[str, Any]], None]
@@ -76,9 +76,10 @@ class Journal:
 
         Raises:
           RunError: one of them cannot be written; the checkpoint is that of the unit before.
+          ValueError: a record is no JSON (it holds NaN, for one); nothing is written.
         """
         assert 1 <= len(records) <= MOST_RECORDS
-        length = [self._append(record) for record in records][-1]
+        length = self._append("".join(map(_line, records)))
         save_tensors(self.checkpoint, tensors, schema=self.schema, state={**state, _LENGTH: length})
 
     def resume(self) -> Saved | None:
@@ -107,8 +108,9 @@ class Journal:
     ) -> None:
         """Make this the whole history, and with tensors also the checkpoint: of work that another run has done.
 
-        The checkpoint is written last: a run without one has not started. Without tensors there is none: for work that
-        is not worth being saved in between.
+        The checkpoint is written last: a run without one has not started. `branch.json` (see `branch_document`) must
+        be there already: by it `resume` knows what a kill in between has left. Without tensors there is no checkpoint:
+        for work that is not worth being saved in between.
 
         Raises:
           RunError: one of them cannot be written.
@@ -121,44 +123,58 @@ class Journal:
 
     def _load(self) -> Saved:
         tensors, state = load_tensors(self.checkpoint, schema=self.schema, keys=self.keys)
-        length, size = state[_LENGTH], self._size()
+        history, length, size = self.run.file(RunFolder.HISTORY), state[_LENGTH], self._size()
         if size < length:
-            history = self.run.file(RunFolder.HISTORY)
             raise RunError(
                 f"{history} does not fit {self.checkpoint}: it has {size} bytes of the {length}; start a new run"
+            )
+        if length and history.read_bytes()[length - 1 : length] != b"\n":
+            raise RunError(
+                f"{history} does not fit {self.checkpoint}: one is of another search or another network; restore it, "
+                "or start a new run in another --out"
             )
         return Saved(tensors, state, self.run.history(num_bytes=length))
 
     def _start_again(self) -> None:
         path = self.run.file(RunFolder.HISTORY)
+        branch = self.run.file(RunFolder.BRANCH)
         num_records = path.read_bytes().count(b"\n") if path.exists() else 0  # a kill may leave half a line behind
-        if num_records > MOST_RECORDS:
+        if num_records > MOST_RECORDS and not branch.exists():
             raise RunError(
                 f"{self.checkpoint} is missing, and without it the {num_records} records of the history cannot be gone "
                 "on from; restore it, or start a new run in another --out"
             )
         self._cut(0)
+        branch.unlink(missing_ok=True)  # of a `begin` that was killed: nothing is inherited
 
-    def _append(self, record: Mapping[str, Any]) -> int:
-        """Add one line; returns the size of the history in bytes.
+    def _append(self, lines: str) -> int:
+        """Add these; returns the size of the history in bytes.
 
         Raises:
-          RunError: the line could not be written whole.
+          RunError: they could not be written whole.
         """
-        line, path = _line(record), self.run.file(RunFolder.HISTORY)
+        path = self.run.file(RunFolder.HISTORY)
         try:
             with path.open("a", encoding="utf-8") as file:
-                file.write(line)
+                file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
                 return file.tell()
         except OSError as error:
-            raise RunError(f"cannot write {path}: {error.strerror or error}; go on later with --resume") from error
+            raise RunError(f"cannot write {path}: {error.strerror or error}; {advice_for(error)}") from error
 
     def _cut(self, num_bytes: int) -> None:
-        """Drop what was appended after this."""
-        if self._size() > num_bytes:
-            os.truncate(self.run.file(RunFolder.HISTORY), num_bytes)
+        """Drop what was appended after this.
+
+        Raises:
+          RunError: the history cannot be written.
+        """
+        path = self.run.file(RunFolder.HISTORY)
+        try:
+            if self._size() > num_bytes:
+                os.truncate(path, num_bytes)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror or error}; {advice_for(error)}") from error
 
     def _size(self) -> int:
         path = self.run.file(RunFolder.HISTORY)

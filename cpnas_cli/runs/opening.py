@@ -1,27 +1,28 @@
 """What a search and a training do before they start: images, device, folder, deadline."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
 
-from cpnas_cli.data.datasets import Dataset, check_split, describe_dataset, load_dataset
+from cpnas_cli.data.datasets import Dataset, describe_dataset, load_dataset
 from cpnas_cli.distributed.collectives import by_all, by_first
-from cpnas_cli.distributed.processes import check_shares
-from cpnas_cli.errors import UsageError
 from cpnas_cli.runs.deadline import Deadline
-from cpnas_cli.runs.environment import describe_environment
+from cpnas_cli.runs.environment import describe_environment, differences
 from cpnas_cli.runs.folder import RunFolder, open_run
 from cpnas_cli.settings import Config
 from cpnas_cli.storage.documents import read_document
-from cpnas_cli.strategies.pcdarts.mixed_network import check_partial_channels
+
+Check = Callable[[Config, Dataset, Fabric], object]
+"""Raises a `CpnasError` for what could not be done with these settings and images on this device."""
 
 
 @dataclass(frozen=True)
-class Session:
+class OpenedRun:
     """A run that is about to start or to go on.
 
     Attributes:
@@ -36,90 +37,57 @@ class Session:
     notes: tuple[str, ...] = ()
 
 
-def check_searchable(config: Config, dataset: Dataset) -> None:
-    """Refuse what the strategy of the settings could not search.
-
-    Raises:
-      DataError: too few images to split. UsageError: channels that do not divide.
-    """
-    if config.search.strategy != "random":
-        check_split(len(dataset.train), config.search.validation_fraction)
-    if config.search.strategy == "pcdarts":
-        check_partial_channels(config.search_network(), config.pcdarts.partial_channels)
-
-
-def check_engine(config: Config, fabric: Fabric) -> None:
-    """Refuse an engine that the device does not have.
-
-    Raises:
-      UsageError: CUDA graphs without CUDA, for a strategy that would use them.
-    """
-    search = config.search
-    if search.engine == "graphs" and search.strategy in ("cpnas", "bnas") and fabric.device.type != "cuda":
-        raise UsageError(
-            f"search.engine=graphs needs an NVIDIA GPU, and this run is on {fabric.device.type}; "
-            "go on with it on a GPU, or start a run with --set search.engine=eager"
-        )
-
-
-def _load_images(config: Config, fabric: Fabric, *, is_training: bool, dataset: Dataset | None) -> Dataset:
-    """The images, with which the run can be done."""
-    dataset = dataset or load_dataset(config.data)
-    if is_training:
-        check_shares(
-            batch_size=config.train.batch_size,
-            num_parts=config.train.gradient_accumulation_steps,
-            num_processes=fabric.world_size,
-            num_images=len(dataset.train),
-        )
-    else:
-        check_engine(config, fabric)
-        check_searchable(config, dataset)
-    return dataset
-
-
-def open_session(
+@contextlib.contextmanager
+def open_run_for(
     config: Config,
     *,
     folder: Path,
     fabric: Fabric,
     resume: bool,
     deadline: Deadline,
+    check: Check,
     dataset: Dataset | None = None,
     documents: Mapping[str, Mapping[str, Any]] | None = None,
     command: Sequence[str] | None = None,
-) -> Session:
+    wait_seconds: float = 0,
+) -> Iterator[OpenedRun]:
     """Load the images, then make the folder; whatever fails, fails before anything is written.
 
-    Of several processes each loads the images, and the first one makes the folder.
+    Nobody else has the folder until the block ends. Of several processes each loads the images, and the first one
+    makes and locks the folder.
 
     Args:
       config: the resolved settings.
-      folder: of the run.
+      folder: of the run; of several processes that of the first one counts.
       resume: whether the folder may hold this run already.
+      check: of a search `check_search`, of a training `check_training`.
       dataset: the images of the settings, where they are loaded already.
       documents: further files of the run, {file name: JSON object}; a resumed run must hold the same.
       command: what was typed; without it that of this process.
+      wait_seconds: for whoever has the folder.
 
     Raises:
-      DataError, UsageError: see `check_searchable`, `check_engine`, `check_shares` and `load_dataset`.
+      DataError, UsageError: see `check` and `load_dataset`.
       RunError: see `open_run`.
     """
-    is_training = RunFolder.TRAINING in (documents or {})
-    dataset = by_all(fabric, lambda: _load_images(config, fabric, is_training=is_training, dataset=dataset))
-    owned = {**(documents or {}), RunFolder.DATASET: describe_dataset(dataset)}
+
+    def load() -> Dataset:
+        images = dataset or load_dataset(config.data)
+        check(config, images, fabric)
+        return images
+
+    images = by_all(fabric, load)
+    owned = {**(documents or {}), RunFolder.DATASET: describe_dataset(images)}
     texts = {file: json.dumps(document, indent=2) + "\n" for file, document in owned.items()}
     environment = describe_environment(fabric, command=command)
+    with contextlib.ExitStack() as held:
 
-    def start() -> tuple[RunFolder, tuple[str, ...]]:
-        run = open_run(folder, config, resume=resume, environment=environment, owned=texts)
-        started = {"num_processes": 1, **read_document(run.file(RunFolder.ENVIRONMENT))}
-        notes = (
-            f"{key} differs from the start of the run, so the bits will too ({started.get(key)})"
-            for key in ("device_name", "num_threads", "num_processes", "libraries")
-            if started.get(key) != environment[key]
-        )
-        return run, tuple(notes)
+        def start() -> tuple[RunFolder, tuple[str, ...]]:
+            opened = open_run(
+                folder, config, resume=resume, environment=environment, owned=texts, wait_seconds=wait_seconds
+            )
+            run = held.enter_context(opened)
+            return run, differences(read_document(run.file(RunFolder.ENVIRONMENT)), environment)
 
-    run, notes = by_first(fabric, start)
-    return Session(config, run, dataset, fabric, deadline, notes)
+        run, notes = by_first(fabric, start)
+        yield OpenedRun(config, run, images, fabric, deadline, notes)

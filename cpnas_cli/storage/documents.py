@@ -1,10 +1,11 @@
-"""What comes out of a run: JSON documents, the history, and the folder that holds them.
+"""What comes out of a run: JSON documents, and files that are replaced whole or not at all.
 
 Every document names its schema. A file is written beside its place and renamed, so that a crash or a
 full disk leaves the old one as it was.
 """
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -25,17 +26,29 @@ MEASUREMENT_SCHEMA = "cpnas.measurement/1"
 BRANCH_SCHEMA = "cpnas.branch/1"
 ENVIRONMENT_SCHEMA = "cpnas.environment/1"
 EFFICIENCY_SCHEMA = "cpnas.efficiency/1"
+LOCK_SCHEMA = "cpnas.lock/1"
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-ADVICE_FOR_RUNS = "what was saved before is intact: free some space and go on with --resume"
+def advice_for(error: OSError) -> str:
+    """What to do when a run could not write: by what was in the way."""
+    if error.errno in _NO_SPACE:
+        remedy = "free some space and go on with --resume"
+    elif error.errno in _NO_PERMISSION:
+        remedy = "get the permission to write there and go on with --resume, or choose another --out"
+    else:
+        remedy = "go on with --resume when this is mended, or choose another --out"
+    return f"what was saved before is intact: {remedy}"
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, advice: str = ADVICE_FOR_RUNS) -> Iterator[Path]:
+def replacing(path: Path, *, advice: str | None = None) -> Iterator[Path]:
     """A temporary path beside `path`; when the block ends well, it takes the place of `path`.
 
     Args:
-      advice: the end of the error's line, what to do about it.
+      advice: the end of the error's line, what to do about it; without it see `advice_for`.
 
     Raises:
       RunError: the disk is full or the folder cannot be written; `path` is as it was before.
@@ -52,7 +65,7 @@ def replacing(path: Path, *, advice: str = ADVICE_FOR_RUNS) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+        raise RunError(f"cannot write {path}: {error.strerror or error}; {advice or advice_for(error)}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -64,7 +77,7 @@ def _umask() -> int:
     return mask
 
 
-def write_text(path: Path, text: str, *, advice: str = ADVICE_FOR_RUNS) -> None:
+def write_text(path: Path, text: str, *, advice: str | None = None) -> None:
     """See `replacing`."""
     with replacing(path, advice=advice) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -4,6 +4,7 @@ The state (plain JSON values) travels in the header, so that both are replaced b
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, schema: str, stat
         try:
             # one entry: safetensors writes several in a random order, and equal runs must be equal files
             save_file(plain, temporary, metadata={_METADATA_KEY: json.dumps({"schema": schema, "state": state})})
-        except SafetensorError as error:  # wraps "No space left on device", for one
-            raise OSError(None, str(error)) from error
+        except SafetensorError as error:  # wraps "No space left on device (os error 28)", for one
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            raise OSError(int(number[1]) if number else None, str(error)) from error
 
 
 def load_tensors(path: Path, *, schema: str, keys: Sequence[str] = ()) -> tuple[dict[str, Tensor], dict[str, Any]]:

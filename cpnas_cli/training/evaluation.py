@@ -9,7 +9,7 @@ import torch
 from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.data.datasets import ImageSet, load_dataset
 from cpnas_cli.distributed.collectives import add_over_processes, num_processes
-from cpnas_cli.errors import DataError, RunError
+from cpnas_cli.errors import DataError, RunError, shell_word
 from cpnas_cli.networks.network import Network, build_stored
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import Config, DataConfig, config_from_document
@@ -55,7 +55,7 @@ def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> 
     run = RunFolder(path)
     files = [file for file in (RunFolder.MODEL, RunFolder.PARENT_MODEL) if run.file(file).exists()]
     if not files:
-        raise RunError(f"{path} holds no trained network; `cpnas train GENOTYPE --out {path}` makes one")
+        raise RunError(f"{path} holds no trained network; `cpnas train GENOTYPE --out {shell_word(path)}` makes one")
     trained = {file: load_trained(run, file) for file in files}
     state = trained[files[0]][1]
     dataset = load_dataset(data_settings(state, data_dir))

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 from conftest import TINY_OPTIONS, TINY_SETTINGS, run_cpnas
-from filelock import FileLock
 
 from cpnas_cli.errors import CpnasError, UsageError
 from cpnas_cli.experiments import ray_executor, tasks
@@ -27,6 +26,7 @@ from cpnas_cli.experiments.plan import ExperimentFolder, Plan
 from cpnas_cli.experiments.ray_executor import RayExecutor, num_slots, run_task_alone
 from cpnas_cli.experiments.tasks import Circumstances, SearchTask
 from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.lock import locked
 from cpnas_cli.settings import load_config
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -217,10 +217,11 @@ def test_a_task_waits_for_the_worker_that_a_lost_node_left_behind(tmp_path):
     task = SearchTask(Circumstances(tmp_path, "cpu", ("cpnas",)), RANDOM.members[0])
     run = ExperimentFolder(tmp_path).search(task.member.name)
     run.path.mkdir(parents=True)
-    with FileLock(run.file(".lock")):  # as the other worker holds it
+    with locked(run.path, command=("cpnas", "compare-strategies")):  # as the other worker holds it
         outcome = run_task_alone(task, num_threads=1, wait_seconds=0)
         assert outcome.state == "failed"
-        assert "another process still works in" in (outcome.reason or "")
+        assert f"{run.path} is in use by process {os.getpid()} on " in (outcome.reason or "")
+        assert "(cpnas compare-strategies)" in (outcome.reason or "")
         assert not run.file(RunFolder.CONFIG).exists()
     assert run_task_alone(task, num_threads=1, wait_seconds=0).state == "done"
     assert run.file(RunFolder.GENOTYPE).exists()

@@ -31,10 +31,11 @@ from cpnas_cli.experiments.tasks import Outcome, SearchTask, Task, TrainingTask,
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.environment import describe_environment
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.runs.opening import open_session
+from cpnas_cli.runs.opening import open_run_for
 from cpnas_cli.settings import load_config
 from cpnas_cli.strategies import run_search
 from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.checks import check_search
 
 SETTINGS = (*TINY_SETTINGS, "pcdarts.num_epochs=3", "pcdarts.frozen_epochs=1", "pcdarts.batch_size=20")
 OPTIONS = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -106,15 +107,16 @@ def separate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Member], Pat
         folder = root / member.name
         if not folder.exists():
             dataset = load_dataset(member.config.data)
-            session = open_session(
+            with open_run_for(
                 member.config,
                 folder=folder,
                 fabric=open_device("cpu"),
                 resume=False,
                 deadline=Deadline(),
+                check=check_search,
                 dataset=dataset,
-            )
-            run_search(Search(session.run, member.config, dataset, session.fabric))
+            ) as opened:
+                run_search(Search(opened.run, member.config, dataset, opened.fabric))
         return folder
 
     return search
@@ -362,7 +364,9 @@ def test_two_at_once_in_one_folder_are_refused(tmp_path):
     caught: list[str] = []
 
     def before(_: Task) -> None:
-        with pytest.raises(RunError, match="another process runs the experiment") as error:
+        with pytest.raises(
+            RunError, match=r"run is in use by process \d+ on .*; wait for it to end, or choose another --out"
+        ) as error:
             run(plan, tmp_path / "run")
         caught.append(str(error.value))
 

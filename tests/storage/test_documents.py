@@ -1,7 +1,9 @@
-"""Genotype documents, files that are replaced whole or not at all, and what a run folder refuses."""
+"""Genotype documents, and files that are replaced whole or not at all."""
 
 import copy
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,9 +17,7 @@ from hypothesis import strategies as st
 
 import cpnas_cli
 from cpnas_cli.errors import CpnasError, GenotypeError, RunError
-from cpnas_cli.runs.folder import RunFolder, open_run
 from cpnas_cli.search_space import OPERATIONS, Genotype, draw_uniform
-from cpnas_cli.settings import Config, config_yaml, load_config
 from cpnas_cli.storage.documents import read_json, replacing, write_json, write_text
 from cpnas_cli.storage.genotype_file import genotype_document, parse_genotype, read_genotype
 
@@ -253,11 +253,39 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_the_advice_is_the_writers(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
     path = tmp_path / "file" / "a.txt"
-    with pytest.raises(RunError, match=r"; what was saved before is intact: free some space and go on with --resume$"):
+    with pytest.raises(RunError, match=r"; what was saved before is intact: go on with --resume when this is mended"):
         write_text(path, "new")
     with pytest.raises(RunError) as caught:
         write_text(path, "new", advice="choose another --csv")
     assert str(caught.value) == f"cannot write {path}: File exists; choose another --csv"
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space and go on with --resume"),
+        (errno.EDQUOT, "free some space and go on with --resume"),
+        (errno.EFBIG, "free some space and go on with --resume"),
+        (errno.EACCES, "get the permission to write there and go on with --resume, or choose another --out"),
+        (errno.EPERM, "get the permission to write there and go on with --resume, or choose another --out"),
+        (errno.EROFS, "get the permission to write there and go on with --resume, or choose another --out"),
+        (errno.EIO, "go on with --resume when this is mended, or choose another --out"),
+        (None, "go on with --resume when this is mended, or choose another --out"),
+    ],
+)
+def test_the_advice_fits_what_was_in_the_way(tmp_path: Path, number: int | None, advice: str) -> None:
+    path = tmp_path / "a.txt"
+    reason = "went wrong" if number is None else os.strerror(number)
+    with pytest.raises(RunError) as caught, replacing(path):
+        raise OSError(number, reason)
+    assert str(caught.value) == f"cannot write {path}: {reason}; what was saved before is intact: {advice}"
+
+
+def test_a_link_to_a_folder_that_is_gone_is_no_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(RunError) as caught:
+        write_text(tmp_path / "link" / "a.txt", "new")
+    assert "space" not in one_line(caught.value)
 
 
 # A file may grow to 8 KiB in this process, as on a disk that is nearly full; every write asks for more.
@@ -268,7 +296,6 @@ import torch
 from cpnas_cli.storage.tensors import save_tensors
 from cpnas_cli.errors import RunError
 from cpnas_cli.storage.documents import write_json, write_text
-from cpnas_cli.runs.folder import RunFolder
 
 folder = Path(sys.argv[1])
 large = "x" * 100_000
@@ -278,7 +305,6 @@ writes = {
     "a.txt": lambda path: write_text(path, large),
     "b.json": lambda path: write_json(path, {"a": large}),
     "c.safetensors": lambda path: save_tensors(path, {"a": torch.zeros(10_000)}, schema="s/1", state={}),
-    "history.jsonl": lambda path: RunFolder(path.parent).append_history({"a": large}),
 }
 messages = {}
 for name, write in writes.items():
@@ -293,7 +319,7 @@ sys.stdout.write(json.dumps(messages))
 
 def test_a_full_disk_leaves_what_was_saved(tmp_path: Path) -> None:
     old = '{"event": "epoch"}\n'
-    names = ["a.txt", "b.json", "c.safetensors", "history.jsonl"]
+    names = ["a.txt", "b.json", "c.safetensors"]
     for name in names:
         (tmp_path / name).write_text(old)
     done = subprocess.run(
@@ -310,171 +336,8 @@ def test_a_full_disk_leaves_what_was_saved(tmp_path: Path) -> None:
     for name, message in messages.items():
         assert message.startswith(f"cannot write {tmp_path / name}: ")
         assert "File too large" in message
-        assert "--resume" in message
+        assert message.endswith("free some space and go on with --resume")
         assert "\n" not in message
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "small.txt"])
-    for name in names[:3]:
+    for name in names:
         assert (tmp_path / name).read_text() == old
-    # a history is appended to: half a line may be there, and goes when the checkpoint is resumed
-    run = RunFolder(tmp_path)
-    assert (tmp_path / "history.jsonl").read_text().startswith(old)
-    run.truncate_history(len(old))
-    assert run.history() == [{"event": "epoch"}]
-
-
-# ---------------------------------------------------------------- run folders
-
-
-def start(path: Path, config: Config | None = None, **options: Any) -> RunFolder:
-    options = {"resume": False, "environment": {"schema": "cpnas.environment/1"}} | options
-    return open_run(path, config or load_config(), **options)
-
-
-def refused(path: Path, config: Config | None = None, **options: Any) -> str:
-    """The message; the folder is as it was."""
-
-    def contents() -> dict[Path, bytes | None]:
-        return {p: p.read_bytes() if p.is_file() else None for p in [path, *path.rglob("*")]}
-
-    before = contents()
-    with pytest.raises(RunError) as caught:
-        start(path, config, **options)
-    assert contents() == before
-    message = one_line(caught.value)
-    assert str(path) in message
-    assert "--out" in message
-    return message
-
-
-def test_a_new_run_holds_its_settings(tmp_path: Path) -> None:
-    config = load_config(overrides=["seed=3"])
-    owned = {"genotype.json": "{}\n"}
-    run = start(tmp_path / "a" / "run", config, environment={"schema": "e", "torch": "2"}, owned=owned)
-    assert sorted(path.name for path in run.path.iterdir()) == ["config.yaml", "environment.json", "genotype.json"]
-    assert run.config() == config
-    assert run.file("config.yaml").read_text() == config_yaml(config)
-    assert read_json(run.file("environment.json")) == {"schema": "e", "torch": "2"}
-    assert run.file("genotype.json").read_text() == "{}\n"
-    assert run.history() == []
-
-
-@pytest.mark.parametrize("hidden", [None, ".gitkeep"])
-def test_an_empty_folder_will_do(tmp_path: Path, hidden: str | None) -> None:
-    if hidden:
-        (tmp_path / hidden).touch()
-    assert start(tmp_path).config() == load_config()
-
-
-def test_a_folder_with_a_run_is_not_started_again(tmp_path: Path) -> None:
-    start(tmp_path)
-    message = refused(tmp_path)
-    assert "already holds a run" in message
-    assert "--resume" in message
-
-
-def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("mine")
-    assert "is not empty and holds no run" in refused(tmp_path)
-
-
-@pytest.mark.parametrize("resume", [False, True])
-def test_a_file_is_no_folder(tmp_path: Path, resume: bool) -> None:
-    (tmp_path / "file").write_text("mine")
-    assert "is a file" in refused(tmp_path / "file", resume=resume)
-
-
-def test_the_same_run_goes_on(tmp_path: Path) -> None:
-    config = load_config(overrides=["train.learning_rate=1e-5", "network.real_parts=[preprocessing]"])
-    start(tmp_path, config, owned={"genotype.json": "{}"}, environment={"first": True})
-    run = start(tmp_path, config, owned={"genotype.json": "{}"}, environment={"first": False}, resume=True)
-    assert run == RunFolder(tmp_path)
-    assert read_json(tmp_path / "environment.json") == {"first": True}
-
-
-def test_a_run_that_died_while_it_was_made_is_made_again(tmp_path: Path) -> None:
-    """config.yaml comes last; without it nothing was done yet."""
-    start(tmp_path, owned={"genotype.json": "{}"})
-    (tmp_path / "config.yaml").unlink()
-    start(tmp_path, owned={"genotype.json": "{}"}, resume=True)
-    assert (tmp_path / "config.yaml").exists()
-
-
-def test_a_missing_folder_may_be_resumed(tmp_path: Path) -> None:
-    """So that a job that is started again and again has one command line."""
-    assert start(tmp_path / "run", resume=True).config() == load_config()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
-        (["search.beta_p=3"], "search.beta_p: 2.0 there, 3.0 now"),
-        (["seed=1"], "seed: 0 there, 1 now"),
-        (["network.real_parts=[preprocessing]"], "network.real_parts: [] there, ['preprocessing'] now"),
-        (["seed=1", "train.num_epochs=7", "train.batch_size=8"], "seed: 0 there, 1 now (and 2 more)"),
-    ],
-)
-def test_other_settings_are_another_run(tmp_path: Path, overrides: list[str], expected: str) -> None:
-    start(tmp_path)
-    message = refused(tmp_path, load_config(overrides=overrides), resume=True)
-    assert f"was started with other settings: {expected}; " in message
-
-
-def test_another_genotype_is_another_run(tmp_path: Path) -> None:
-    start(tmp_path, owned={"genotype.json": "one"})
-    assert "another genotype.json" in refused(tmp_path, owned={"genotype.json": "two"}, resume=True)
-
-
-def test_a_search_is_not_resumed_as_a_training(tmp_path: Path) -> None:
-    start(tmp_path)
-    message = refused(tmp_path, owned={"networks.json": "[]"}, resume=True)
-    assert "a run of another kind (it has no networks.json)" in message
-
-
-# ---------------------------------------------------------------- the history
-
-
-def test_the_history_is_appended_to(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    records = [{"event": "draw", "z": 0.5}, {"event": "abandon", "text": "é\n\u2028"}, {"event": "epoch"}]
-    sizes = []
-    for record in records:
-        sizes.append(run.append_history(record))
-        assert sizes[-1] == (tmp_path / "history.jsonl").stat().st_size
-    assert run.history() == records
-    assert (tmp_path / "history.jsonl").read_bytes().count(b"\n") == 3
-    with pytest.raises(ValueError, match="JSON"):
-        run.append_history({"loss": float("nan")})
-    assert run.history() == records
-
-
-def test_what_came_after_the_checkpoint_is_dropped(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    first = run.append_history({"epoch": 0})
-    second = run.append_history({"epoch": 1})
-    run.truncate_history(second)
-    assert run.history() == [{"epoch": 0}, {"epoch": 1}]
-    with (tmp_path / "history.jsonl").open("a") as file:
-        file.write('{"epoch": 2, "lo')  # killed while it wrote
-    run.truncate_history(first)
-    assert run.history() == [{"epoch": 0}]
-    run.append_history({"epoch": 1})
-    assert run.history() == [{"epoch": 0}, {"epoch": 1}]
-    run.truncate_history(0)
-    assert run.history() == []
-
-
-def test_a_history_shorter_than_the_checkpoint_is_refused(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    run.truncate_history(0)  # nothing there, nothing lost
-    with pytest.raises(RunError, match="it has 0 bytes of the 10"):
-        run.truncate_history(10)
-    size = run.append_history({"epoch": 0})
-    with pytest.raises(RunError, match="does not fit"):
-        run.truncate_history(size + 1)
-    assert run.history() == [{"epoch": 0}]
-
-
-def test_a_history_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="cannot write") as caught:
-        RunFolder(tmp_path / "none").append_history({})
-    assert "--resume" in one_line(caught.value)

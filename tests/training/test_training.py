@@ -24,11 +24,12 @@ from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.environment import describe_environment
 from cpnas_cli.runs.folder import RunFolder, open_run
 from cpnas_cli.runs.journal import Notify, ignore
-from cpnas_cli.runs.opening import open_session
+from cpnas_cli.runs.opening import open_run_for
 from cpnas_cli.search_space import Genotype, draw_uniform
 from cpnas_cli.settings import Config, load_config
 from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.storage.tensors import load_tensors
+from cpnas_cli.strategies.checks import check_search
 from cpnas_cli.training import training as training_module
 from cpnas_cli.training.compilation import compile_network
 from cpnas_cli.training.epoch import cosine, train_step
@@ -55,19 +56,19 @@ def train(
     notify: Notify = ignore,
 ) -> tuple[dict, list[dict]]:
     fabric = open_device("cpu", dtype=config.train.dtype)
-    run = open_run(path, config, resume=resume, environment=describe_environment(fabric))
-    training = Training(
-        run,
-        config,
-        genotype,
-        load_dataset(config.data),
-        fabric=fabric,
-        networks=networks,
-        provenance={},
-        deadline=Deadline(max_seconds),
-        notify=notify,
-    )
-    return training.train(), run.history()
+    with open_run(path, config, resume=resume, environment=describe_environment(fabric)) as run:
+        training = Training(
+            run,
+            config,
+            genotype,
+            load_dataset(config.data),
+            fabric=fabric,
+            networks=networks,
+            provenance={},
+            deadline=Deadline(max_seconds),
+            notify=notify,
+        )
+        return training.train(), run.history()
 
 
 def test_both_networks_learn(tmp_path):
@@ -376,9 +377,11 @@ def test_a_search_by_cuda_graphs_needs_cuda(tmp_path):
     for strategy in ("cpnas", "bnas", "random"):
         config = load_config(overrides=["search.engine=graphs", f"search.strategy={strategy}"])
         values: dict[str, Any] = {"folder": tmp_path / strategy, "fabric": open_device("cpu"), "resume": False}
+        opening = open_run_for(config, **values, deadline=Deadline(), check=check_search)
         if strategy == "random":  # trains nothing
-            open_session(config, **values, deadline=Deadline())
-            continue
-        with pytest.raises(UsageError, match=r"search\.engine=graphs needs an NVIDIA GPU, and this run is on cpu"):
-            open_session(config, **values, deadline=Deadline())
+            with opening:
+                continue
+        expected = r"search\.engine=graphs needs an NVIDIA GPU, and this run is on cpu"
+        with pytest.raises(UsageError, match=expected), opening:
+            pass
         assert not (tmp_path / strategy).exists()

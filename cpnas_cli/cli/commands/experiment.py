@@ -160,7 +160,7 @@ def _check_members(plan: "Plan", *, fabric: "Fabric | None") -> None:
     """
     from cpnas_cli.data.datasets import load_dataset
     from cpnas_cli.distributed.processes import check_shares
-    from cpnas_cli.runs.opening import check_engine, check_searchable
+    from cpnas_cli.strategies.checks import check_engine, check_searchable
 
     dataset = load_dataset(plan.config.data)
     for member in plan.members:

@@ -76,14 +76,14 @@ def _document(file: Path, *, format_: str, kind: str) -> "dict[str, Any]":
 
 def _load(path: Path, wanted: str | None) -> "tuple[Network, dict[str, Any]]":
     """The run's own network, or the one that is wanted, with its state."""
-    from cpnas_cli.errors import RunError
+    from cpnas_cli.errors import RunError, shell_word
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.training.evaluation import load_trained
 
     run = RunFolder(path)
     files = [file for file in (RunFolder.MODEL, RunFolder.PARENT_MODEL) if run.file(file).exists()]
     if not files:
-        raise RunError(f"{path} holds no trained network; `cpnas train GENOTYPE --out {path}` makes one")
+        raise RunError(f"{path} holds no trained network; `cpnas train GENOTYPE --out {shell_word(path)}` makes one")
     for file in files:
         network, state = load_trained(run, file)
         if wanted in (None, NETWORKS[state["precision"]]):
@@ -94,13 +94,13 @@ def _load(path: Path, wanted: str | None) -> "tuple[Network, dict[str, Any]]":
 def _write(
     network: "Network", state: "dict[str, Any]", run: Path, *, format_: str, kind: str, out: Path | None
 ) -> Path:
-    from cpnas_cli.errors import UsageError
+    from cpnas_cli.errors import UsageError, shell_word
     from cpnas_cli.runs.folder import RunFolder
 
     if out is not None and out.resolve() in {
         (run / own).resolve() for own in (RunFolder.MODEL, RunFolder.PARENT_MODEL)
     }:
-        raise UsageError(f"--out {out} would replace the trained network itself; choose another file")
+        raise UsageError(f"--out {shell_word(out)} would replace the trained network itself; choose another file")
     if format_ == "onnx":
         from cpnas_cli.deploy.onnx import export_onnx
 

@@ -1,11 +1,15 @@
 """`cpnas search`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cpnas_cli.cli import options
 from cpnas_cli.cli.console import print_json, reported_errors, say
+
+if TYPE_CHECKING:
+    from cpnas_cli.settings import Config
 
 
 def _strategies(incomplete: str) -> list[str]:
@@ -39,9 +43,7 @@ def search(
     With no option at all: scikit-learn's digits, about a minute on two cores.
     """
     with reported_errors():
-        from cpnas_cli.cli.starting import start_run
         from cpnas_cli.errors import UsageError
-        from cpnas_cli.runs.folder import RunFolder
         from cpnas_cli.settings import DEFAULT_PRESET
 
         config = options.resolve_config(
@@ -56,9 +58,24 @@ def search(
             raise UsageError(f"{config.search.strategy} uses no beta_P, got --beta-p {beta_p}; use --strategy cpnas")
         name = f"{config.data.name}-{config.search.strategy}-seed{config.seed}"
         folder = out or options.new_folder(name)
-        session = start_run(
-            config, folder=folder, device=device, dtype=config.search.dtype, resume=resume, max_time=max_time
-        )
+        with options.removed_if_unused(folder, is_new=out is None):
+            _search(config, folder, device=device, resume=resume, max_time=max_time, json_=json_)
+
+
+def _search(config: "Config", folder: Path, *, device: str, resume: bool, max_time: str | None, json_: bool) -> None:
+    from cpnas_cli.cli.opening import open_from_options
+    from cpnas_cli.runs.folder import RunFolder
+    from cpnas_cli.strategies.checks import check_search
+
+    with open_from_options(
+        config,
+        folder=folder,
+        device=device,
+        dtype=config.search.dtype,
+        resume=resume,
+        max_time=max_time,
+        check=check_search,
+    ) as opened:
         say(f"searching with {config.search.strategy} on {config.data.name}: {folder}")
 
         from cpnas_cli.cli.render.runs import print_genotype_summary
@@ -69,9 +86,9 @@ def search(
         resume_line = options.resume_line("search", out=folder, device=device)
         with reported_errors(resume_line=resume_line):
             with search_view(config) as view:
-                search = Search(session.run, config, session.dataset, session.fabric, session.deadline, view.notify)
+                search = Search(opened.run, config, opened.dataset, opened.fabric, opened.deadline, view.notify)
                 document = run_search(search)
-            genotype_file = session.run.file(RunFolder.GENOTYPE)
+            genotype_file = opened.run.file(RunFolder.GENOTYPE)
             next_line = options.shell_line("cpnas", "train", genotype_file)
             if json_:
                 print_json(document)

@@ -12,6 +12,7 @@ from cpnas_cli.cli.console import print_json, reported_errors, say
 
 if TYPE_CHECKING:
     from cpnas_cli.networks.shapes import NetworkName
+    from cpnas_cli.runs.opening import OpenedRun
     from cpnas_cli.search_space import Genotype
     from cpnas_cli.settings import Config
 
@@ -56,27 +57,28 @@ def train(
             num_processes=options.number_of_processes(devices),
             resume=resume,
         )
-        if plan.num_processes > this_world().size:
-            if max_time is not None:
-                parse_duration(max_time)
-            check_shares(
-                batch_size=plan.config.train.batch_size,
-                num_parts=plan.config.train.gradient_accumulation_steps,
-                num_processes=plan.num_processes,
-            )
-            _start_processes(plan, {**typed, "out": plan.folder})
-        else:
-            _train(plan, device=device, resume=resume, max_time=max_time, json_=json_)
+        with options.removed_if_unused(plan.folder, is_new=out is None):
+            if plan.num_processes > this_world().size:
+                if max_time is not None:
+                    parse_duration(max_time)
+                check_shares(
+                    batch_size=plan.config.train.batch_size,
+                    num_parts=plan.config.train.gradient_accumulation_steps,
+                    num_processes=plan.num_processes,
+                )
+                _start_processes(plan, {**typed, "out": plan.folder})
+            else:
+                _train(plan, resume=resume, max_time=max_time, json_=json_)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the options say: nothing is loaded and nothing written yet.
+    """What the options say: nothing is loaded and nothing written yet, but a new folder is made.
 
     Attributes:
       document: of the genotype.
       source: what is said about where the settings come from.
-      resume_line: the command that goes on with the run.
+      words: of the command that goes on with the run, see `options.resume_line`.
     """
 
     config: "Config"
@@ -86,7 +88,12 @@ class _Plan:
     folder: Path
     source: str | None
     num_processes: int
-    resume_line: str
+    words: tuple[str | Path, ...]
+    device: str
+
+    def resume_line(self, folder: Path) -> str:
+        """The command that goes on with the run in this folder."""
+        return options.resume_line(*self.words, out=folder, device=self.device)
 
 
 def _plan(
@@ -129,59 +136,65 @@ def _plan(
         if preset is None and not resume
         else None,
         num_processes=num_processes,
-        resume_line=options.resume_line("train", genotype, *words, out=folder, device=device),
+        words=("train", genotype, *words),
+        device=device,
     )
 
 
-def _train(plan: _Plan, *, device: str, resume: bool, max_time: str | None, json_: bool) -> None:
+def _train(plan: _Plan, *, resume: bool, max_time: str | None, json_: bool) -> None:
     """The training, on this process or on this one of several."""
-    from cpnas_cli.cli.starting import start_run
-    from cpnas_cli.distributed.processes import this_world
+    from cpnas_cli.cli.opening import open_from_options
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.storage.documents import TRAINING_SCHEMA
-    from cpnas_cli.storage.genotype_file import provenance_of
+    from cpnas_cli.training.checks import check_training
 
     config, networks = plan.config, plan.networks
     if plan.source is not None:
         say(plan.source)
-    session = start_run(
+    with open_from_options(
         config,
         folder=plan.folder,
-        device=device,
+        device=plan.device,
         dtype=config.train.dtype,
         resume=resume,
         max_time=max_time,
+        check=check_training,
         documents={
             RunFolder.GENOTYPE: plan.document,
             RunFolder.TRAINING: {"schema": TRAINING_SCHEMA, "networks": list(networks)},
         },
         num_processes=plan.num_processes,
-    )
-    together = f" with {plan.num_processes} processes" if plan.num_processes > 1 else ""
-    say(f"training the {' and the '.join(networks)} on {config.data.name}{together}: {plan.folder}")
+    ) as opened:
+        together = f" with {plan.num_processes} processes" if plan.num_processes > 1 else ""
+        say(f"training the {' and the '.join(networks)} on {config.data.name}{together}: {opened.run.path}")
+        _train_opened(plan, opened, json_=json_)
 
+
+def _train_opened(plan: _Plan, opened: "OpenedRun", *, json_: bool) -> None:
     from cpnas_cli.cli.render.runs import print_result
     from cpnas_cli.cli.views.runs import TrainingView
+    from cpnas_cli.distributed.processes import this_world
+    from cpnas_cli.storage.genotype_file import provenance_of
     from cpnas_cli.training.training import Training
 
-    with reported_errors(resume_line=plan.resume_line):
+    with reported_errors(resume_line=plan.resume_line(opened.run.path)):
         is_first = this_world().is_first
-        with TrainingView(config, networks, quiet=not is_first) as view:
+        with TrainingView(plan.config, plan.networks, quiet=not is_first) as view:
             result = Training(
-                session.run,
-                config,
+                opened.run,
+                plan.config,
                 plan.genotype,
-                session.dataset,
-                fabric=session.fabric,
-                networks=networks,
+                opened.dataset,
+                fabric=opened.fabric,
+                networks=plan.networks,
                 provenance=provenance_of(plan.document),
-                deadline=session.deadline,
+                deadline=opened.deadline,
                 notify=view.notify,
             ).train()
         if json_:
             print_json(result)
         elif is_first:
-            print_result(result, plan.folder)
+            print_result(result, opened.run.path)
 
 
 def _start_processes(plan: _Plan, typed: dict[str, Any]) -> None:
@@ -194,7 +207,7 @@ def _start_processes(plan: _Plan, typed: dict[str, Any]) -> None:
     if ending.message is not None:
         has_run = (plan.folder / RunFolder.CONFIG).exists()
         prefix = "" if ending.exit_code > 1 else "error: "
-        say(f"cpnas: {prefix}{ending.message}{saved_line(plan.resume_line if has_run else None)}")
+        say(f"cpnas: {prefix}{ending.message}{saved_line(plan.resume_line(plan.folder) if has_run else None)}")
     raise typer.Exit(ending.exit_code)
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cpnas_cli.errors import shell_word
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import EDGES, NONE, NUM_INPUT_NODES, NUM_NODES, OPERATIONS, Cell, Genotype, live_nodes
 from cpnas_cli.storage.genotype_file import provenance_of
@@ -138,7 +139,7 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     table.add_row("time", duration(result["seconds"] + (result["seconds_parent"] or 0)))
     table.add_row("run", str(folder))
     console.print(table, highlight=False)
-    print(f"\nnext, evaluate it again:  cpnas evaluate {folder}")
+    print(f"\nnext, evaluate it again:  cpnas evaluate {shell_word(folder)}")
 
 
 def print_evaluation(document: Mapping[str, Any]) -> None:

@@ -1,17 +1,22 @@
-"""How `search` and `train` start a run from their options."""
+"""How `search` and `train` open a run from their options."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpnas_cli.cli.console import say
 
 if TYPE_CHECKING:
-    from cpnas_cli.runs.opening import Session
+    from cpnas_cli.runs.opening import Check, OpenedRun
     from cpnas_cli.settings import Config, DtypeName
 
+LEFT_BEHIND_SECONDS = 2.0
+"""For the processes of a training that was killed, which end just after it, to let its folder go."""
 
-def start_run(
+
+@contextlib.contextmanager
+def open_from_options(
     config: "Config",
     *,
     folder: Path,
@@ -19,12 +24,14 @@ def start_run(
     dtype: "DtypeName",
     resume: bool,
     max_time: str | None,
+    check: "Check",
     documents: Mapping[str, Mapping[str, Any]] | None = None,
     num_processes: int = 1,
-) -> "Session":
-    """The session of the run in this folder.
+) -> Iterator["OpenedRun"]:
+    """The run in this folder, which this command alone has until the block ends.
 
     Args:
+      check: see `open_run_for`.
       num_processes: those that run this together; see `open_device`.
     """
     from cpnas_cli.runs.deadline import Deadline, parse_duration
@@ -32,16 +39,18 @@ def start_run(
     deadline = Deadline(None if max_time is None else parse_duration(max_time))
 
     from cpnas_cli.distributed.device import open_device
-    from cpnas_cli.runs.opening import open_session
+    from cpnas_cli.runs.opening import open_run_for
 
-    session = open_session(
+    with open_run_for(
         config,
         folder=folder,
         fabric=open_device(device, dtype=dtype, num_processes=num_processes),
         resume=resume,
         deadline=deadline,
+        check=check,
         documents=documents,
-    )
-    for note in session.notes:
-        say(f"note: {note}")
-    return session
+        wait_seconds=LEFT_BEHIND_SECONDS,
+    ) as opened:
+        for note in opened.notes:
+            say(f"note: {note}")
+        yield opened

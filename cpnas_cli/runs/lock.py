@@ -1,0 +1,75 @@
+"""One process at a time in a folder: a lock of the operating system, which ends with the process that holds it."""
+
+import contextlib
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cpnas_cli.errors import RunError
+from cpnas_cli.storage.documents import LOCK_SCHEMA, advice_for, read_document, write_json
+
+LOCK = ".lock"
+"""The file that is locked. It stays: a lock on a file that another process deletes would be held twice."""
+
+HOLDER = ".lock.json"
+"""Who holds the lock, for those who are refused; what it says of a process that is gone means nothing."""
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, command: Sequence[str] | None = None, wait_seconds: float = 0) -> Iterator[None]:
+    """Work alone in this folder, which must be there, until the block ends or the process dies.
+
+    Args:
+      command: what was typed, for those who are refused; without it that of this process.
+      wait_seconds: how long to wait for another one to end.
+
+    Raises:
+      RunError: another one works there (of this process or of another); or the folder cannot be locked.
+    """
+    path = folder / LOCK
+    try:
+        held = FileLock(path).acquire(timeout=wait_seconds)
+    except Timeout:
+        raise RunError(
+            f"{folder} is in use by {_describe_holder(folder)}; wait for it to end, or choose another --out"
+        ) from None
+    except NotImplementedError:
+        raise RunError(f"{folder} is on a disk without file locks; choose another --out") from None
+    except OSError as error:
+        raise RunError(f"cannot lock {path}: {error.strerror or error}; {advice_for(error)}") from error
+    with held:
+        write_json(folder / HOLDER, _holder(command))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # it means nothing without the lock
+                (folder / HOLDER).unlink(missing_ok=True)
+
+
+def _holder(command: Sequence[str] | None) -> dict[str, object]:
+    """`cpnas.lock/1`: this process."""
+    program, *words = command or sys.argv
+    name = Path(program).name
+    return {
+        "schema": LOCK_SCHEMA,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+        "command": ["cpnas" if name == "__main__.py" else name, *words],
+    }
+
+
+def _describe_holder(folder: Path) -> str:
+    """One line."""
+    try:
+        holder = read_document(folder / HOLDER)
+        line = " ".join(shlex.join(map(str, holder["command"])).split())
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']} ({line})"
+    except (RunError, KeyError, TypeError):  # it has only just begun, or has just ended
+        return "another process"
