@@ -29,8 +29,6 @@ from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 from cpnas_cli.training import cuda_graphs as graphs
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-# What a capture forbids: a value for the host, and a copy from it
-_FORBIDDEN = ("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero", "aten::lift_fresh")
 
 
 def make_search(folder: Path, *settings: str, device: str = "cpu") -> Search:
