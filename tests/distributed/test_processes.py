@@ -31,7 +31,6 @@ from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import draw_uniform
 from cpnas_cli.settings import load_config
-from cpnas_cli.training.epoch import train_step
 from cpnas_cli.training.evaluation import evaluate_trained
 from cpnas_cli.training.training import Training
 
@@ -141,17 +140,7 @@ def step_tensors(training: Training) -> dict[str, Tensor]:
             positions=training._positions(),
         )
     )
-    row = train_step(
-        stage.forward,
-        list(stage.network.parameters()),
-        stage.optimizer,
-        batch[0].double(),
-        batch[1],
-        lambda output, labels: training._loss(stage, output, labels),
-        fabric=training.fabric,
-        clip_norm=train.clip_norm,
-        num_parts=train.gradient_accumulation_steps,
-    )
+    row = training._train_step(stage)(batch[0].double(), batch[1])
     row /= training.fabric.world_size
     add_over_processes([row])
     row[4] *= training.fabric.world_size
