@@ -52,7 +52,7 @@ def test_memory_without_proc_is_the_peak(tmp_path: Path) -> None:
 def allocate(num_mib: str) -> None:
     """Memory that is given back before the process ends; and it prints, as libraries do."""
     block = b"x" * (int(num_mib) * MIB)
-    print("allocated", len(block))
+    sys.stdout.write(f"allocated {len(block)} bytes\n")
 
 
 def test_the_peak_is_that_of_the_other_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,8 +89,8 @@ def test_a_timing_is_scaled_and_lessened() -> None:
 
 
 def test_ratios_are_of_the_same_repetition() -> None:
-    """A machine that is 1, 10 and 100 times slower: the ratio is 2 throughout, that of the medians too, but others not."""
+    """On a machine that is 1, 10 and 100 times slower: twice as long is twice as long."""
     assert paired_ratio([2.0, 20.0, 200.0], [1.0, 10.0, 100.0]) == Spread(2.0, 2.0, 2.0)
-    assert paired_ratio([1.0, 5.0, 60.0], [1.0, 10.0, 20.0]).median == 1.0  # that of the medians is 1/2
+    assert paired_ratio([1.0, 5.0, 60.0], [1.0, 10.0, 20.0]).median == 1.0  # that of the medians, 5 and 10, is 1/2
     with pytest.raises(ValueError, match="shorter"):
         paired_ratio([1.0, 2.0], [1.0])
