@@ -61,9 +61,13 @@ def preset(**settings: object) -> Config:
     return load_config("cifar10", overrides=[f"{key.replace('__', '.')}={value}" for key, value in settings.items()])
 
 
+def shape_of_search(config: Config) -> Shape:
+    network = config.search_network()
+    return Shape(network.num_cells, network.num_channels, config.data.image_size, config.search.batch_size)
+
+
 def noise(config: Config, num_images: int) -> Dataset:
-    shape = Shape(config.network.num_cells, config.network.num_channels, config.data.image_size, 0)
-    return Workload(shape, num_images).dataset()
+    return Workload(shape_of_search(config), num_images).dataset()
 
 
 def make_search(config: Config, dataset: Dataset, *, device: str, run: RunFolder = NOWHERE, **more: Any) -> Search:
@@ -93,8 +97,7 @@ def draw_timer(networks: SharedNetworks, genotypes: Iterator[Genotype]) -> Calla
 
     def draw() -> float:
         genotype, index = next(genotypes), next(draws)
-        synchronize()
-        return seconds_of(lambda: networks.accuracies(genotype, draw=index, starting=lambda _: None))
+        return _synchronized_seconds(lambda: networks.accuracies(genotype, draw=index, starting=lambda _: None))
 
     return draw
 
@@ -178,12 +181,14 @@ def tabulate_steps(*, num_images: int = NUM_IMAGES_OF_STEPS, repetitions: int = 
     dataset = noise(config, num_images)
     search = make_search(config, dataset, device=device)
     shared = SharedNetworks(search)
-    num_steps, shape = shared.num_steps, Shape(*_shape(config))
+    num_steps, shape = shared.num_steps, shape_of_search(config)
     measurements: dict[str, Callable[[], float]] = {}
     genotypes = draw_pass(ALL_CANDIDATES, seed=0, pass_index=0)
     for name in PRECISIONS:
         turns = itertools.cycle(genotypes)
-        measurements[f"{name} eager"] = lambda name=name, turns=turns: _train_seconds(shared, name, next(turns))
+        measurements[f"{name} eager"] = functools.partial(
+            _synchronized_seconds, lambda name=name, turns=turns: shared.train(name, next(turns), draw=0)
+        )
     pcdarts = step_of_pcdarts(search, noise_batch(shape, device=device))
     measurements["pcdarts eager"] = lambda: num_steps * _synchronized_seconds(pcdarts)
     seconds = interleaved(measurements, repetitions=repetitions, warmups=1)
@@ -199,16 +204,6 @@ def tabulate_steps(*, num_images: int = NUM_IMAGES_OF_STEPS, repetitions: int = 
             "(Child + Parent) / PC-DARTS": both / means["pcdarts eager"],
         }
     ]
-
-
-def _shape(config: Config) -> tuple[int, int, int, int]:
-    network = config.search_network()
-    return network.num_cells, network.num_channels, config.data.image_size, config.search.batch_size
-
-
-def _train_seconds(shared: SharedNetworks, name: Any, genotype: Genotype) -> float:
-    synchronize()
-    return seconds_of(lambda: shared.train(name, genotype, draw=0))
 
 
 def _synchronized_seconds(function: Callable[[], object]) -> float:

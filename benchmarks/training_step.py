@@ -22,8 +22,10 @@ from cpnas_cli.strategies.pcdarts.search import MixedSearch
 from cpnas_cli.training.training import Training
 
 NOWHERE = RunFolder(Path("unused"))  # nothing is written
+
 Batch = tuple[Tensor, Tensor]
-Step = Callable[[], object]
+Step = Callable[[], Tensor]
+"""Called again it goes on; returns what `TrainStep` does."""
 
 
 def noise_batch(shape: Shape, *, device: str = "cpu") -> Batch:
@@ -68,8 +70,8 @@ def step_of_pcdarts(search: Search, batch: Batch) -> Step:
     """One step of the architecture parameters and one of the weights."""
     mixed = MixedSearch(search)
 
-    def step() -> None:
+    def step() -> Tensor:
         mixed.train_architecture(*batch)
-        mixed.train_step(*batch)
+        return mixed.train_step(*batch)
 
     return step
