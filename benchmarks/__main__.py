@@ -24,7 +24,7 @@ from benchmarks import (
     sign,
     startup,
 )
-from benchmarks.timing import Rows, environment, positive, print_environment, print_table
+from benchmarks.tables import Rows, environment, positive, print_environment, print_table
 from benchmarks.workload import TINY, Workload
 
 SCHEMA = "cpnas.benchmarks/1"

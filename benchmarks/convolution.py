@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
-from benchmarks.timing import Rows, interleaved_seconds, median_ratio, parse_arguments, report
+from benchmarks.tables import Rows, run_alone
 from cpnas_cli.binarization.fast_convolution import convolve
+from cpnas_cli.efficiency.timing import interleaved_seconds, paired_ratio
 
 TITLE = "convolution, forward and backward"
 IMAGES = ((64, 16, 32), (64, 32, 16), (64, 64, 8), (64, 16, 8), (64, 64, 2))  # batch, channels, size
@@ -47,16 +48,11 @@ def tabulate(images: Sequence[tuple[int, int, int]] = IMAGES, *, repetitions: in
                     "filter": f"{kernel_size}x{kernel_size} dilation {dilation} stride {stride}",
                     "conv2d ms": 1000 * statistics.median(seconds["torch"]),
                     "convolve ms": 1000 * statistics.median(seconds["ours"]),
-                    "conv2d / convolve": median_ratio(seconds["torch"], seconds["ours"]),
+                    "conv2d / convolve": paired_ratio(seconds["torch"], seconds["ours"]).median,
                 }
             )
     return rows
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__, repetitions=15)
-    report(TITLE, tabulate(repetitions=arguments.repetitions), as_json=arguments.json)
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, TITLE, tabulate, repetitions=15)

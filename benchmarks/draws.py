@@ -19,10 +19,12 @@ from typing import Any
 import torch
 
 from benchmarks.epochs import GENOTYPE, search_draws
-from benchmarks.memory import Resident, in_fresh_process, reset_peak, resident, source
-from benchmarks.timing import Rows, median_ratio, parse_arguments, report
+from benchmarks.memory import MIB
+from benchmarks.tables import Rows, run_alone
 from benchmarks.workload import Shape, Workload
 from cpnas_cli.distributed.device import open_device
+from cpnas_cli.efficiency.process_memory import Resident, in_fresh_process, peak_source, reset_peak, resident
+from cpnas_cli.efficiency.timing import interleaved, paired_ratio
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.search import advance
@@ -35,7 +37,7 @@ NUM_ROWS = 5
 
 @dataclass(frozen=True)
 class Draw:
-    """Seconds of one draw, and the memory after it, in MiB above the imports."""
+    """Seconds of one draw, and the memory after it, in bytes above the imports."""
 
     seconds: float
     saving_seconds: float
@@ -55,7 +57,7 @@ def search(workload: Workload, *, num_draws: int) -> list[Draw]:
             started = time.perf_counter()
         elif record["event"] == "draw":  # told when it is saved
             saving_seconds = max(time.perf_counter() - started - record["seconds"], 0.0)
-            memory = Resident(*(mib - before for mib in resident()))
+            memory = Resident(*(count - before for count in resident()))
             draws.append(Draw(record["seconds"], saving_seconds, memory))
 
     with tempfile.TemporaryDirectory() as folder:
@@ -70,10 +72,11 @@ def search(workload: Workload, *, num_draws: int) -> list[Draw]:
 def beside_new_networks(workload: Workload, *, num_draws: int) -> list[tuple[float, float]]:
     """Seconds of draws of one architecture: in the same networks ever on, and in networks that are new for each row."""
     same = _draw_of_both(workload)
-    pairs = []
+    pairs: list[tuple[float, float]] = []
     for start, end in parts(num_draws):
-        new = _draw_of_both(workload)
-        pairs += [(same(), new()) for _ in range(start, end)]
+        kinds = {"same": same, "new": _draw_of_both(workload)}
+        seconds = interleaved(kinds, repetitions=end - start, warmups=0)
+        pairs += zip(seconds["same"], seconds["new"], strict=True)
     return pairs
 
 
@@ -116,19 +119,16 @@ def summarize(draws: list[Draw], pairs: list[tuple[float, float]]) -> Rows:
                 "draw s": statistics.median(draw.seconds for draw in draws[start:end]),
                 "saving s": statistics.median(draw.saving_seconds for draw in draws[start:end]),
                 "one architecture s": statistics.median(same),
-                "to new networks": median_ratio(same, new),
-                "resident MiB": draws[end - 1].memory.now,
-                "peak MiB so far": draws[end - 1].memory.peak,
-                **source(),
+                "to new networks": paired_ratio(same, new).median,
+                "resident MiB": draws[end - 1].memory.now / MIB,
+                "peak MiB so far": draws[end - 1].memory.peak / MIB,
+                "peak by": peak_source(),
             }
         )
     return rows
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__, repetitions=NUM_DRAWS, meaning="draws at least, in whole rounds")
-    report(TITLE, tabulate(num_draws=arguments.repetitions), as_json=arguments.json)
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(
+        __doc__, TITLE, tabulate, repetitions=NUM_DRAWS, meaning="draws at least, in whole rounds", argument="num_draws"
+    )

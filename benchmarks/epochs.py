@@ -15,17 +15,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import Rows, interleaved, median_ratio, parse_arguments, report, seconds_of
+from benchmarks.tables import Rows, run_alone
+from benchmarks.training_step import search_of
 from benchmarks.workload import SHAPES, Workload
 from cpnas_cli.data.datasets import Dataset
 from cpnas_cli.distributed.device import open_device
+from cpnas_cli.efficiency.timing import interleaved, paired_ratio, seconds_of
 from cpnas_cli.errors import MaxTimeReached
 from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype, draw_uniform
 from cpnas_cli.settings import Config
-from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 from cpnas_cli.training.training import Training
 
@@ -36,8 +37,7 @@ GENOTYPE = draw_uniform(seed=0)
 
 def search_draws(workload: Workload, genotype: Genotype) -> dict[NetworkName, Callable[[], float]]:
     """Of Child and Parent: a call trains and validates the genotype once more, and returns the seconds."""
-    search = Search(RunFolder(Path("unused")), workload.config(), workload.dataset(), open_device("cpu"))
-    shared = SharedNetworks(search)
+    shared = SharedNetworks(search_of(workload))
 
     def make(name: NetworkName) -> Callable[[], float]:
         draws = itertools.count()
@@ -93,7 +93,7 @@ def tabulate(workload: Workload = WORKLOAD, *, repetitions: int, warmup: int = 1
         seconds = interleaved(
             {f"{epoch} {name}": call for epoch, calls in measurements.items() for name, call in calls.items()},
             repetitions=repetitions,
-            warmup=warmup,
+            warmups=warmup,
         )
     rows = []
     for epoch in measurements:
@@ -107,16 +107,11 @@ def tabulate(workload: Workload = WORKLOAD, *, repetitions: int, warmup: int = 1
                     "images": workload.num_images,
                     "seconds": median,
                     "images per second": workload.num_images / median,
-                    "to the Parent": median_ratio(seconds[f"{epoch} {name}"], seconds[f"{epoch} parent"]),
+                    "to the Parent": paired_ratio(seconds[f"{epoch} {name}"], seconds[f"{epoch} parent"]).median,
                 }
             )
     return rows
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__, repetitions=3)
-    report(TITLE, tabulate(repetitions=arguments.repetitions), as_json=arguments.json)
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, TITLE, tabulate, repetitions=3)

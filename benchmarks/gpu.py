@@ -29,13 +29,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from benchmarks.child_step import noise_batch
 from benchmarks.epochs import train_one_epoch
-from benchmarks.search_step import pcdarts_step
-from benchmarks.timing import Rows, interleaved, median_ratio, print_environment, print_table, seconds_of
+from benchmarks.tables import Rows, print_environment, print_table
+from benchmarks.training_step import NOWHERE, noise_batch, step_of_pcdarts
 from benchmarks.workload import Shape, Workload
 from cpnas_cli.data.datasets import Dataset
 from cpnas_cli.distributed.device import open_device
+from cpnas_cli.efficiency.timing import interleaved, paired_ratio, seconds_of
 from cpnas_cli.errors import MaxTimeReached
 from cpnas_cli.networks.shapes import PRECISIONS
 from cpnas_cli.runs.deadline import Deadline
@@ -61,14 +61,18 @@ def preset(**settings: object) -> Config:
     return load_config("cifar10", overrides=[f"{key.replace('__', '.')}={value}" for key, value in settings.items()])
 
 
+def shape_of_search(config: Config) -> Shape:
+    network = config.search_network()
+    return Shape(network.num_cells, network.num_channels, config.data.image_size, config.search.batch_size)
+
+
 def noise(config: Config, num_images: int) -> Dataset:
-    shape = Shape(config.network.num_cells, config.network.num_channels, config.data.image_size, 0)
-    return Workload(shape, num_images).dataset()
+    return Workload(shape_of_search(config), num_images).dataset()
 
 
-def make_search(config: Config, dataset: Dataset, *, device: str, folder: Path = Path("unused"), **more: Any) -> Search:
+def make_search(config: Config, dataset: Dataset, *, device: str, run: RunFolder = NOWHERE, **more: Any) -> Search:
     fabric = open_device(device, dtype=config.search.dtype)
-    return Search(RunFolder(folder), config, dataset, fabric, **more)
+    return Search(run, config, dataset, fabric, **more)
 
 
 def synchronize() -> None:
@@ -93,8 +97,7 @@ def draw_timer(networks: SharedNetworks, genotypes: Iterator[Genotype]) -> Calla
 
     def draw() -> float:
         genotype, index = next(genotypes), next(draws)
-        synchronize()
-        return seconds_of(lambda: networks.accuracies(genotype, draw=index, starting=lambda _: None))
+        return _synchronized_seconds(lambda: networks.accuracies(genotype, draw=index, starting=lambda _: None))
 
     return draw
 
@@ -117,7 +120,7 @@ def tabulate_draws(
             timers[engine] = draw_timer(networks, itertools.cycle(first_pass))
             timers[engine]()
             peaks[engine] = peak_mib()
-        seconds = interleaved(timers, repetitions=repetitions, warmup=0)
+        seconds = interleaved(timers, repetitions=repetitions, warmups=0)
         for engine, values in seconds.items():
             rows.append(
                 {
@@ -158,7 +161,7 @@ def tabulate_layouts(*, batch_size: int = 256, repetitions: int = 10, device: st
                     name: functools.partial(_synchronized_seconds, call)
                     for name, call in (("last", last), ("planes", planes))
                 }
-                seconds = interleaved(calls, repetitions=repetitions, warmup=2)
+                seconds = interleaved(calls, repetitions=repetitions, warmups=2)
                 rows.append(
                     {
                         "batch, channels, pixels": f"{batch_size}, {channels}, {size}",
@@ -166,7 +169,7 @@ def tabulate_layouts(*, batch_size: int = 256, repetitions: int = 10, device: st
                         "type": str(dtype).removeprefix("torch."),
                         "channels_last ms": 1000 * statistics.median(seconds["last"]),
                         "planes ms": 1000 * statistics.median(seconds["planes"]),
-                        "channels_last / planes": median_ratio(seconds["last"], seconds["planes"]),
+                        "channels_last / planes": paired_ratio(seconds["last"], seconds["planes"]).median,
                     }
                 )
     return rows
@@ -176,16 +179,19 @@ def tabulate_steps(*, num_images: int = NUM_IMAGES_OF_STEPS, repetitions: int = 
     """Milliseconds of a training step: a draw's epoch without its validation, over the number of its steps."""
     config = preset(search__dtype="float32", search__validation_fraction=0.5)
     dataset = noise(config, num_images)
-    shared = SharedNetworks(make_search(config, dataset, device=device))
-    num_steps, shape = shared.num_steps, Shape(*_shape(config))
+    search = make_search(config, dataset, device=device)
+    shared = SharedNetworks(search)
+    num_steps, shape = shared.num_steps, shape_of_search(config)
     measurements: dict[str, Callable[[], float]] = {}
     genotypes = draw_pass(ALL_CANDIDATES, seed=0, pass_index=0)
     for name in PRECISIONS:
         turns = itertools.cycle(genotypes)
-        measurements[f"{name} eager"] = lambda name=name, turns=turns: _train_seconds(shared, name, next(turns))
-    pcdarts = pcdarts_step(config.network, noise_batch(shape, device=device), device=device)
+        measurements[f"{name} eager"] = functools.partial(
+            _synchronized_seconds, lambda name=name, turns=turns: shared.train(name, next(turns), draw=0)
+        )
+    pcdarts = step_of_pcdarts(search, noise_batch(shape, device=device))
     measurements["pcdarts eager"] = lambda: num_steps * _synchronized_seconds(pcdarts)
-    seconds = interleaved(measurements, repetitions=repetitions, warmup=1)
+    seconds = interleaved(measurements, repetitions=repetitions, warmups=1)
     means = {name: 1000 * statistics.fmean(values) / num_steps for name, values in seconds.items()}
     both = means["child eager"] + means["parent eager"]
     return [
@@ -198,16 +204,6 @@ def tabulate_steps(*, num_images: int = NUM_IMAGES_OF_STEPS, repetitions: int = 
             "(Child + Parent) / PC-DARTS": both / means["pcdarts eager"],
         }
     ]
-
-
-def _shape(config: Config) -> tuple[int, int, int, int]:
-    network = config.search_network()
-    return network.num_cells, network.num_channels, config.data.image_size, config.search.batch_size
-
-
-def _train_seconds(shared: SharedNetworks, name: Any, genotype: Genotype) -> float:
-    synchronize()
-    return seconds_of(lambda: shared.train(name, genotype, draw=0))
 
 
 def _synchronized_seconds(function: Callable[[], object]) -> float:
@@ -270,7 +266,7 @@ def tabulate_search(
     with tempfile.TemporaryDirectory() as folder, BusyShare() as busy:
         started = time.monotonic()
         search = make_search(
-            config, dataset, device=device, folder=Path(folder), deadline=Deadline(max_seconds), notify=notify
+            config, dataset, device=device, run=RunFolder(Path(folder)), deadline=Deadline(max_seconds), notify=notify
         )
         with contextlib.suppress(MaxTimeReached):
             search_cpnas(search)

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.epochs import GENOTYPE, training_epochs
-from benchmarks.timing import Rows, interleaved, median_ratio, parse_arguments, report
+from benchmarks.tables import Rows, run_alone
 from benchmarks.workload import SHAPES, Workload
+from cpnas_cli.efficiency.timing import interleaved, paired_ratio
 
 TITLE = "growth of a training epoch of Child and Parent"
 WORKLOAD = Workload(SHAPES[1], num_images=128)
@@ -53,7 +54,7 @@ def tabulate(workload: Workload = WORKLOAD, *, repetitions: int, warmup: int = 1
         seconds = interleaved(
             {name: _both(each, Path(folder) / name) for name, each in {"base": workload, **workloads}.items()},
             repetitions=repetitions,
-            warmup=warmup,
+            warmups=warmup,
         )
     return [
         {
@@ -63,17 +64,12 @@ def tabulate(workload: Workload = WORKLOAD, *, repetitions: int, warmup: int = 1
             "to": sizes(each)[name],
             "base s": statistics.median(seconds["base"]),
             "doubled s": statistics.median(seconds[name]),
-            "doubled / base": median_ratio(seconds[name], seconds["base"]),
+            "doubled / base": paired_ratio(seconds[name], seconds["base"]).median,
             "linear growth gives": LINEAR[name],
         }
         for name, each in workloads.items()
     ]
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__, repetitions=7)
-    report(TITLE, tabulate(repetitions=arguments.repetitions), as_json=arguments.json)
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, TITLE, tabulate, repetitions=7)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from benchmarks.timing import Rows
+from benchmarks.tables import Rows
 from cpnas_cli.deploy.engine import bit_kernels, lanes
 from cpnas_cli.efficiency.timing import time_interleaved
 

@@ -5,17 +5,14 @@ genotype. An operation's own time, without that of the operations it calls.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.timing import Rows, parse_arguments, report
+from benchmarks.tables import Rows, run_alone
+from benchmarks.training_step import search_of
 from benchmarks.workload import SHAPES, Workload
-from cpnas_cli.distributed.device import open_device
 from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
-from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import ALL_CANDIDATES, Genotype, draw_pass
-from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 
 TITLE = "where a draw spends its time"
@@ -34,8 +31,7 @@ def operations_of(shared: SharedNetworks, name: NetworkName, genotypes: Sequence
 
 
 def tabulate(workload: Workload = WORKLOAD, *, repetitions: int) -> Rows:
-    search = Search(RunFolder(Path("unused")), workload.config(), workload.dataset(), open_device("cpu"))
-    shared = SharedNetworks(search)
+    shared = SharedNetworks(search_of(workload))
     genotypes = draw_pass(ALL_CANDIDATES, seed=0, pass_index=0)[:repetitions]
     own = {name: operations_of(shared, name, genotypes) for name in PRECISIONS}
     totals = {name: sum(times.values()) for name, times in own.items()}
@@ -49,10 +45,5 @@ def tabulate(workload: Workload = WORKLOAD, *, repetitions: int) -> Rows:
     ]
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__, repetitions=3, meaning="genotypes, one draw each")
-    report(TITLE, tabulate(repetitions=arguments.repetitions), as_json=arguments.json)
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, TITLE, tabulate, repetitions=3, meaning="genotypes, one draw each")

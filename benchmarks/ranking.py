@@ -17,6 +17,7 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
+from benchmarks.training_step import NOWHERE
 from cpnas_cli.data.datasets import Dataset, load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.networks.shapes import PRECISIONS
@@ -47,7 +48,7 @@ def architecture(normal: str, reduce: str) -> Genotype:
 
 def sample(config: Config, dataset: Dataset, *, num_passes: int) -> list[dict[str, Any]]:
     """One record per draw: the operations drawn and both accuracies."""
-    shared = SharedNetworks(Search(RunFolder(Path("unused")), config, dataset, open_device("cpu")))
+    shared = SharedNetworks(Search(NOWHERE, config, dataset, open_device("cpu")))
     records: list[dict[str, Any]] = []
     for pass_index in range(num_passes):
         generator = python_generator(config.seed, "ranking", pass_index)

@@ -11,18 +11,16 @@ from collections.abc import Callable, Sequence
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
 
-from benchmarks.child_step import noise_batch, update
-from benchmarks.timing import Rows, interleaved, median_ratio, parse_arguments, report
-from benchmarks.workload import SHAPES, Shape
+from benchmarks.tables import Rows, run_alone
+from benchmarks.training_step import noise_batch, search_of, step_of_draw
+from benchmarks.workload import SHAPES, Shape, Workload
 from cpnas_cli.binarization import estimators as binarize
 from cpnas_cli.binarization import normalized_sign
+from cpnas_cli.efficiency.timing import interleaved, paired_ratio
 from cpnas_cli.networks import operations
-from cpnas_cli.networks.network import build_network
 from cpnas_cli.search_space import ALL_CANDIDATES, draw_pass
-from cpnas_cli.settings import NetworkConfig
-from cpnas_cli.training.epoch import make_optimizer
+from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 
 TITLE = "a Child's training step, by how signs are computed"
 
@@ -36,18 +34,15 @@ def sign_apart(norm: operations.BatchNorm, x_BCHW: torch.Tensor, *, estimator: s
 
 
 def measure(shape: Shape, repetitions: int) -> Rows:
-    images, labels = noise_batch(shape)
+    torch.set_num_threads(1)
+    batch = noise_batch(shape)
     genotypes = draw_pass(ALL_CANDIDATES, seed=0, pass_index=0)
-    settings = NetworkConfig(num_cells=shape.num_cells, num_channels=shape.num_channels)
-    network = build_network(settings, precision="binary", num_image_channels=3, num_classes=10, seed=0)
+    shared = SharedNetworks(search_of(Workload(shape, num_images=2 * shape.batch_size)))
 
     def make_step(*, three_passes: bool, apart: bool) -> Callable[[], float]:
         turns = iter(genotypes * repetitions)
 
         def step() -> float:
-            genotype = next(turns)
-            parameters = network.parameters_of(genotype)
-            optimizer = make_optimizer("sgd", parameters, learning_rate=1e-3, momentum=0.9, weight_decay=0.0)
             used = sign_in_three_passes if three_passes else binarize.sign
             sign_of_norm = sign_apart if apart else operations.BatchNorm.sign
             with (
@@ -56,7 +51,7 @@ def measure(shape: Shape, repetitions: int) -> Rows:
                 mock.patch.object(operations.BatchNorm, "sign", sign_of_norm),
             ):
                 started = time.process_time()
-                update(F.cross_entropy(network(images, genotype).logits, labels), parameters, optimizer)
+                step_of_draw(shared, "child", next(turns), batch)
                 return time.process_time() - started
 
         return step
@@ -66,14 +61,14 @@ def measure(shape: Shape, repetitions: int) -> Rows:
         "two passes, apart": make_step(three_passes=False, apart=True),
         "two passes, one function": make_step(three_passes=False, apart=False),
     }
-    seconds = interleaved(kinds, repetitions=repetitions, warmup=1)
+    seconds = interleaved(kinds, repetitions=repetitions, warmups=1)
     reference = seconds["three passes, apart"]
     return [
         {
             **shape.column(),
             "sign": kind,
             "ms": 1000 * statistics.median(values),
-            "to the first": median_ratio(values, reference),
+            "to the first": paired_ratio(values, reference).median,
         }
         for kind, values in seconds.items()
     ]
@@ -83,11 +78,5 @@ def tabulate(shapes: Sequence[Shape] = SHAPES, *, repetitions: int) -> Rows:
     return [row for shape in shapes for row in measure(shape, repetitions)]
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__, repetitions=8)
-    torch.set_num_threads(1)
-    report(TITLE, tabulate(repetitions=arguments.repetitions), as_json=arguments.json)
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, TITLE, tabulate, repetitions=8)

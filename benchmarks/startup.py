@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.timing import Rows, parse_arguments, report, seconds_of
+from benchmarks.tables import Rows, run_alone
+from cpnas_cli.efficiency.timing import seconds_of
 
 TITLE = "start of a command"
 PYTHON = (sys.executable, "-c")
@@ -86,10 +87,5 @@ def tabulate(*, repetitions: int, warmup: int = 1) -> Rows:
     return [{"until": name, "seconds": statistics.median(each[name] for each in samples)} for name in samples[0]]
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__, repetitions=3)
-    report(TITLE, tabulate(repetitions=arguments.repetitions), as_json=arguments.json)
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, TITLE, tabulate, repetitions=3)

@@ -4,13 +4,14 @@ One worker has all threads of the machine, each of two its half. The bound to ho
 """
 
 import argparse
+import functools
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from cpnas_cli.efficiency.timing import interleaved, paired_ratio, seconds_of
 
 
 def run(num_workers: int, *, num_members: int, num_epochs: int) -> float:
@@ -19,9 +20,8 @@ def run(num_workers: int, *, num_members: int, num_epochs: int) -> float:
         words = ["compare-strategies", "--strategies", "random", "--seeds", "0", "--random-draws", str(num_members)]
         words += ["--set", f"train.num_epochs={num_epochs}", "--workers", str(num_workers)]
         words += ["--out", str(Path(folder) / "experiment")]
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "cpnas_cli", *words], check=True, capture_output=True)
-        return time.perf_counter() - started
+        command = [sys.executable, "-m", "cpnas_cli", *words]
+        return seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
 
 
 def main() -> None:
@@ -30,13 +30,15 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=6)
     parser.add_argument("--epochs", type=int, default=40)
     arguments = parser.parse_args()
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(arguments.repetitions):
-        for num_workers, times in seconds.items():
-            times.append(run(num_workers, num_members=arguments.members, num_epochs=arguments.epochs))
-    ratio = statistics.median(two / one for one, two in zip(seconds[1], seconds[2], strict=True))
-    rows = {f"seconds with {number}": times for number, times in seconds.items()}
-    print(json.dumps({"members": arguments.members, "epochs": arguments.epochs, **rows, "ratio": ratio}, indent=2))
+    commands = {
+        f"seconds with {number}": functools.partial(
+            run, number, num_members=arguments.members, num_epochs=arguments.epochs
+        )
+        for number in (1, 2)
+    }
+    seconds = interleaved(commands, repetitions=arguments.repetitions, warmups=0)
+    ratio = paired_ratio(seconds["seconds with 2"], seconds["seconds with 1"]).median
+    print(json.dumps({"members": arguments.members, "epochs": arguments.epochs, **seconds, "ratio": ratio}, indent=2))
 
 
 if __name__ == "__main__":

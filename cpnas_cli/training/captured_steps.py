@@ -16,7 +16,7 @@ from torch import Tensor
 from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.data.datasets import ImageSet
 from cpnas_cli.networks.network import Output
-from cpnas_cli.training.epoch import StepLoss, evaluation_step, make_optimizer, train_step
+from cpnas_cli.training.epoch import StepLoss, TrainStep, evaluation_step, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TrainingProgram:
       learning_rates: of every step; their number is that of the calls.
 
     Attributes:
-      rows: (number of steps, 5), what `train_step` returned; complete after the last call.
+      rows: (number of steps, 5), what a `TrainStep` returned; complete after the last call.
     """
 
     def __init__(
@@ -56,8 +56,7 @@ class TrainingProgram:
         learning_rates: Sequence[float],
     ) -> None:
         device = images.labels.device
-        self.network, self.parameters, self.images, self.step_loss = network, parameters, images, step_loss
-        self.pipeline, self.fabric, self.settings = pipeline, fabric, settings
+        self.parameters, self.images, self.pipeline = parameters, images, pipeline
         self._order_N, self._noise_N5 = order_N, noise_N5
         self._batch_size = min(settings.batch_size, len(images))
         self._offsets_B = torch.arange(self._batch_size, device=device)
@@ -71,6 +70,9 @@ class TrainingProgram:
             learning_rate=self._rate,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
+        )
+        self._train_step = TrainStep(
+            network, parameters, self.optimizer, step_loss, fabric=fabric, clip_norm=settings.clip_norm
         )
 
     @property
@@ -88,16 +90,7 @@ class TrainingProgram:
             self.images, self._order_N[positions_B], self._noise_N5[positions_B]
         )
         self._rate.copy_(self._rates[self._step_1][0])
-        row = train_step(
-            self.network,
-            self.parameters,
-            self.optimizer,
-            x_BCHW,
-            labels_B,
-            self.step_loss,
-            fabric=self.fabric,
-            clip_norm=self.settings.clip_norm,
-        )
+        row = self._train_step(x_BCHW, labels_B)
         self.rows.index_copy_(0, self._step_1, row[None])
         self._step_1.add_(1)
 

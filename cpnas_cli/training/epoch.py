@@ -51,24 +51,55 @@ class EpochMeans:
     accuracy_train: float
 
 
+@dataclass(frozen=True)
+class TrainStep:
+    """One step of an optimizer on a batch: what every epoch repeats, and what is measured where a step is measured.
+
+    Args:
+      num_parts: the equal parts that a batch goes through in; their gradients are averaged (gradient accumulation).
+    """
+
+    network: Callable[[Tensor], Output]
+    parameters: list[torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    loss: StepLoss
+    fabric: Fabric
+    clip_norm: float
+    num_parts: int = 1
+
+    def __call__(self, x_BCHW: Tensor, labels_B: Tensor) -> Tensor:
+        """Without waiting for the device.
+
+        Returns (5,): the loss, its three terms, and the number of images classified right.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        row = torch.zeros(5, device=labels_B.device)
+        for x_part, labels_part in zip(x_BCHW.chunk(self.num_parts), labels_B.chunk(self.num_parts), strict=True):
+            with self.fabric.autocast():
+                output = self.network(x_part)
+            logits_BK = output.logits.float()
+            terms = self.loss(Output(logits_BK, output.features), labels_part)
+            self.fabric.backward(terms.total / self.num_parts)
+            num_correct = (logits_BK.detach().argmax(dim=1) == labels_part).sum()
+            means = torch.stack([terms.total, terms.cross_entropy, terms.kernel, terms.compactness]).detach()
+            row += torch.cat([means / self.num_parts, num_correct[None]])
+        average_over_processes([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.optimizer.step()
+        return row
+
+
 def train_epoch(
-    network: Callable[[Tensor], Output],
-    parameters: list[torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
+    train_step: TrainStep,
     batches: Batches,
-    step_loss: StepLoss,
     *,
-    fabric: Fabric,
-    clip_norm: float,
     learning_rate: Callable[[int], float],
     before_step: Callable[[int], None] | None = None,
-    num_parts: int = 1,
 ) -> EpochMeans:
     """Train once over the batches. The device is waited for once, at the end.
 
     Args:
       learning_rate: of the step with this index in the epoch.
-      num_parts: the equal parts that a batch goes through in; their gradients are averaged (gradient accumulation).
       before_step: called with that index before each step.
 
     Raises:
@@ -79,62 +110,17 @@ def train_epoch(
     for step, (x_BCHW, labels_B) in enumerate(batches):
         if before_step is not None:
             before_step(step)
-        for group in optimizer.param_groups:
+        for group in train_step.optimizer.param_groups:
             group["lr"] = learning_rate(step)
-        rows.append(
-            train_step(
-                network,
-                parameters,
-                optimizer,
-                x_BCHW,
-                labels_B,
-                step_loss,
-                fabric=fabric,
-                clip_norm=clip_norm,
-                num_parts=num_parts,
-            )
-        )
+        rows.append(train_step(x_BCHW, labels_B))
         num_images += len(labels_B)
     table = torch.stack(rows)
     average_over_processes([table])  # of the numbers right too, like the number of images of each process
-    return epoch_means(table, parameters, num_images=num_images)
-
-
-def train_step(
-    network: Callable[[Tensor], Output],
-    parameters: list[torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    x_BCHW: Tensor,
-    labels_B: Tensor,
-    step_loss: StepLoss,
-    *,
-    fabric: Fabric,
-    clip_norm: float,
-    num_parts: int = 1,
-) -> Tensor:
-    """One step of the optimizer, without waiting for the device.
-
-    Returns (5,): the loss, its three terms, and the number of images classified right.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    row = torch.zeros(5, device=labels_B.device)
-    for x_part, labels_part in zip(x_BCHW.chunk(num_parts), labels_B.chunk(num_parts), strict=True):
-        with fabric.autocast():
-            output = network(x_part)
-        logits_BK = output.logits.float()
-        terms = step_loss(Output(logits_BK, output.features), labels_part)
-        fabric.backward(terms.total / num_parts)
-        num_correct = (logits_BK.detach().argmax(dim=1) == labels_part).sum()
-        means = torch.stack([terms.total, terms.cross_entropy, terms.kernel, terms.compactness]).detach()
-        row += torch.cat([means / num_parts, num_correct[None]])
-    average_over_processes([parameter.grad for parameter in parameters if parameter.grad is not None])
-    torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
-    optimizer.step()
-    return row
+    return epoch_means(table, train_step.parameters, num_images=num_images)
 
 
 def epoch_means(rows: Tensor, parameters: list[torch.nn.Parameter], *, num_images: int) -> EpochMeans:
-    """The means of the rows (num_steps, 5) of `train_step`; waits for the device.
+    """The means of the rows (num_steps, 5) of a `TrainStep`; waits for the device.
 
     Raises:
       NonFiniteLossError: see `train_epoch`.

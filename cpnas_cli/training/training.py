@@ -37,7 +37,7 @@ from cpnas_cli.storage.tensors import (
     without_prefix,
 )
 from cpnas_cli.training.compilation import compile_network
-from cpnas_cli.training.epoch import Batches, EpochMeans, cosine, make_optimizer, train_epoch
+from cpnas_cli.training.epoch import Batches, EpochMeans, TrainStep, cosine, make_optimizer, train_epoch
 from cpnas_cli.training.evaluation import evaluate_trained
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
@@ -238,18 +238,28 @@ class Training:
 
         try:
             return train_epoch(
-                stage.forward,
-                list(stage.network.parameters()),
-                stage.optimizer,
+                self._train_step(stage),
                 watched(),
-                lambda output, labels: self._loss(stage, output, labels),
-                fabric=self.fabric,
-                clip_norm=train.clip_norm,
-                num_parts=train.gradient_accumulation_steps,
                 learning_rate=lambda step: _training_rate(train, epoch=stage.epoch, step=step, num_steps=num_steps),
             )
         except NonFiniteLossError as error:
             raise self._located(error, stage) from None
+
+    def new_train_step(self, name: NetworkName) -> TrainStep:
+        """Of a network as it is before its first epoch; not that of this training, which keeps its own."""
+        return self._train_step(self._new_stage(name))
+
+    def _train_step(self, stage: _Stage) -> TrainStep:
+        train = self.config.train
+        return TrainStep(
+            stage.forward,
+            list(stage.network.parameters()),
+            stage.optimizer,
+            lambda output, labels: self._loss(stage, output, labels),
+            fabric=self.fabric,
+            clip_norm=train.clip_norm,
+            num_parts=train.gradient_accumulation_steps,
+        )
 
     def _positions(self) -> Tensor | None:
         """The places in a batch whose images this process takes: its share of each of the parts; None for all."""

@@ -13,8 +13,8 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import child_step, convolution, draws, epochs, growth, memory, product, startup
-from benchmarks.memory import Resident
 from benchmarks.workload import Shape, Workload
+from cpnas_cli.efficiency.process_memory import Resident
 from cpnas_cli.runs.folder import RunFolder
 
 SHAPE = Shape(num_cells=3, num_channels=4, image_size=4, batch_size=4)
@@ -58,7 +58,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "measure", lambda: {"python": 1.0, "cpnas": 3.0})
     monkeypatch.setattr(growth, "training_epochs", seconds_of_size(lambda workload: workload.num_images))
     monkeypatch.setattr(memory, "in_fresh_process", lambda *_, **__: 8.0)
-    memories = [draws.Draw(1.0, 0.1, Resident(2.0, 3.0))] * 5
+    memories = [draws.Draw(1.0, 0.1, Resident(2, 3))] * 5
     monkeypatch.setattr(draws, "in_fresh_process", lambda *_: (memories, [(1.0, 1.0)] * 5))
     monkeypatch.setattr(product, "measure", lambda *_: {"popcount ceiling": 8.0, "1-bit product": 6.0})
     monkeypatch.setattr(child_step, "GENOTYPES", {"one": epochs.GENOTYPE})
@@ -162,42 +162,13 @@ def test_growth_is_that_of_a_known_cost(monkeypatch: pytest.MonkeyPatch):
 # ---------------------------------------------------------------- memory
 
 
-def test_a_fresh_process_is_another_one():
-    assert memory.in_fresh_process(os.getpid) != os.getpid()
-    with pytest.raises(FileNotFoundError):
-        memory.in_fresh_process(os.listdir, "no such folder")
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux only")
-def test_memory_now_falls_and_its_peak_stays():
-    block_mib = 64
-    before = memory.resident()
-    memory.reset_peak()
-    block = b"x" * (block_mib * memory.MIB)
-    held = memory.resident()
-    del block
-    after = memory.resident()
-    assert held.now - before.now == pytest.approx(block_mib, abs=4)
-    assert after.now - before.now == pytest.approx(0, abs=4)
-    assert after.peak - before.now == pytest.approx(block_mib, abs=4)
-    memory.reset_peak()
-    assert memory.resident().peak - before.now == pytest.approx(0, abs=4)
-
-
-def test_memory_without_proc_is_the_peak(tmp_path: Path):
-    found = memory.resident(tmp_path / "absent")
-    assert found.now == found.peak
-    assert found.peak > 10  # MiB; Python alone takes as many
-    assert memory.source(tmp_path / "absent") == {"peak by": "ru_maxrss"}
-
-
 @pytest.mark.slow
 def test_the_peak_of_a_step_grows_with_its_batch():
     small, large = (
         memory.in_fresh_process(
             memory.peak_of_steps,
             Shape(3, 4, 32, batch_size),
-            "full",
+            "parent",
             child_parent_loss=False,
             num_steps=1,
             num_threads=1,
@@ -208,8 +179,8 @@ def test_the_peak_of_a_step_grows_with_its_batch():
 
 
 def test_peaks_are_set_against_the_parent(monkeypatch: pytest.MonkeyPatch):
-    def peak(_: object, __: Shape, precision: str, *, child_parent_loss: bool, **___: object) -> float:
-        return {"full": 10.0, "binary": 15.0}[precision] + 5 * child_parent_loss
+    def peak(_: object, __: Shape, network: str, *, child_parent_loss: bool, **___: object) -> float:
+        return {"parent": 10.0, "child": 15.0}[network] + 5 * child_parent_loss
 
     monkeypatch.setattr(memory, "in_fresh_process", peak)
     rows = memory.tabulate((SHAPE,), repetitions=1)
@@ -233,7 +204,9 @@ def test_a_search_is_watched_draw_by_draw():
 
 
 def test_draws_are_summed_up_by_parts():
-    found = [draws.Draw(float(n), n / 10, Resident(100.0 + n, 200.0 + n)) for n in range(1, 16)]
+    found = [
+        draws.Draw(float(n), n / 10, Resident((100 + n) * memory.MIB, (200 + n) * memory.MIB)) for n in range(1, 16)
+    ]
     pairs = [(2.0 * n, 1.0 * n) for n in range(1, 16)]
     rows = draws.summarize(found, pairs)
     assert [row["draws"] for row in rows] == ["1 to 3", "4 to 6", "7 to 9", "10 to 12", "13 to 15"]

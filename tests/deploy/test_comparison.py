@@ -1,4 +1,4 @@
-"""Measuring: the times of calls, single operations against PyTorch, the command, and its figure."""
+"""Measuring: single operations against PyTorch, the command, and its figure."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,6 @@ from torch import nn
 from cpnas_cli.deploy.runtimes import onnx_session
 from cpnas_cli.deploy.single_operations import Operation, float_model
 from cpnas_cli.efficiency.footprint import measure_footprint
-from cpnas_cli.efficiency.timing import time_interleaved
 from cpnas_cli.errors import CpnasError, RunError
 from cpnas_cli.networks.layers import Surroundings, cells_of, classifier_layer, stem_layer
 from cpnas_cli.reports.efficiency import draw_speedups, speedups_info
@@ -22,13 +21,6 @@ from cpnas_cli.settings import NetworkConfig
 
 SETTINGS = NetworkConfig(num_cells=3, num_channels=6, stem_multiplier=3)
 SHAPE = Surroundings(8, 3, 5)
-
-
-def test_calls_are_timed_in_turn() -> None:
-    order: list[str] = []
-    times = time_interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repetitions=3, warmups=2)
-    assert order == ["a", "a", "b", "b", *["a", "a", "b", "b"] * 3]  # each made once more before it is timed
-    assert all(0 <= timing.p10 <= timing.median <= timing.p90 for timing in times.values())
 
 
 def run_model(model: bytes, x: np.ndarray) -> np.ndarray:

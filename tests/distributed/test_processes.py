@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cpnas_cli.data.datasets import Dataset, ImageSet
-from cpnas_cli.distributed import launch, processes
+from cpnas_cli.distributed import launch
 from cpnas_cli.distributed.collectives import add_over_processes, by_all, by_first, synchronized_batch_norm
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.distributed.launch import EXIT_LOST, Ending, how_ended, run_processes
@@ -31,7 +31,6 @@ from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import draw_uniform
 from cpnas_cli.settings import load_config
-from cpnas_cli.training.epoch import train_step
 from cpnas_cli.training.evaluation import evaluate_trained
 from cpnas_cli.training.training import Training
 
@@ -141,17 +140,7 @@ def step_tensors(training: Training) -> dict[str, Tensor]:
             positions=training._positions(),
         )
     )
-    row = train_step(
-        stage.forward,
-        list(stage.network.parameters()),
-        stage.optimizer,
-        batch[0].double(),
-        batch[1],
-        lambda output, labels: training._loss(stage, output, labels),
-        fabric=training.fabric,
-        clip_norm=train.clip_norm,
-        num_parts=train.gradient_accumulation_steps,
-    )
+    row = training._train_step(stage)(batch[0].double(), batch[1])
     row /= training.fabric.world_size
     add_over_processes([row])
     row[4] *= training.fabric.world_size
@@ -250,7 +239,7 @@ def test_how_the_processes_ended_is_said_once(codes, expected):
 
 @pytest.mark.parametrize(("code", "expected"), [(2, Ending(2)), (9, Ending(1, "process 1 of 2 ended (exit code 9)"))])
 def test_a_process_that_hangs_after_another_failed_is_killed(tmp_path, monkeypatch, code, expected):
-    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.3)
     assert run_processes(refuse_to_end, tmp_path / "ready", code, num_processes=2) == expected
 
 

@@ -32,7 +32,7 @@ from cpnas_cli.storage.tensors import load_tensors
 from cpnas_cli.strategies.checks import check_search
 from cpnas_cli.training import training as training_module
 from cpnas_cli.training.compilation import compile_network
-from cpnas_cli.training.epoch import cosine, train_step
+from cpnas_cli.training.epoch import TrainStep, cosine
 from cpnas_cli.training.evaluation import evaluate_run
 from cpnas_cli.training.training import CHECKPOINT_SCHEMA, Training
 
@@ -216,17 +216,16 @@ def accumulated(num_parts: int, settings: tuple[str, ...] = ()) -> tuple[list[Te
     # so slow a mean stays where it is while the parts go through
     stage.class_means = ClassMeans(10, (1, 8, 8), rate=1e-9)
     generator = torch.Generator().manual_seed(0)
-    row = train_step(
+    train_step = TrainStep(
         network,
         list(network.parameters()),
         torch.optim.SGD(network.parameters(), lr=0.1),
-        torch.randn(24, 1, 8, 8, generator=generator),
-        torch.arange(24) % 10,
         lambda output, labels: training._loss(stage, output, labels),
         fabric=fabric,
         clip_norm=1e9,
         num_parts=num_parts,
     )
+    row = train_step(torch.randn(24, 1, 8, 8, generator=generator), torch.arange(24) % 10)
     return [parameter.grad for parameter in network.parameters() if parameter.grad is not None], row
 
 

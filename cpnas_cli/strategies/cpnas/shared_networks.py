@@ -26,7 +26,15 @@ from cpnas_cli.search_space import Genotype
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.state import num_draws_of_search
 from cpnas_cli.strategies.search_images import SearchImages
-from cpnas_cli.training.epoch import EVALUATION_BATCH_SIZE, cosine, cross_entropy, evaluate, make_optimizer, train_epoch
+from cpnas_cli.training.epoch import (
+    EVALUATION_BATCH_SIZE,
+    TrainStep,
+    cosine,
+    cross_entropy,
+    evaluate,
+    make_optimizer,
+    train_epoch,
+)
 
 BATCHES = "search batches"  # the purpose that the order of a draw's images is derived from
 
@@ -110,6 +118,20 @@ class SharedNetworks:
         Raises:
           NonFiniteLossError: says in which step.
         """
+        train_step = self.new_train_step(name, genotype)
+        batches = self.pipeline.training_batches(
+            self.training,
+            batch_size=self.config.search.batch_size,
+            seed=self.config.seed,
+            purpose=BATCHES,
+            epoch=draw,
+        )
+        train_epoch(train_step, batches, learning_rate=lambda step: self.learning_rate(draw, step))
+        for parameter in train_step.parameters:
+            parameter.grad = None
+
+    def new_train_step(self, name: NetworkName, genotype: Genotype) -> TrainStep:
+        """Of the genotype's own parameters, with an optimizer that starts afresh."""
         search, network = self.config.search, self.networks[name]
         parameters = network.parameters_of(genotype)
         optimizer = make_optimizer(
@@ -119,24 +141,14 @@ class SharedNetworks:
             momentum=search.momentum,
             weight_decay=search.weight_decay,
         )
-        train_epoch(
+        return TrainStep(
             lambda x: network(x, genotype),
             parameters,
             optimizer,
-            self.pipeline.training_batches(
-                self.training,
-                batch_size=search.batch_size,
-                seed=self.config.seed,
-                purpose=BATCHES,
-                epoch=draw,
-            ),
             cross_entropy,
             fabric=self.fabric,
             clip_norm=search.clip_norm,
-            learning_rate=lambda step: self.learning_rate(draw, step),
         )
-        for parameter in parameters:
-            parameter.grad = None
 
     def _validate(self, name: NetworkName, genotype: Genotype) -> float:
         network = self.networks[name]

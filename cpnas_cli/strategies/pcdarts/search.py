@@ -30,7 +30,7 @@ from cpnas_cli.storage.tensors import (
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.pcdarts.mixed_network import ArchitectureParameters, build_mixed_network
 from cpnas_cli.strategies.search_images import SearchImages
-from cpnas_cli.training.epoch import cosine, cross_entropy, make_optimizer, train_epoch
+from cpnas_cli.training.epoch import TrainStep, cosine, cross_entropy, make_optimizer, train_epoch
 
 CHECKPOINT_SCHEMA = "cpnas.pcdarts-checkpoint/1"
 CHECKPOINT_KEYS = ("epoch",)
@@ -84,6 +84,15 @@ class MixedSearch:
             momentum=self.settings.momentum,
             weight_decay=self.settings.weight_decay,
         )
+        self.train_step = TrainStep(
+            lambda x: self.network(x, self.architecture),
+            self.weights,
+            self.optimizer,
+            cross_entropy,
+            fabric=self.fabric,
+            clip_norm=self.settings.clip_norm,
+        )
+        self.architecture.requires_grad_(False)  # the weight step needs no gradients of it
         self.architecture_optimizer = torch.optim.Adam(
             self.architecture.parameters(),
             lr=self.settings.architecture_learning_rate,
@@ -98,7 +107,7 @@ class MixedSearch:
         return max(len(self.images.training) // self.settings.batch_size, 1)
 
     def architecture_step(self, step: int) -> torch.Tensor:
-        """One step of Adam on alpha and beta, the weights held; returns the loss on its validation batch."""
+        """The step with this index in the epoch: `train_architecture` on a batch of the validation split."""
         x_BCHW, labels_B = next(
             self.images.pipeline.training_batches(
                 self.images.validation,
@@ -108,6 +117,11 @@ class MixedSearch:
                 epoch=self.epoch * self.num_steps + step,
             )
         )
+        return self.train_architecture(x_BCHW, labels_B)
+
+    def train_architecture(self, x_BCHW: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+        """One step of Adam on alpha and beta, the weights held; returns the loss on this batch."""
+        self.architecture.requires_grad_(True)
         with self.fabric.autocast():
             logits_BK = self.network(x_BCHW, self.architecture).logits
         loss = F.cross_entropy(logits_BK.float(), labels_B)
@@ -116,6 +130,7 @@ class MixedSearch:
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
             parameter.grad = gradient
         self.architecture_optimizer.step()
+        self.architecture.requires_grad_(False)
         return loss.detach()
 
     def train_one_epoch(self) -> dict[str, Any]:
@@ -128,22 +143,17 @@ class MixedSearch:
         losses: list[torch.Tensor] = []
         learns = self.epoch >= settings.frozen_epochs
         rate = cosine(settings.learning_rate, settings.learning_rate_min, self.epoch / settings.num_epochs)
-        self.architecture.requires_grad_(False)  # the weight step needs no gradients of it
 
         def before_step(step: int) -> None:
             self.search.notify(
                 {"event": "progress", "network": "child", "epoch": self.epoch, "done": step, "total": self.num_steps}
             )
             if learns:
-                self.architecture.requires_grad_(True)
                 losses.append(self.architecture_step(step))
-                self.architecture.requires_grad_(False)
 
         try:
             means = train_epoch(
-                lambda x: self.network(x, self.architecture),
-                self.weights,
-                self.optimizer,
+                self.train_step,
                 self.images.pipeline.training_batches(
                     self.images.training,
                     batch_size=settings.batch_size,
@@ -151,9 +161,6 @@ class MixedSearch:
                     purpose="search batches",
                     epoch=self.epoch,
                 ),
-                cross_entropy,
-                fabric=self.fabric,
-                clip_norm=settings.clip_norm,
                 learning_rate=lambda _: rate,
                 before_step=before_step,
             )

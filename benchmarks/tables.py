@@ -1,12 +1,9 @@
-"""Interleaved timing, the environment beside it, and output as a table and as JSON."""
+"""What all benchmarks share around their measuring: the command line of one, the environment, tables and JSON."""
 
 import argparse
-import functools
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,38 +17,6 @@ Rows = list[dict[str, Any]]
 """Of a table: every row has the same columns."""
 
 
-def seconds_of(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
-
-
-def interleaved(
-    measurements: Mapping[str, Callable[[], float]], *, repetitions: int, warmup: int = 3
-) -> dict[str, list[float]]:
-    """What every call returns, the measurements taken in turn: A B A B ..., so that a slow minute hits both."""
-    values: dict[str, list[float]] = {name: [] for name in measurements}
-    for repetition in range(warmup + repetitions):
-        for name, measure in measurements.items():
-            value = measure()
-            if repetition >= warmup:
-                values[name].append(value)
-    return values
-
-
-def interleaved_seconds(
-    functions: Mapping[str, Callable[[], object]], *, repetitions: int, warmup: int = 3
-) -> dict[str, list[float]]:
-    """Seconds of every call, the functions taken in turn, see `interleaved`."""
-    timed = {name: functools.partial(seconds_of, function) for name, function in functions.items()}
-    return interleaved(timed, repetitions=repetitions, warmup=warmup)
-
-
-def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
-    """The median of the ratios of neighbouring calls."""
-    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
-
-
 def positive(text: str) -> int:
     """A number of repetitions or threads."""
     number = int(text)
@@ -60,16 +25,33 @@ def positive(text: str) -> int:
     return number
 
 
-def parse_arguments(
-    description: str | None, *, repetitions: int, meaning: str = "timed calls of each function"
-) -> argparse.Namespace:
+def run_alone(
+    description: str | None,
+    title: str,
+    tabulate: Callable[..., Rows],
+    *,
+    repetitions: int,
+    meaning: str = "timed calls of each function",
+    argument: str = "repetitions",
+) -> None:
+    """One benchmark and its environment on standard output, as the command line asks for it.
+
+    Args:
+      repetitions: unless the command line says otherwise; `meaning`: what they are, for its help.
+      argument: of `tabulate`, that takes them.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--repetitions", type=positive, default=repetitions, help=meaning)
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    return arguments
+    rows = tabulate(**{argument: arguments.repetitions})
+    if arguments.json:
+        print(json.dumps({"benchmark": title, "environment": environment(), "rows": rows}, indent=2))
+        return
+    print_table(title, rows)
+    print_environment()
 
 
 def environment() -> dict[str, Any]:
@@ -83,15 +65,6 @@ def environment() -> dict[str, Any]:
         "num_threads": torch.get_num_threads(),
         "commit": described["commit"],
     }
-
-
-def report(title: str, rows: Rows, *, as_json: bool) -> None:
-    """One benchmark and its environment on standard output."""
-    if as_json:
-        print(json.dumps({"benchmark": title, "environment": environment(), "rows": rows}, indent=2))
-        return
-    print_table(title, rows)
-    print_environment()
 
 
 def print_table(title: str, rows: Rows) -> None:
