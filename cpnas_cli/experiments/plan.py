@@ -45,7 +45,7 @@ class Member:
     @cached_property
     def training_key(self) -> str:
         """Equal for members that train a given genotype to the same result."""
-        return self.config.model_copy(update={"search": Config().search, "pcdarts": Config().pcdarts}).model_dump_json()
+        return self.config.model_dump_json(include={"seed", "data", "network", "train"})
 
 
 @dataclass(frozen=True)
