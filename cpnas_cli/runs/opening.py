@@ -8,16 +8,15 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from cpnas_cli.data.datasets import Dataset, check_split, describe_dataset, load_dataset
+from cpnas_cli.data.datasets import Dataset, describe_dataset, load_dataset
 from cpnas_cli.distributed.collectives import by_all, by_first
 from cpnas_cli.distributed.processes import check_shares
-from cpnas_cli.errors import UsageError
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.environment import describe_environment
 from cpnas_cli.runs.folder import RunFolder, open_run
 from cpnas_cli.settings import Config
 from cpnas_cli.storage.documents import read_document
-from cpnas_cli.strategies.pcdarts.mixed_network import check_partial_channels
+from cpnas_cli.strategies.checks import check_search
 
 
 @dataclass(frozen=True)
@@ -36,32 +35,6 @@ class Session:
     notes: tuple[str, ...] = ()
 
 
-def check_searchable(config: Config, dataset: Dataset) -> None:
-    """Refuse what the strategy of the settings could not search.
-
-    Raises:
-      DataError: too few images to split. UsageError: channels that do not divide.
-    """
-    if config.search.strategy != "random":
-        check_split(len(dataset.train), config.search.validation_fraction)
-    if config.search.strategy == "pcdarts":
-        check_partial_channels(config.search_network(), config.pcdarts.partial_channels)
-
-
-def check_engine(config: Config, fabric: Fabric) -> None:
-    """Refuse an engine that the device does not have.
-
-    Raises:
-      UsageError: CUDA graphs without CUDA, for a strategy that would use them.
-    """
-    search = config.search
-    if search.engine == "graphs" and search.strategy in ("cpnas", "bnas") and fabric.device.type != "cuda":
-        raise UsageError(
-            f"search.engine=graphs needs an NVIDIA GPU, and this run is on {fabric.device.type}; "
-            "go on with it on a GPU, or start a run with --set search.engine=eager"
-        )
-
-
 def _load_images(config: Config, fabric: Fabric, *, is_training: bool, dataset: Dataset | None) -> Dataset:
     """The images, with which the run can be done."""
     dataset = dataset or load_dataset(config.data)
@@ -73,8 +46,7 @@ def _load_images(config: Config, fabric: Fabric, *, is_training: bool, dataset: 
             num_images=len(dataset.train),
         )
     else:
-        check_engine(config, fabric)
-        check_searchable(config, dataset)
+        check_search(config, dataset, fabric)
     return dataset
 
 
@@ -102,7 +74,7 @@ def open_session(
       command: what was typed; without it that of this process.
 
     Raises:
-      DataError, UsageError: see `check_searchable`, `check_engine`, `check_shares` and `load_dataset`.
+      DataError, UsageError: see `check_search`, `check_shares` and `load_dataset`.
       RunError: see `open_run`.
     """
     is_training = RunFolder.TRAINING in (documents or {})
