@@ -8,6 +8,7 @@ import pytest
 
 import cpnas_cli
 from cpnas_cli.registry import STRATEGIES
+from cpnas_cli.settings import Config
 
 PACKAGE = Path(cpnas_cli.__file__).parent
 INSIDE = ("registry.py", "strategies/")
@@ -31,9 +32,9 @@ def sources() -> Iterator[tuple[str, str]]:
             yield module, path.read_text(encoding="utf-8")
 
 
-def words_of(node: ast.AST) -> Iterator[str]:
+def words_of(node: ast.Constant) -> Iterator[str]:
     """The names in a constant: a text that is one, or a list of them with commas."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+    if isinstance(node.value, str):
         words = [word.strip() for word in node.value.split(",")]
         if set(words) <= STRATEGIES.keys():
             yield from words
@@ -64,9 +65,16 @@ def decides(node: ast.AST) -> Iterator[ast.AST]:
             yield node.value
 
 
+def has_another_meaning(word: str, module: str) -> bool:
+    """The program's name, and in the settings that of a section."""
+    return word == PROGRAM or (module.startswith("settings/") and word in Config.model_fields)
+
+
 def is_default(module: str, node: ast.AST) -> bool:
     """`strategy: ... = "cpnas"` of the settings."""
-    return module == "settings.py" and isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "strategy"
+    return (
+        module == "settings/sections.py" and isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "strategy"
+    )
 
 
 def find_names(module: str, source: str) -> list[str]:
@@ -76,10 +84,10 @@ def find_names(module: str, source: str) -> list[str]:
     deciding = {id(constant) for node in ast.walk(tree) for constant in decides(node)}
     found = []
     for node in ast.walk(tree):
-        for word in words_of(node):
-            # the program's own name may stand where it decides nothing, another strategy's nowhere
-            if id(node) not in allowed and (word != PROGRAM or id(node) in deciding):
-                found.append(f"{module}:{node.lineno}: {word}")
+        # a name that also means something else may stand where it decides nothing, the others nowhere
+        if isinstance(node, ast.Constant) and id(node) not in allowed:
+            words = [word for word in words_of(node) if id(node) in deciding or not has_another_meaning(word, module)]
+            found += [f"{module}:{node.lineno}: {word}" for word in words]
     return found
 
 
@@ -130,5 +138,5 @@ def test_what_decides_nothing_is_left_alone(source: str) -> None:
 
 def test_only_the_settings_have_a_default() -> None:
     source = "class SearchConfig:\n    strategy: str = 'random'"
-    assert find_names("settings.py", source) == []
+    assert find_names("settings/sections.py", source) == []
     assert find_names("cli/options.py", source) == ["cli/options.py:2: random"]
