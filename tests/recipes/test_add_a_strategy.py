@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,8 @@ def test_a_strategy_of_one_file_and_one_line_goes_from_search_to_prediction(run:
     assert json.loads(trained.stdout)["num_epochs"] == 1
     exported = run("export", "training", "--out", "model.safetensors")
     assert exported.returncode == 0, exported.stderr
-    digit = load_digits().images[0]
+    digits: Any = load_digits()
+    digit = digits.images[0]
     Image.fromarray(np.round(digit * 255 / 16).astype(np.uint8)).save(tmp_path / "digit.png")
     predicted = run("predict", "model.safetensors", "digit.png")
     assert predicted.returncode == 0, predicted.stderr
