@@ -7,12 +7,10 @@ from typing import Any
 from cpnas_cli.errors import CpnasError, RunError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member, Plan
 from cpnas_cli.experiments.summary import summarize, warnings_of
-from cpnas_cli.networks.shapes import PRECISIONS
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import OPERATIONS, Genotype
 from cpnas_cli.storage.documents import EXPERIMENT_SCHEMA, read_document
 from cpnas_cli.storage.genotype_file import read_genotype
-from cpnas_cli.strategies.cpnas.branching import num_draws
 
 
 def build_document(
@@ -39,14 +37,14 @@ def build_document(
 def member_record(folder: ExperimentFolder, member: Member, *, failure: str | None) -> dict[str, Any]:
     """What one member has found and reached, and what it cost."""
     search, training = folder.search(member.name), folder.training(member.name)
-    settings = member.config.search
+    settings, strategy = member.config.search, member.strategy
     record: dict[str, Any] = {
         "name": member.name,
         "group": member.group,
-        "strategy": settings.strategy,
-        "beta_p": settings.beta_p if member.samples else None,
+        "strategy": strategy.name,
+        "beta_p": settings.beta_p if strategy.uses_beta_p else None,
         "seed": member.seed,
-        "draw": settings.random_draw if settings.strategy == "random" else None,
+        "draw": settings.random_draw if strategy.several_per_seed else None,
         "state": "failed" if failure else "unfinished",
         "error": failure,
     }
@@ -87,22 +85,16 @@ def count_operations(genotype: Genotype) -> dict[str, int]:
 def search_cost(run: RunFolder, member: Member) -> dict[str, Any]:
     """Seconds and epochs of a search as if it had run alone, and the epochs that it really trained.
 
-    Convention: an epoch is one pass of one network over its half of the training images. A draw of
-    Algorithm 9 is two, one of the Child and one of the Parent; an epoch of PC-DARTS is one, and one more
-    for the architecture parameters unless they are frozen. `random` trains none.
+    Convention: an epoch is one pass of one network over its half of the training images; how many a search has is
+    its strategy's to say.
     """
     history, origin = run.history(), _origin(run)
     seconds = sum(record.get("seconds", 0.0) for record in history)
-    if member.samples:
-        draws = num_draws(history)
-        asked, trained = len(PRECISIONS) * draws, len(PRECISIONS) * (draws - origin.get("num_draws", 0))
-    else:
-        epochs = [record for record in history if record["event"] == "epoch"]
-        asked = trained = len(epochs) + sum(record["loss_architecture"] is not None for record in epochs)
+    cost = member.strategy.cost(history, num_inherited=origin.get("num_draws", 0))
     return {
         "seconds": round(seconds, 3),
-        "num_epochs": asked,
-        "num_epochs_trained": trained,
+        "num_epochs": cost.asked,
+        "num_epochs_trained": cost.trained,
         "branched_from": {"member": origin["from"], "num_draws": origin["num_draws"]} if origin else None,
     }
 

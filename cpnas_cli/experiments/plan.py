@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cpnas_cli.errors import RunError, UsageError
-from cpnas_cli.registry import STRATEGIES
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import Config, change_config, config_from_document, differing_settings
+from cpnas_cli.strategies import reference_strategy, strategies_to_compare, strategy_named, strategy_names
+from cpnas_cli.strategies.base import Strategy
 
 Kind = Literal["ablation", "comparison"]
 
 T = TypeVar("T")
-
-SAMPLING = ("cpnas", "bnas")
-"""The strategies that sample by Algorithm 9: with equal seeds they share their draws."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +34,18 @@ class Member:
         return self.config.seed
 
     @property
-    def samples(self) -> bool:
-        """Whether its search can share draws with others."""
-        return self.config.search.strategy in SAMPLING
+    def strategy(self) -> Strategy:
+        return strategy_named(self.config.search.strategy)
 
     @cached_property
     def search_key(self) -> str:
-        """Equal for members whose searches differ at most in beta_P."""
-        if not self.samples:
-            return self.name
-        search = self.config.search.model_copy(update={"strategy": "bnas", "beta_p": 0.0})
-        return self.config.model_copy(update={"search": search}).model_dump_json()
+        """Equal for members whose searches are one until their decisions differ."""
+        return self.strategy.sharing_key(self.config) or self.name
 
     @cached_property
     def training_key(self) -> str:
         """Equal for members that train a given genotype to the same result."""
-        return self.config.model_copy(update={"search": Config().search, "pcdarts": Config().pcdarts}).model_dump_json()
+        return self.config.model_dump_json(include={"seed", "data", "network", "train"})
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,10 @@ class Plan:
     Attributes:
       groups: the values that are compared, as texts: of beta_P, or names of strategies.
       config: the settings that all members share; seed, strategy and beta_P are the members' own.
-      random_draws: how many genotypes `random` draws per seed.
+      random_draws: how many genotypes a strategy gives per seed that has several.
+
+    Raises:
+      UsageError: a group of a comparison is no strategy.
     """
 
     kind: Kind
@@ -71,8 +68,11 @@ class Plan:
     random_draws: int = 1
 
     def __post_init__(self) -> None:
+        if self.kind == "comparison":
+            for group in self.groups:
+                strategy_named(group)
         # what every member has of its own says nothing here; so that equal plans are equal, it is always the same
-        search = self.config.search.model_copy(update={"strategy": "cpnas"})
+        search = self.config.search.model_copy(update={"strategy": reference_strategy().name})
         if self.kind == "ablation":
             search = search.model_copy(update={"beta_p": 0.0})
         config = self.config.model_copy(update={"seed": self.seeds[0], "search": search})
@@ -84,17 +84,23 @@ class Plan:
         return tuple(member for seed in self.seeds for group in self.groups for member in self._members(group, seed))
 
     def _members(self, group: str, seed: int) -> Iterable[Member]:
+        strategy = reference_strategy() if self.kind == "ablation" else strategy_named(group)
         if self.kind == "ablation":
-            yield self._member(f"beta-{group}-seed-{seed}", group, seed, strategy="cpnas", beta_p=float(group))
-        elif group == "random":
+            yield self._member(f"beta-{group}-seed-{seed}", group, seed, strategy, beta_p=float(group))
+        elif strategy.several_per_seed:
             for draw in range(self.random_draws):
-                yield self._member(f"random-seed-{seed}-draw-{draw}", group, seed, strategy="random", random_draw=draw)
+                yield self._member(f"{group}-seed-{seed}-draw-{draw}", group, seed, strategy, random_draw=draw)
         else:
-            yield self._member(f"{group}-seed-{seed}", group, seed, strategy=group)
+            yield self._member(f"{group}-seed-{seed}", group, seed, strategy)
 
-    def _member(self, name: str, group: str, seed: int, **search: Any) -> Member:
-        values = {f"search.{key}": value for key, value in search.items()}
+    def _member(self, name: str, group: str, seed: int, strategy: Strategy, **search: Any) -> Member:
+        values = {f"search.{key}": value for key, value in (strategy.settings() | search).items()}
         return Member(name, group, change_config(self.config, {"seed": seed, **values}))
+
+    @property
+    def has_several_per_seed(self) -> bool:
+        """Whether `random_draws` says anything."""
+        return self.kind == "comparison" and any(strategy_named(group).several_per_seed for group in self.groups)
 
     def document(self) -> dict[str, Any]:
         """The part of `experiment.json` that says what was asked for."""
@@ -102,7 +108,7 @@ class Plan:
             "kind": self.kind,
             "groups": list(self.groups),
             "seeds": list(self.seeds),
-            "random_draws": self.random_draws if "random" in self.groups else None,
+            "random_draws": self.random_draws if self.has_several_per_seed else None,
             "config": self.config.model_dump(mode="json"),
         }
 
@@ -132,7 +138,7 @@ def difference(there: Plan, now: Plan) -> str | None:
         "betas" if there.kind == "ablation" else "strategies": (there.groups, now.groups),
         "seeds": (there.seeds, now.seeds),
     }
-    if "random" in there.groups:
+    if there.has_several_per_seed:
         pairs["random draws"] = (there.random_draws, now.random_draws)
     for name, (before, after) in pairs.items():
         if before != after:
@@ -186,10 +192,11 @@ def parse_strategies(text: str) -> tuple[str, ...]:
     Raises:
       UsageError: none, an unknown one, or one given twice.
     """
-    names = _split(text, option="--strategies", example="random,pcdarts,bnas,cpnas")
+    example = ",".join(strategy.name for strategy in strategies_to_compare())
+    names, known = _split(text, option="--strategies", example=example), strategy_names()
     for name in names:
-        if name not in STRATEGIES:
-            raise UsageError(f"unknown strategy {name!r} in --strategies; choose from {', '.join(STRATEGIES)}")
+        if name not in known:
+            raise UsageError(f"unknown strategy {name!r} in --strategies; choose from {', '.join(known)}")
     return _without_repetition(names, option="--strategies")
 
 

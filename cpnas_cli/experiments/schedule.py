@@ -13,7 +13,6 @@ from cpnas_cli.experiments.tree import has_genotype, plan_searches
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.storage.genotype_file import read_genotype
-from cpnas_cli.strategies.cpnas.state import num_draws_of_search
 
 MAX_ATTEMPTS = 2
 POLL_SECONDS = 0.5
@@ -26,7 +25,7 @@ class Progress:
     Attributes:
       phase: "waiting", "following", "searching", "training", "finished" or "failed".
       leader: whom it follows, or whose training it shares.
-      done, total: draws (of PC-DARTS epochs) of its search, or epochs of its training.
+      done, total: units of its search, or epochs of its training.
     """
 
     phase: str = "waiting"
@@ -93,8 +92,8 @@ class Schedule:
         for task in self._running:
             member, state = task.member, self.progress[task.member.name]
             if isinstance(task, SearchTask):
-                state.done = _count_records(self.folder.search(member.name), "draw", "epoch")
-                state.total = _search_units(member)
+                state.done = _count_records(self.folder.search(member.name), member.strategy.unit)
+                state.total = member.strategy.num_units(member.config)
             else:
                 state.done = _count_records(self.folder.training(member.name), "epoch")
                 state.total = member.config.train.num_epochs
@@ -196,17 +195,7 @@ class Schedule:
         return self.folder.training(member.name).file(RunFolder.RESULT).exists()
 
 
-def _search_units(member: Member) -> int:
-    """Draws of a search, or epochs of PC-DARTS."""
-    match member.config.search.strategy:
-        case "pcdarts":
-            return member.config.pcdarts.num_epochs
-        case "random":
-            return 1
-    return num_draws_of_search(member.config.search.num_passes)
-
-
-def _count_records(run: RunFolder, *events: str) -> int:
+def _count_records(run: RunFolder, event: str) -> int:
     file = run.file(RunFolder.HISTORY)
     text = file.read_bytes() if file.exists() else b""
-    return sum(text.count(f'"event": "{event}"'.encode()) for event in events)
+    return text.count(f'"event": "{event}"'.encode())

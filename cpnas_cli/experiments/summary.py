@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from cpnas_cli.search_space import NONE, OPERATIONS
+from cpnas_cli.strategies import reference_strategy
 
-REFERENCE = "cpnas"
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 9999
 # With fewer seeds even differences that all have one sign are no surprise: 2 / 2^5 = 6.25 % by chance.
@@ -65,8 +65,9 @@ def summarize(members: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> li
     """
     finished = [member for member in members if member["state"] == "finished"]
     by_group = {group: [member for member in finished if member["group"] == group] for group in groups}
-    reference = _mean_by_seed(by_group.get(REFERENCE, []))
-    return [_row(group, rows, reference if group != REFERENCE else {}) for group, rows in by_group.items()]
+    name = reference_strategy().name
+    reference = _mean_by_seed(by_group.get(name, []))
+    return [_row(group, rows, reference if group != name else {}) for group, rows in by_group.items()]
 
 
 def _row(group: str, rows: Sequence[Mapping[str, Any]], reference: Mapping[int, float]) -> dict[str, Any]:

@@ -23,15 +23,12 @@ from cpnas_cli.experiments.plan import ExperimentFolder, Member
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder, branch_document
 from cpnas_cli.runs.opening import Check, OpenedRun, open_run_for
-from cpnas_cli.search_space import genotype_of
 from cpnas_cli.settings import DataConfig, DtypeName
 from cpnas_cli.storage.documents import TRAINING_SCHEMA, write_json, write_text
 from cpnas_cli.storage.genotype_file import provenance_of, read_genotype
 from cpnas_cli.strategies import run_search, write_genotype
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.checks import check_search
-from cpnas_cli.strategies.cpnas.branching import reread
-from cpnas_cli.strategies.cpnas.search import advance
 from cpnas_cli.training.checks import check_training
 from cpnas_cli.training.training import Training, journal_of
 
@@ -117,16 +114,15 @@ def _search(task: SearchTask, wait_seconds: float) -> None:
         if not task.followers:
             run_search(search)
             return
-        state = advance(search, stop=lambda: not _all_agree(run, task.followers))
-        if state.finished:
-            write_genotype(run, member.config, opened.dataset.num_classes, genotype_of(state.candidates))
+        genotype = member.strategy.advance(search, stop=lambda: not _all_agree(run, task.followers))
+        if genotype is not None:
+            write_genotype(run, member.config, opened.dataset.num_classes, genotype)
 
 
 def _all_agree(run: RunFolder, followers: Sequence[Member]) -> bool:
     history = run.history()
     for follower in followers:
-        search = follower.config.search
-        rereading = reread(history, beta_p=search.beta_p, num_passes=search.num_passes)
+        rereading = follower.strategy.reread(history, follower.config)
         if rereading is None or not rereading.agrees:
             return False
     return True

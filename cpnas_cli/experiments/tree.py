@@ -1,8 +1,8 @@
 """The searches of an experiment as a tree: each stretch that several members share is searched once.
 
-Members that differ in beta_P alone follow one leader until their decisions differ; then those that
-differ branch off the leader's checkpoint and lead their own followers. Where the tree stands is read
-from the folders alone, so that an experiment can be stopped anywhere and go on.
+Members whose strategy lets them share their searches (equal `sharing_key`) follow one leader until their
+decisions differ; then those that differ branch off the leader's checkpoint and lead their own followers.
+Where the tree stands is read from the folders alone, so that an experiment can be stopped anywhere and go on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from cpnas_cli.experiments.plan import ExperimentFolder, Member
 from cpnas_cli.experiments.tasks import LEFT_BEHIND_SECONDS, Circumstances, SearchTask
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.runs.lock import locked
-from cpnas_cli.strategies.cpnas.branching import Rereading, branch, reread, saved_history
+from cpnas_cli.strategies.base import Rereading
 
 
 def has_genotype(folder: ExperimentFolder, member: Member) -> bool:
@@ -47,7 +47,7 @@ def plan_searches(
     followers: dict[str, list[Member]] = {
         member.name: [] for member in started if member not in given_up and not has_genotype(folder, member)
     }
-    histories = {member.name: _usable_history(folder.search(member.name)) for member in started if waiting}
+    histories = {member.name: _usable_history(folder, member) for member in started if waiting}
     roots: list[Member] = []
     for member in waiting:
         if member in given_up:
@@ -59,7 +59,7 @@ def plan_searches(
             target = folder.search(member.name)
             target.path.mkdir(parents=True, exist_ok=True)
             with locked(target.path, command=circumstances.command, wait_seconds=LEFT_BEHIND_SECONDS):
-                branch(folder.search(source), target, rereading)
+                member.strategy.branch(folder.search(source), target, rereading)
             histories[member.name] = list(rereading.records)
             followers[member.name] = []
         elif roots:
@@ -71,10 +71,10 @@ def plan_searches(
     return [SearchTask(circumstances, by_name[name], tuple(behind)) for name, behind in followers.items()]
 
 
-def _usable_history(run: RunFolder) -> list[dict[str, object]]:
+def _usable_history(folder: ExperimentFolder, member: Member) -> list[dict[str, object]]:
     """Empty where it is damaged: then nobody goes on from it, and its own search says what is wrong."""
     try:
-        return saved_history(run)
+        return member.strategy.saved_history(folder.search(member.name))
     except CpnasError:
         return []
 
@@ -86,9 +86,8 @@ def _nearest(member: Member, histories: Mapping[str, Sequence[Mapping[str, objec
     """
     best: tuple[str, Rereading | None] = ("", None)
     furthest = (0, False)
-    search = member.config.search
     for name, history in histories.items():
-        rereading = reread(history, beta_p=search.beta_p, num_passes=search.num_passes)
+        rereading = member.strategy.reread(history, member.config)
         if rereading is not None and (len(history), rereading.agrees) > furthest:
             best, furthest = (name, rereading), (len(history), rereading.agrees)
     return best

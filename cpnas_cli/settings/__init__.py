@@ -20,7 +20,6 @@ from cpnas_cli.settings.documentation import (
 from cpnas_cli.settings.loading import change_config, load_config
 from cpnas_cli.settings.presets import preset_names, preset_summary, preset_text, presets_folder
 from cpnas_cli.settings.sections import (
-    FIXED_BETA_P,
     DataConfig,
     DtypeName,
     EngineName,
@@ -35,7 +34,6 @@ from cpnas_cli.settings.sections import (
 
 __all__ = [
     "DEFAULT_PRESET",
-    "FIXED_BETA_P",
     "Config",
     "DataConfig",
     "DtypeName",

@@ -11,7 +11,7 @@ import yaml
 from cpnas_cli.errors import UsageError
 from cpnas_cli.settings.config import DEFAULT_PRESET, Config, config_from_document, flat_settings
 from cpnas_cli.settings.presets import preset_text
-from cpnas_cli.settings.sections import FIXED_BETA_P
+from cpnas_cli.settings.sections import fixed_beta_p
 from cpnas_cli.settings.strict_yaml import read_yaml
 
 
@@ -60,7 +60,7 @@ def _drop_beta_p_of_another_strategy(document: dict[str, Any], strategies: set[s
     A value that no strategy could have stays, to be refused.
     """
     search = document.get("search")
-    if isinstance(search, dict) and strategies & FIXED_BETA_P.keys():
+    if isinstance(search, dict) and any(fixed_beta_p(name) is not None for name in strategies):
         value = search.get("beta_p")
         if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
             del search["beta_p"]

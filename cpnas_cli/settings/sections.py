@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from cpnas_cli.registry import DATASETS, STRATEGIES
+from cpnas_cli.registry import DATASETS, STRATEGIES, registered
 from cpnas_cli.settings.fields import Section, check_first_epochs, check_learning_rates, setting
 
 EstimatorName = Literal["clipped", "polynomial"]
@@ -13,8 +13,10 @@ OptimizerName = Literal["sgd", "adam"]
 DtypeName = Literal["float32", "bfloat16"]
 EngineName = Literal["eager", "graphs"]
 
-FIXED_BETA_P: dict[str, float] = {"bnas": 0.0}
-"""The strategies that are cpnas at one beta_P, and which."""
+
+def fixed_beta_p(strategy: str) -> float | None:
+    """The one beta_P that the strategy can have; None: any, or there is no such strategy."""
+    return registered(STRATEGIES, strategy).fixed_beta_p if strategy in STRATEGIES else None
 
 
 class DataConfig(Section):
@@ -183,14 +185,14 @@ class SearchConfig(Section):
     def _beta_p_of_the_strategy(cls, values: Any) -> Any:
         """A strategy that fixes beta_P has it without being told."""
         if isinstance(values, dict) and "beta_p" not in values and isinstance(values.get("strategy"), str):
-            fixed = FIXED_BETA_P.get(values["strategy"])
+            fixed = fixed_beta_p(values["strategy"])
             return values if fixed is None else {**values, "beta_p": fixed}
         return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        fixed = FIXED_BETA_P.get(self.strategy, self.beta_p)
-        if self.beta_p != fixed:
+        fixed = fixed_beta_p(self.strategy)
+        if fixed is not None and self.beta_p != fixed:
             raise ValueError(
                 f"search.strategy={self.strategy} is cpnas at beta_P = {fixed:g}, got search.beta_p={self.beta_p:g}; "
                 "use --strategy cpnas"

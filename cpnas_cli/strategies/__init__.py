@@ -1,55 +1,81 @@
-"""Strategies: each turns data into a genotype, by the name used in `search.strategy`."""
+"""Strategies: each turns images into a genotype, by the name used in `search.strategy`.
 
-from collections.abc import Callable
-from typing import Any
+`base.Strategy` says what one is, `registry.STRATEGIES` which there are. Nothing here imports torch before it searches.
+"""
 
-from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.search_space import Genotype
-from cpnas_cli.settings import Config
-from cpnas_cli.storage.documents import write_json
-from cpnas_cli.storage.genotype_file import genotype_document
-from cpnas_cli.strategies.base import Search
-from cpnas_cli.strategies.cpnas.search import search_cpnas
-from cpnas_cli.strategies.pcdarts.search import search_pcdarts
-from cpnas_cli.strategies.random import search_random
+from typing import TYPE_CHECKING, Any
 
-STRATEGIES: dict[str, Callable[[Search], Genotype]] = {
-    "cpnas": search_cpnas,
-    "bnas": search_cpnas,  # beta_P = 0, which the settings see to
-    "random": search_random,
-    "pcdarts": search_pcdarts,
-}
+from cpnas_cli.errors import UsageError
+from cpnas_cli.registry import STRATEGIES, registered
+from cpnas_cli.strategies.base import Search, Strategy
+
+if TYPE_CHECKING:
+    from cpnas_cli.runs.folder import RunFolder
+    from cpnas_cli.search_space import Genotype
+    from cpnas_cli.settings import Config
+
+
+def strategy_named(name: str) -> Strategy:
+    """The strategy of this name.
+
+    Raises:
+      UsageError: there is none; the message lists the choices.
+    """
+    if name not in STRATEGIES:
+        raise UsageError(f"unknown strategy {name!r}; choose from {', '.join(STRATEGIES)}")
+    return registered(STRATEGIES, name)
+
+
+def strategy_names() -> tuple[str, ...]:
+    """In the order of the registry."""
+    return tuple(STRATEGIES)
+
+
+def strategies() -> tuple[Strategy, ...]:
+    """All of them, in the order of the registry."""
+    return tuple(strategy_named(name) for name in STRATEGIES)
+
+
+def strategies_to_compare() -> tuple[Strategy, ...]:
+    """All of them: first those that know no Parent, the reference last."""
+    return tuple(sorted(strategies(), key=lambda strategy: (strategy.uses_beta_p, strategy.is_reference)))
+
+
+def reference_strategy() -> Strategy:
+    """The one that others are compared with, and whose beta_P an ablation varies."""
+    (reference,) = (strategy for strategy in strategies() if strategy.is_reference)
+    return reference
 
 
 def run_search(search: Search) -> dict[str, Any]:
     """Search with the strategy of the settings; writes and returns the genotype document."""
-    genotype = STRATEGIES[search.config.search.strategy](search)
+    genotype = strategy_named(search.config.search.strategy).search(search)
     return write_genotype(search.run, search.config, search.num_classes, genotype)
 
 
-def write_genotype(run: RunFolder, config: Config, num_classes: int, genotype: Genotype) -> dict[str, Any]:
+def write_genotype(run: "RunFolder", config: "Config", num_classes: int, genotype: "Genotype") -> dict[str, Any]:
     """Write what the search of these settings found into its folder; returns the document."""
+    from cpnas_cli.storage.documents import write_json
+    from cpnas_cli.storage.genotype_file import genotype_document
+
     document = genotype_document(genotype, provenance=provenance(config, num_classes))
-    write_json(run.file(RunFolder.GENOTYPE), document)
+    write_json(run.file(run.GENOTYPE), document)
     return document
 
 
-def provenance(config: Config, num_classes: int) -> dict[str, Any]:
+def provenance(config: "Config", num_classes: int) -> dict[str, Any]:
     """Where a genotype comes from; no times, so that the same search gives the same file."""
     network = config.search_network()
-    strategy = config.search.strategy
-    samples = strategy in ("cpnas", "bnas")
-    specific = {"random": {"draw": config.search.random_draw}, "pcdarts": {"num_epochs": config.pcdarts.num_epochs}}
-    return {
-        "strategy": strategy,
-        "beta_p": config.search.beta_p if samples else None,
+    common = {
+        "strategy": config.search.strategy,
+        "beta_p": None,
         "seed": config.seed,
         "dataset": config.data.name,
         "num_classes": num_classes,
         "image_size": config.data.image_size,
-        "num_passes": config.search.num_passes if samples else None,
+        "num_passes": None,
         "num_cells": network.num_cells,
         "num_channels": network.num_channels,
         "real_parts": list(network.real_parts),
-        **specific.get(strategy, {}),
     }
+    return common | strategy_named(config.search.strategy).provenance(config)

@@ -1,27 +1,193 @@
-"""What every strategy is given."""
+"""What a strategy is: one object that checks, runs, counts and describes one way from images to a genotype.
 
+To add one: a file with an object of a class derived from `Strategy`, and its line in `registry.STRATEGIES`; nothing
+outside this room compares its name. The modules of the objects import neither torch nor numpy, because help and
+completion read names and summaries from them: what a search needs is imported by the method that needs it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
-from lightning_fabric import Fabric
-
-from cpnas_cli.data.datasets import Dataset
+from cpnas_cli.errors import UsageError
 from cpnas_cli.runs.deadline import Deadline
-from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.runs.journal import Notify, ignore
-from cpnas_cli.settings import Config
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from cpnas_cli.data.datasets import Dataset
+    from cpnas_cli.runs.folder import RunFolder
+    from cpnas_cli.runs.journal import Notify
+    from cpnas_cli.search_space import Genotype
+    from cpnas_cli.settings import Config
+
+History = Sequence[Mapping[str, Any]]
+"""The records of a search, as in its `history.jsonl`."""
+
+Unit = Literal["draw", "epoch"]
+View = Literal["rounds", "epochs"]
+
+
+def _unwatched(_: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
 class Search:
     """A search to be run: where, with which settings, on which images and device."""
 
-    run: RunFolder
-    config: Config
-    dataset: Dataset
-    fabric: Fabric
+    run: "RunFolder"
+    config: "Config"
+    dataset: "Dataset"
+    fabric: "Fabric"
     deadline: Deadline = field(default_factory=Deadline)
-    notify: Notify = ignore
+    notify: "Notify" = _unwatched
 
     @property
     def num_classes(self) -> int:
         return self.dataset.num_classes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Epochs of a search: one is one pass of one network over its half of the training images.
+
+    Attributes:
+      asked: what the search takes if it runs alone. trained: what it really took, without what it inherited.
+    """
+
+    asked: int
+    trained: int
+
+
+@dataclass(frozen=True)
+class Rereading:
+    """A history as a search of other settings, with equal draws, would have written it.
+
+    Attributes:
+      records: with that search's own decisions.
+      agrees: whether it decided the same throughout; if not, the two part at the last record.
+    """
+
+    records: tuple[dict[str, Any], ...]
+    agrees: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy(ABC):
+    """One way from images to a genotype.
+
+    Attributes:
+      name: as in `registry.STRATEGIES` and in `search.strategy`.
+      summary: one line for help and completion.
+      unit: what a search counts and may stop after; the event of the history's record of one.
+      view: how the command line shows a running search: by the rounds of Algorithm 9 (draw and abandon records), by
+        its epochs (epoch records), or not at all.
+      uses_beta_p: whether it uses `search.beta_p`.
+      fixed_beta_p: the one beta_P that it can have; None: any.
+      is_reference: whether comparisons report differences from it, and ablations vary its beta_P; one strategy is.
+      several_per_seed: whether one seed holds several genotypes, told apart by `search.random_draw`.
+    """
+
+    name: str
+    summary: str
+    unit: Unit
+    view: View | None = None
+    uses_beta_p: bool = False
+    fixed_beta_p: float | None = None
+    is_reference: bool = False
+    several_per_seed: bool = False
+
+    @abstractmethod
+    def search(self, search: Search) -> "Genotype":
+        """Search to the end, from where the run's journal stands; looks at the training images only.
+
+        Raises:
+          MaxTimeReached: the time is up; saved after the last unit. NonFiniteLossError, CheckpointError, RunError.
+        """
+
+    @abstractmethod
+    def num_units(self, config: "Config") -> int:
+        """How many units a search of these settings takes."""
+
+    @abstractmethod
+    def cost(self, history: History, *, num_inherited: int = 0) -> Cost:
+        """Of the search that wrote this history.
+
+        Args:
+          num_inherited: how many of its units another search had done.
+        """
+
+    def provenance(self, config: "Config") -> dict[str, Any]:
+        """What a genotype's provenance says beside what is said of every strategy; see `strategies.provenance`."""
+        del config
+        return {}
+
+    def settings(self) -> dict[str, Any]:
+        """Of the section `search`: what a search of this strategy has, whatever an experiment's settings say."""
+        fixed = {} if self.fixed_beta_p is None else {"beta_p": self.fixed_beta_p}
+        return {"strategy": self.name, **fixed}
+
+    # ------------------------------------------------------------ what is refused before anything is written
+
+    def check(self, config: "Config", dataset: "Dataset", fabric: "Fabric | None") -> None:
+        """Refuse what this strategy could not search.
+
+        Args:
+          fabric: the device of the search; None where it is not known yet, as on a cluster.
+
+        Raises:
+          DataError: too few images. UsageError: settings that do not fit each other or the device.
+        """
+        del config, dataset, fabric  # one that looks at no image can always search
+
+    def check_beta_p(self, typed: str, *, instead: str) -> None:
+        """Refuse a `--beta-p` that this strategy cannot have.
+
+        Args:
+          typed: a number, as it was typed. instead: the name of a strategy that can have it.
+
+        Raises:
+          UsageError: it uses none, or another one only.
+        """
+        if not self.uses_beta_p:
+            raise UsageError(f"{self.name} uses no beta_P, got --beta-p {typed}; use --strategy {instead}")
+        if self.fixed_beta_p is not None and float(typed) != self.fixed_beta_p:
+            raise UsageError(
+                f"{self.name} is {instead} at beta_P = {self.fixed_beta_p:g}, got --beta-p {typed}; "
+                f"use --strategy {instead}"
+            )
+
+    # ------------------------------------------------------------ what searches of an experiment share
+
+    def sharing_key(self, config: "Config") -> str | None:
+        """Equal for searches that are one search until their decisions differ; None: it shares with nobody."""
+        del config
+        return None
+
+    def saved_history(self, run: "RunFolder") -> list[dict[str, Any]]:
+        """The history up to the checkpoint; empty without one.
+
+        Raises:
+          CheckpointError: the checkpoint cannot be used. RunError: the history is damaged.
+        """
+        raise NotImplementedError(f"{self.name} shares no searches, as in {run.path}")
+
+    def reread(self, history: History, config: "Config") -> Rereading | None:
+        """The history as a search of these settings would have written it; None if the two parted before its end."""
+        raise NotImplementedError(f"{self.name} shares no searches of {len(history)} records")
+
+    def branch(self, source: "RunFolder", target: "RunFolder", rereading: Rereading) -> None:
+        """Let the target, a run that has not begun, go on from the source's checkpoint with its own decisions.
+
+        Raises:
+          RunError: the source has no checkpoint any more, or the target cannot be written. CheckpointError.
+        """
+        raise NotImplementedError(f"{self.name} shares no searches, as in {source.path} and {target.path}")
+
+    def advance(self, search: Search, *, stop: Callable[[], bool]) -> "Genotype | None":
+        """Search to the end, or until `stop`, asked after every decision that is saved, says so: then None.
+
+        Raises what `search` raises.
+        """
+        raise NotImplementedError(f"{self.name} shares no searches, as in {search.run.path}")

@@ -158,6 +158,10 @@ def changed(member: Member) -> dict[str, Any]:
     return {key: value for key, value in flat_settings(member.config).items() if value != shared[key]}
 
 
+def shares(member: Member) -> bool:
+    return member.strategy.sharing_key(member.config) is not None
+
+
 def test_the_members_of_an_ablation() -> None:
     """Seed by seed; each differs from the preset in seed and beta_P (0 and 2) alone."""
     members = plan("ablation", ("3", "0", "2.5"), (7, 0)).members
@@ -177,7 +181,7 @@ def test_the_members_of_an_ablation() -> None:
         {"search.beta_p": 0.0},
         {"search.beta_p": 2.5},
     ]
-    assert all(member.samples for member in members)
+    assert all(shares(member) for member in members)
 
 
 def test_an_ablation_is_of_cpnas_whatever_the_settings_say() -> None:
@@ -199,7 +203,7 @@ def test_the_members_of_a_comparison() -> None:
         for seed in (0, 3)
         for name, group, values in expected
     ]
-    assert [member.samples for member in members] == [False, False, False, True, True] * 2
+    assert [shares(member) for member in members] == [False, False, False, True, True] * 2
     assert len({member.name for member in members}) == len(members)
 
 
@@ -248,7 +252,7 @@ def test_searches_that_differ_in_beta_alone_share_their_key() -> None:
 
 def test_random_and_pcdarts_share_their_search_with_nobody() -> None:
     members = [*plan("comparison", STRATEGIES, (0, 1), random_draws=3).members]
-    own = [member.search_key for member in members if not member.samples]
+    own = [member.search_key for member in members if not shares(member)]
     assert len(own) == 2 * (3 + 1)
     assert len({*own, *(member.search_key for member in members)}) == len(own) + 2
 

@@ -6,12 +6,13 @@ import typer
 
 from cpnas_cli.cli import options
 from cpnas_cli.cli.commands import experiment
+from cpnas_cli.strategies import strategies_to_compare
 
 if TYPE_CHECKING:
     from cpnas_cli.experiments.plan import Plan
     from cpnas_cli.settings import Config
 
-DEFAULT_STRATEGIES = "random,pcdarts,bnas,cpnas"
+DEFAULT_STRATEGIES = ",".join(strategy.name for strategy in strategies_to_compare())
 DEFAULT_RANDOM_DRAWS = 5
 
 

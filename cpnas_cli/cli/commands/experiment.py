@@ -160,13 +160,10 @@ def _check_members(plan: "Plan", *, fabric: "Fabric | None") -> None:
     """
     from cpnas_cli.data.datasets import load_dataset
     from cpnas_cli.distributed.processes import check_shares
-    from cpnas_cli.strategies.checks import check_engine, check_searchable
 
     dataset = load_dataset(plan.config.data)
     for member in plan.members:
-        check_searchable(member.config, dataset)
-        if fabric is not None:
-            check_engine(member.config, fabric)
+        member.strategy.check(member.config, dataset, fabric)
         train = member.config.train
         check_shares(
             batch_size=train.batch_size,

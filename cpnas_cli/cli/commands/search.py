@@ -7,15 +7,14 @@ import typer
 
 from cpnas_cli.cli import options
 from cpnas_cli.cli.console import print_json, reported_errors, say
+from cpnas_cli.strategies import reference_strategy, strategies, strategy_named
 
 if TYPE_CHECKING:
     from cpnas_cli.settings import Config
 
 
-def _strategies(incomplete: str) -> list[str]:
-    from cpnas_cli.registry import STRATEGIES
-
-    return [name for name in STRATEGIES if name.startswith(incomplete)]
+def _strategies(incomplete: str) -> list[tuple[str, str]]:
+    return [(strategy.name, strategy.summary) for strategy in strategies() if strategy.name.startswith(incomplete)]
 
 
 def search(
@@ -23,7 +22,9 @@ def search(
     strategy: Annotated[
         str | None,
         typer.Option(
-            "--strategy", help="cpnas, bnas (cpnas at beta_P = 0), random or pcdarts.", autocompletion=_strategies
+            "--strategy",
+            help="; ".join(f"{strategy.name}: {strategy.summary}" for strategy in strategies()) + ".",
+            autocompletion=_strategies,
         ),
     ] = None,
     beta_p: Annotated[
@@ -43,7 +44,6 @@ def search(
     With no option at all: scikit-learn's digits, about a minute on two cores.
     """
     with reported_errors():
-        from cpnas_cli.errors import UsageError
         from cpnas_cli.settings import DEFAULT_PRESET
 
         config = options.resolve_config(
@@ -54,8 +54,8 @@ def search(
             default=options.default_source(out, preset=preset, resume=resume, otherwise=lambda: DEFAULT_PRESET),
             values={"search.strategy": strategy, "search.beta_p": beta_p},
         )
-        if beta_p is not None and config.search.strategy in ("random", "pcdarts"):
-            raise UsageError(f"{config.search.strategy} uses no beta_P, got --beta-p {beta_p}; use --strategy cpnas")
+        if beta_p is not None:
+            strategy_named(config.search.strategy).check_beta_p(beta_p, instead=reference_strategy().name)
         name = f"{config.data.name}-{config.search.strategy}-seed{config.seed}"
         folder = out or options.new_folder(name)
         with options.removed_if_unused(folder, is_new=out is None):

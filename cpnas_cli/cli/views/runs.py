@@ -17,16 +17,24 @@ from rich.text import Text
 from cpnas_cli.cli.render.runs import STYLES, duration, percent
 from cpnas_cli.search_space import CELL_KINDS, EDGES, OPERATIONS
 from cpnas_cli.settings import Config
-from cpnas_cli.strategies.cpnas.state import num_draws_of_search
+from cpnas_cli.strategies import strategy_named
 
 _SHORT: dict[str, str] = dict(
     zip(OPERATIONS, ("none", "skip", "max", "avg", "sep3", "sep5", "dil3", "dil5"), strict=True)
 )
 
 
-def search_view(config: Config) -> "SearchView | PcDartsView":
-    """The view of the strategy's search."""
-    return PcDartsView(config) if config.search.strategy == "pcdarts" else SearchView(config)
+def search_view(config: Config) -> "SearchView | SearchEpochsView | NoView":
+    """How a search of these settings is shown; its strategy says it."""
+    strategy = strategy_named(config.search.strategy)
+    total = strategy.num_units(config)
+    match strategy.view:
+        case "rounds":
+            return SearchView(config, total)
+        case "epochs":
+            return SearchEpochsView(total)
+        case None:
+            return NoView()
 
 
 class _View:
@@ -67,14 +75,24 @@ class _View:
         return duration(max(mean * units - (time.monotonic() - self._unit_started), 0))
 
 
-class SearchView(_View):
-    """Round, draws done and left, time left, current accuracies, and the edges with their candidates."""
+class NoView:
+    """Of a search that is done at once."""
 
-    def __init__(self, config: Config) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def notify(self, record: Mapping[str, Any]) -> None: ...
+
+
+class SearchView(_View):
+    """A search in rounds: round, draws done and left, time left, accuracies, and the edges with their candidates."""
+
+    def __init__(self, config: Config, total: int) -> None:
         super().__init__()
-        self.total = num_draws_of_search(config.search.num_passes)
+        self.total, self.done = total, 0
         self.num_passes = config.search.num_passes
-        self.done = 0
         self.num_candidates, self.pass_index = len(OPERATIONS), 0
         self.training = "child"
         self.child: float | None = None
@@ -191,11 +209,8 @@ class _EpochView(_View):
         return status
 
 
-class PcDartsView(_EpochView):
-    """Also the losses, and the genotype that the architecture parameters give so far."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config.pcdarts.num_epochs)
+class SearchEpochsView(_EpochView):
+    """A search in epochs: also the losses, and the genotype so far."""
 
     def describe(self, record: Mapping[str, Any]) -> str:
         loss = record["loss_architecture"]

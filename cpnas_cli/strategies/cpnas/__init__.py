@@ -1,1 +1,10 @@
-"""CP-NAS: Algorithm 9 with the Child-Parent indicator, and BNAS-dagger, which is its beta_P = 0."""
+"""CP-NAS: Algorithm 9 with the Child-Parent indicator, and BNAS-dagger, which is its beta_P = 0.
+
+strategy            the objects: what they check, count, share and call themselves
+search              the loop over rounds, passes and draws
+indicator           (4.15), (4.16) and abandoning, as functions of numbers
+state               where a search stands, as a function of its history
+shared_networks     how one draw's Child and Parent are trained and validated
+graphed_networks    the same as CUDA graphs
+branching           one search that goes on as another of another beta_P
+"""

@@ -5,35 +5,23 @@ So what one has trained can be read again with another beta_P, and its checkpoin
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cpnas_cli.errors import RunError
 from cpnas_cli.runs.folder import RunFolder, branch_document
 from cpnas_cli.search_space import CELL_KINDS, Genotype
 from cpnas_cli.storage.documents import write_json
+from cpnas_cli.strategies.base import Rereading
 from cpnas_cli.strategies.cpnas.indicator import indicator
 from cpnas_cli.strategies.cpnas.search import journal_of
 from cpnas_cli.strategies.cpnas.state import SearchState
 
 
-@dataclass(frozen=True)
-class Rereading:
-    """A history as a search with another beta_P would have written it.
-
-    Attributes:
-      records: with that search's own z, evaluations and abandoned operations.
-      agrees: whether it abandoned the same operations throughout; if not, they part at the last record.
-      state: where that search stands.
-    """
-
-    records: tuple[dict[str, Any], ...]
-    agrees: bool
-    state: SearchState
-
-
 def reread(history: Sequence[Mapping[str, Any]], *, beta_p: float, num_passes: int) -> Rereading | None:
-    """The same draws under another beta_P; None if the two searches parted before the history's end."""
+    """The same draws under another beta_P, with its own z, evaluations and abandoned operations.
+
+    Two searches agree while they abandon the same operations. Returns None if they parted before the history's end.
+    """
     state, records, agrees = SearchState(num_passes), [], True
     for record in history:
         if not agrees:
@@ -48,7 +36,7 @@ def reread(history: Sequence[Mapping[str, Any]], *, beta_p: float, num_passes: i
             own = state.abandon()
             records.append(own)
             agrees = all(_abandoned(own[kind]) == _abandoned(record[kind]) for kind in CELL_KINDS)
-    return Rereading(tuple(records), agrees, state)
+    return Rereading(tuple(records), agrees)
 
 
 def _abandoned(edges: Sequence[Mapping[str, Any]]) -> list[str]:

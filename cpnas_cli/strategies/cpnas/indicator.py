@@ -50,7 +50,7 @@ def evaluate_operations(mean_z: Mapping[str, float]) -> dict[str, float]:
 def weakest(evaluation: Mapping[str, float]) -> str:
     """The operation with the smallest e.
 
-    A tie goes to the operation that stands first in `space.OPERATIONS` (ours): `none` is given up
+    A tie goes to the operation that stands first in `search_space.OPERATIONS` (ours): `none` is given up
     before any connection, a connection without weights before a convolution.
     """
     return min(evaluation, key=lambda op: (evaluation[op], OPERATIONS.index(op)))
@@ -59,13 +59,13 @@ def weakest(evaluation: Mapping[str, float]) -> str:
 def abandon(evaluations: CellEvaluation) -> tuple[CellCandidates, tuple[str, ...]]:
     """Abandon, on every edge, the operation with the smallest e.
 
-    Returns the candidates that stay (per edge, in the order of `space.OPERATIONS`) and the
+    Returns the candidates that stay (per edge, in the order of `search_space.OPERATIONS`) and the
     operation abandoned on each edge.
 
     Differs from the paper, which has no rule for it (ours): when the last abandoning would leave
     `none` on every edge that leaves an input node, the cell would not depend on its inputs. Then, on
     the one input edge where `none` leads by the least, `none` is abandoned and its rival stays; equal
-    leads go to the first edge in the order of `space.EDGES`.
+    leads go to the first edge in the order of `search_space.EDGES`.
     """
     abandoned = [weakest(evaluation) for evaluation in evaluations]
     stay = [

@@ -6,7 +6,9 @@
                 train the drawn Child and Parent one epoch each, validate them, give z to what was drawn
         abandon, on every edge, the operation with the smallest e;  K -= 1
 
-After every draw the history and the checkpoint are written; a resumed search replays the history.
+The lines: z is (4.15) and e is (4.16), both in `indicator`; K, t, e and what was given are in `state`; the training
+and validation of a draw are in `shared_networks`. After every draw history and checkpoint are committed to the run's
+journal; a resumed search replays the history.
 """
 
 import time

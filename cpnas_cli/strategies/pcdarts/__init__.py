@@ -1,1 +1,6 @@
-"""PC-DARTS over the operations of the 1-bit Child."""
+"""PC-DARTS over the operations of the 1-bit Child.
+
+strategy         the object: what it checks, counts and calls itself
+search           the two optimizers, epoch by epoch, and the genotype that they give
+mixed_network    the network whose edges are weighted sums of all operations
+"""

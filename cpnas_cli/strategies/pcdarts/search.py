@@ -38,7 +38,7 @@ NUM_INCOMING_EDGES = 2
 ADAM_BETAS = (0.5, 0.999)
 
 Strengths = Sequence[Sequence[float]]
-"""The strength of every operation on each of the 14 edges, in the order of `space.OPERATIONS`."""
+"""The strength of every operation on each of the 14 edges, in the order of `search_space.OPERATIONS`."""
 
 
 def derive_cell(strengths: Strengths) -> Cell:

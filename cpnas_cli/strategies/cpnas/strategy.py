@@ -1,0 +1,100 @@
+"""Algorithm 9 as strategies: CP-NAS, and BNAS-dagger, which is its beta_P = 0."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cpnas_cli.errors import UsageError
+from cpnas_cli.strategies.base import Cost, History, Rereading, Search, Strategy
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from cpnas_cli.data.datasets import Dataset
+    from cpnas_cli.runs.folder import RunFolder
+    from cpnas_cli.search_space import Genotype
+    from cpnas_cli.settings import Config
+
+
+@dataclass(frozen=True)
+class Algorithm9(Strategy):
+    """Sampling without replacement with the Child-Parent indicator; where it is run: `search`.
+
+    Searches that differ in beta_P alone draw the same and train the same, so that they are one search until they
+    abandon different operations: see `branching`.
+    """
+
+    def search(self, search: Search) -> "Genotype":
+        from cpnas_cli.strategies.cpnas.search import search_cpnas
+
+        return search_cpnas(search)
+
+    def num_units(self, config: "Config") -> int:
+        from cpnas_cli.strategies.cpnas.state import num_draws_of_search
+
+        return num_draws_of_search(config.search.num_passes)
+
+    def cost(self, history: History, *, num_inherited: int = 0) -> Cost:
+        """A draw is two epochs: one of the Child and one of the Parent."""
+        from cpnas_cli.networks.shapes import PRECISIONS
+        from cpnas_cli.strategies.cpnas.branching import num_draws
+
+        draws = num_draws(history)
+        return Cost(asked=len(PRECISIONS) * draws, trained=len(PRECISIONS) * (draws - num_inherited))
+
+    def provenance(self, config: "Config") -> dict[str, Any]:
+        return {"beta_p": config.search.beta_p, "num_passes": config.search.num_passes}
+
+    def check(self, config: "Config", dataset: "Dataset", fabric: "Fabric | None") -> None:
+        from cpnas_cli.data.datasets import check_split
+
+        if config.search.engine == "graphs" and fabric is not None and fabric.device.type != "cuda":
+            raise UsageError(
+                f"search.engine=graphs needs an NVIDIA GPU, and this run is on {fabric.device.type}; "
+                "go on with it on a GPU, or start a run with --set search.engine=eager"
+            )
+        check_split(len(dataset.train), config.search.validation_fraction)
+
+    def sharing_key(self, config: "Config") -> str:
+        search = config.search.model_copy(update={"strategy": BNAS.name, "beta_p": 0.0})
+        return config.model_copy(update={"search": search}).model_dump_json()
+
+    def saved_history(self, run: "RunFolder") -> list[dict[str, Any]]:
+        from cpnas_cli.strategies.cpnas.branching import saved_history
+
+        return saved_history(run)
+
+    def reread(self, history: History, config: "Config") -> Rereading | None:
+        from cpnas_cli.strategies.cpnas.branching import reread
+
+        return reread(history, beta_p=config.search.beta_p, num_passes=config.search.num_passes)
+
+    def branch(self, source: "RunFolder", target: "RunFolder", rereading: Rereading) -> None:
+        from cpnas_cli.strategies.cpnas.branching import branch
+
+        branch(source, target, rereading)
+
+    def advance(self, search: Search, *, stop: Callable[[], bool]) -> "Genotype | None":
+        from cpnas_cli.search_space import genotype_of
+        from cpnas_cli.strategies.cpnas.search import advance
+
+        state = advance(search, stop=stop)
+        return genotype_of(state.candidates) if state.finished else None
+
+
+CPNAS = Algorithm9(
+    name="cpnas",
+    summary="sampling without replacement with the Child-Parent indicator",
+    unit="draw",
+    view="rounds",
+    uses_beta_p=True,
+    is_reference=True,
+)
+BNAS = Algorithm9(
+    name="bnas",
+    summary="cpnas at beta_P = 0",
+    unit="draw",
+    view="rounds",
+    uses_beta_p=True,
+    fixed_beta_p=0.0,
+)
