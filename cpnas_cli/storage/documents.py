@@ -25,6 +25,7 @@ MEASUREMENT_SCHEMA = "cpnas.measurement/1"
 BRANCH_SCHEMA = "cpnas.branch/1"
 ENVIRONMENT_SCHEMA = "cpnas.environment/1"
 EFFICIENCY_SCHEMA = "cpnas.efficiency/1"
+EXPORT_SCHEMA = "cpnas.export/1"
 
 
 ADVICE_FOR_RUNS = "what was saved before is intact: free some space and go on with --resume"

@@ -29,8 +29,6 @@ from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 from cpnas_cli.training import cuda_graphs as graphs
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-# What a capture forbids: a value for the host, and a copy from it
-_FORBIDDEN = ("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero", "aten::lift_fresh")
 
 
 def make_search(folder: Path, *settings: str, device: str = "cpu") -> Search:
@@ -147,9 +145,9 @@ class Counted:
 
 def test_warm_up_calls_are_real_and_the_capture_stands_for_the_rest(fake_cuda: list[Any]) -> None:
     stream = graphs.GraphStream(torch.device("cpu"))
-    program = Counted(fake_cuda, num_calls=5)
+    steps = Counted(fake_cuda, num_calls=5)
     with stream.active():
-        recorded = stream.record(program)
+        recorded = stream.record(steps)
     graphs.replay_in_turn([(stream, recorded)])
     assert fake_cuda == ["call 1", "call 2", ("begin", "A"), "call 3", "end", "replay", "replay", "replay"]
 

@@ -10,9 +10,9 @@ import torch
 from conftest import CpnasRun
 from torch import nn
 
+from cpnas_cli.deploy.footprint import measure_footprint
 from cpnas_cli.deploy.runtimes import onnx_session
 from cpnas_cli.deploy.single_operations import Operation, float_model
-from cpnas_cli.efficiency.footprint import measure_footprint
 from cpnas_cli.efficiency.timing import time_interleaved
 from cpnas_cli.errors import CpnasError, RunError
 from cpnas_cli.networks.layers import Surroundings, cells_of, classifier_layer, stem_layer
