@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
 from cpnas_cli.cli.app import app
+from cpnas_cli.search_space import Genotype
 from cpnas_cli.storage.genotype_file import genotype_document
-from tests.cli.test_bad_input import GENOTYPE, RUNNER, error_line
 
+RUNNER = CliRunner()
+
+# Connected, and cheap to run: one convolution, one pooling, the rest skips.
+CELL = ("sep_conv_3x3", "skip_connect", "none", "max_pool_3x3", "skip_connect", *["skip_connect"] * 9)
+GENOTYPE = Genotype(CELL, CELL)
 DOCUMENT = genotype_document(GENOTYPE, provenance={"seed": 0})
 
 
@@ -17,6 +22,14 @@ def invoke(*words: str | Path) -> Result:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+def error_line(stderr: str) -> str:
+    assert "Traceback" not in stderr
+    *before, last = stderr.rstrip("\n").split("\n")
+    assert last.startswith("cpnas: error: "), stderr
+    assert not [line for line in before if "rror" in line], stderr
+    return last.removeprefix("cpnas: error: ")
 
 
 def error_of(result: Result, *, code: int) -> str:

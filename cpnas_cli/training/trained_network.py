@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cpnas_cli.errors import CheckpointError, GenotypeError, RunError
 from cpnas_cli.networks.network import Network, build_network
-from cpnas_cli.networks.shapes import NetworkName, Precision
+from cpnas_cli.networks.shapes import PRECISIONS, NetworkName, Precision
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config, DataConfig, config_from_document
@@ -28,7 +28,7 @@ from cpnas_cli.storage.tensors import load_into, load_tensors, save_tensors
 NETWORK_NAMES: tuple[NetworkName, ...] = get_args(NetworkName)
 
 _ADVICE = "restore the file, or train the network again"
-_MAX_SHOWN = 100  # characters of a value of the file, in an error's line
+_MAX_SHOWN = 200  # characters of what comes from the file, in an error's line
 
 
 class Normalization(NamedTuple):
@@ -65,11 +65,11 @@ class TrainedNetwork:
 
     @property
     def precision(self) -> Precision:
-        return self.network.precision
+        return PRECISIONS[self.name]
 
     @property
     def name(self) -> NetworkName:
-        return "child" if self.precision == "binary" else "parent"
+        return "child" if self.network.precision == "binary" else "parent"
 
     @property
     def image_size(self) -> int:
@@ -261,16 +261,17 @@ def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
 def _reason(error: ValidationError) -> str:
     """What is wrong with a description first: the key, what was expected, what came."""
     first = error.errors()[0]
-    key = _cut(".".join(str(part) for part in first["loc"]).encode("unicode_escape").decode())
-    message = first["msg"].removeprefix("Value error, ")
+    place = first["loc"]
+    key = _cut(".".join(map(str, place)).encode("unicode_escape").decode())
+    fields = {1: _Description.model_fields, 2: Config.model_fields}.get(len(place), {})
+    expected = f"; expected {', '.join(fields)}" if fields else ""
     if first["type"] == "missing":
-        return f"lacks {key}"
+        return f"lacks {key}{expected}"
     if first["type"] == "extra_forbidden":
-        model = _Description if len(first["loc"]) == 1 else Config
-        known = f"; expected {', '.join(model.model_fields)}" if len(first["loc"]) <= 2 else ""
-        return f"has {key}, which this version does not know{known}"
-    if not key:  # of several keys
-        return f"has a wrong description: {_cut(message)}"
+        return f"has {key}, which this version does not know{expected}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":  # of ours, which says all
+        return f"has a wrong {key or 'description'}: {_cut(message)}"
     return f"has a wrong {key}: {message[0].lower()}{message[1:]}, got {_cut(repr(first['input']))}"
 
 

@@ -18,22 +18,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import DOCUMENT, error_of, invoke
+from command_line import CELL, DOCUMENT, GENOTYPE, error_line, error_of, invoke
 from conftest import TINY_OPTIONS
 from PIL import Image
 from safetensors.numpy import save_file
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from cpnas_cli.search_space import OPERATIONS, Genotype
 from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
 from cpnas_cli.training import training
-
-RUNNER = CliRunner()
-
-# Connected, and cheap to run: one convolution, one pooling, the rest skips.
-CELL = ("sep_conv_3x3", "skip_connect", "none", "max_pool_3x3", "skip_connect", *["skip_connect"] * 9)
-GENOTYPE = Genotype(CELL, CELL)
 
 FOLDER_OPTIONS = ["--preset", "folder", "--set", "data.image_size=16", "--set", "network.num_channels=4"]
 FOLDER_OPTIONS += ["--set", "network.num_cells=3", "--set", "train.num_epochs=1", "--set", "search.batch_size=4"]
@@ -45,14 +39,6 @@ def _in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.chdir(tmp_path)
     yield
     assert list(tmp_path.rglob("*.tmp")) == []
-
-
-def error_line(stderr: str) -> str:
-    assert "Traceback" not in stderr
-    *before, last = stderr.rstrip("\n").split("\n")
-    assert last.startswith("cpnas: error: "), stderr
-    assert not [line for line in before if "rror" in line], stderr
-    return last.removeprefix("cpnas: error: ")
 
 
 def usage_error(*words: str | Path) -> str:
