@@ -15,31 +15,33 @@ from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.operations import BatchNorm
 from cpnas_cli.search_space import EDGES, OPERATIONS, Genotype
 from cpnas_cli.settings import Config, DataConfig
-from cpnas_cli.storage.genotype_file import genotype_document
+from cpnas_cli.training.trained_network import Normalization, TrainedNetwork
 
 MEAN, STD = (0.45, 0.5, 0.55), (0.2, 0.25, 0.3)
 
 
 @dataclass(frozen=True)
 class Child:
-    """A network with random batch norms, the state that is kept beside its weights, and its packed model."""
+    """A Child with random batch norms, and its packed model."""
 
-    network: Network
-    state: dict[str, Any]
+    trained: TrainedNetwork
+
+    @property
+    def network(self) -> Network:
+        return self.trained.network
 
     @property
     def model(self) -> PackedModel:
-        return pack(self.network, self.state)
+        return pack(self.trained)
 
     def draw_images(self, count: int, *, seed: int = 0) -> np.ndarray:
         """uint8, (count, C, S, S)."""
-        size = self.state["config"]["data"]["image_size"]
-        shape = (count, self.state["num_image_channels"], size, size)
+        size = self.trained.image_size
+        shape = (count, self.trained.num_image_channels, size, size)
         return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
     def normalize(self, images_BCHW: np.ndarray) -> Tensor:
-        pipeline = Pipeline(DataConfig(), tuple(self.state["mean"]), tuple(self.state["std"]))
-        return pipeline.normalize(torch.from_numpy(images_BCHW))
+        return Pipeline(DataConfig(), *self.trained.normalization).normalize(torch.from_numpy(images_BCHW))
 
     @torch.no_grad()
     def logits(self, images_BCHW: np.ndarray) -> np.ndarray:
@@ -72,16 +74,17 @@ def make_child(
         genotype=genotype,
     )
     randomize(built, seed=seed)
-    state = {
-        "config": config.model_dump(mode="json"),
-        "genotype": genotype_document(genotype, provenance={"seed": seed}),
-        "precision": "binary",
-        "classes": [f"class {index}" for index in range(num_classes)],
-        "mean": list(MEAN[:num_image_channels]),
-        "std": list(STD[:num_image_channels]),
-        "num_image_channels": num_image_channels,
-    }
-    return Child(built.eval(), state)
+    return Child(
+        TrainedNetwork(
+            built.eval(),
+            config,
+            genotype,
+            {"seed": seed},
+            tuple(f"class {index}" for index in range(num_classes)),
+            Normalization(MEAN[:num_image_channels], STD[:num_image_channels]),
+            num_image_channels,
+        )
+    )
 
 
 @torch.no_grad()

@@ -78,17 +78,17 @@ class TapeStream:
     def join(self) -> None:
         pass
 
-    def record(self, program: graphs.Program) -> graphs.Replays:
-        num_warm_up = min(graphs.WARM_UP_CALLS, program.num_calls)
+    def record(self, steps: graphs.CapturedSteps) -> graphs.Replays:
+        num_warm_up = min(graphs.WARM_UP_CALLS, steps.num_calls)
         for _ in range(num_warm_up):
-            program()
+            steps()
         tape = Tape()
-        if program.num_calls > num_warm_up:
+        if steps.num_calls > num_warm_up:
             with tape:
-                program()
+                steps()
             tape.undo()
-        self.num_replays.append(program.num_calls - num_warm_up)
-        return graphs.Replays(tape, program, program.num_calls - num_warm_up)
+        self.num_replays.append(steps.num_calls - num_warm_up)
+        return graphs.Replays(tape, steps, steps.num_calls - num_warm_up)
 
 
 def tapes() -> dict[NetworkName, TapeStream]:

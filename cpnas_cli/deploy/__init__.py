@@ -1,1 +1,1 @@
-"""What leaves for a device: the packed file, ONNX, the engine that runs it, and how it compares."""
+"""What leaves for a device: packed file, ONNX, the engine that `predict` runs; and how that compares, measured."""

@@ -25,7 +25,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,7 @@ from cpnas_cli.networks.operations import (
     folded_scale,
 )
 from cpnas_cli.storage.documents import replacing
+from cpnas_cli.training.trained_network import Normalization, TrainedNetwork
 
 if TYPE_CHECKING:
     import onnx
@@ -56,13 +57,6 @@ INPUT, OUTPUT = "images", "logits"
 # The newest operator set in which all that is used here has its present form; ONNX Runtime 1.17 reads it.
 _OPSET = 20
 _LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
-
-
-class Normalization(NamedTuple):
-    """Of the channels of images with pixels in [0, 1]: (pixels - mean) / std."""
-
-    mean: Sequence[float]
-    std: Sequence[float]
 
 
 def check_onnx() -> None:
@@ -77,28 +71,32 @@ def check_onnx() -> None:
         )
 
 
-def export_onnx(network: Network, state: Mapping[str, Any], path: Path) -> None:
+def write_onnx(trained: TrainedNetwork, path: Path) -> None:
     """Write a trained Child or Parent, with what it takes to use it in the model's metadata.
 
     Metadata, JSON but for the texts: schema ("cpnas.onnx/1"), cpnas (the version), network ("child" or
     "parent"), classes (in the order of the scores), image_size, num_image_channels, mean, std, genotype.
 
-    Args:
-      network, state: from `evaluation.load_trained`.
-
     Raises:
       CpnasError: the extra is not installed. RunError: the file cannot be written; an old one is as it was.
     """
-    image_size = state["config"]["data"]["image_size"]
+    described = {
+        "image_size": trained.image_size,
+        "classes": trained.classes,
+        "num_image_channels": trained.num_image_channels,
+        "mean": trained.normalization.mean,
+        "std": trained.normalization.std,
+        "genotype": trained.genotype_document(),
+    }
     metadata = {
         "schema": ONNX_SCHEMA,
         "cpnas": __version__,
-        "network": "child" if network.precision == "binary" else "parent",
-        "image_size": json.dumps(image_size),
-        **{key: json.dumps(state[key]) for key in ("classes", "num_image_channels", "mean", "std", "genotype")},
+        "network": trained.name,
+        **{key: json.dumps(value) for key, value in described.items()},
     }
-    normalization = Normalization(state["mean"], state["std"])
-    model = onnx_bytes(network, image_size=image_size, normalization=normalization, metadata=metadata)
+    model = onnx_bytes(
+        trained.network, image_size=trained.image_size, normalization=trained.normalization, metadata=metadata
+    )
     with replacing(path, advice="choose another --out") as temporary:
         temporary.write_bytes(model)
 

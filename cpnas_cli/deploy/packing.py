@@ -1,9 +1,7 @@
 """From a trained Child to its packed model."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,34 +13,33 @@ from cpnas_cli.errors import RunError, UsageError
 from cpnas_cli.networks.layers import Layer
 from cpnas_cli.networks.network import Network
 from cpnas_cli.networks.operations import BatchNorm, RealConv2d, folded_scale
-from cpnas_cli.settings import Config
-from cpnas_cli.storage.genotype_file import parse_genotype
+from cpnas_cli.training.trained_network import TrainedNetwork
 
 _EMPTY = np.zeros(0, np.float32)
 
 
-def write_packed(network: Network, state: Mapping[str, Any], path: Path) -> None:
-    """Write a trained Child, as `evaluation.load_trained` gives it, as a packed model.
+def write_packed(child: TrainedNetwork, path: Path) -> None:
+    """Write a trained Child as a packed model.
 
     Raises:
       UsageError: it is a Parent. RunError: a value is not finite, or the file cannot be written.
     """
-    save_packed(pack(network, state), path)
+    save_packed(pack(child), path)
 
 
-def pack(network: Network, state: Mapping[str, Any]) -> PackedModel:
+def pack(child: TrainedNetwork) -> PackedModel:
     """See `write_packed`."""
-    if network.precision != "binary":
+    network = child.network
+    if child.precision != "binary":
         raise UsageError("only a Child is 1-bit; export a Parent with --format onnx")
-    config = Config.model_validate(state["config"])
     model = PackedModel(
-        settings=config.network,
-        genotype=parse_genotype(state["genotype"]),
-        classes=tuple(state["classes"]),
-        image_size=config.data.image_size,
-        num_image_channels=state["num_image_channels"],
-        mean=tuple(state["mean"]),
-        std=tuple(state["std"]),
+        settings=child.config.network,
+        genotype=child.genotype,
+        classes=child.classes,
+        image_size=child.image_size,
+        num_image_channels=child.num_image_channels,
+        mean=child.normalization.mean,
+        std=child.normalization.std,
         bits=np.zeros(0, np.uint8),
         thresholds=np.zeros(0, np.int8),
         values=_EMPTY,

@@ -1,4 +1,7 @@
-"""Classifies image files with a packed model: many in one call, in bounded memory, without torch."""
+"""Classifies image files with a packed model: many in one call, in bounded memory, without torch.
+
+Finds the files, decodes them in threads, and makes answers of what the network says; the network runs in `engine`.
+"""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +43,7 @@ class Failure:
     error: str
 
 
-Outcome = Prediction | Failure
+Answer = Prediction | Failure
 
 
 def find_packed(path: Path) -> Path:
@@ -92,7 +95,7 @@ def _images_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
             yield entry
 
 
-def predict_images(engine: "Engine", images: Sequence[Path]) -> Iterator[Outcome]:
+def predict_images(engine: "Engine", images: Sequence[Path]) -> Iterator[Answer]:
     """What the network says of every image, in their order; one that cannot be read does not stop the others.
 
     Threads decode the images, as many as the engine has; while it runs a chunk of them, they decode the next.
@@ -108,7 +111,7 @@ def predict_images(engine: "Engine", images: Sequence[Path]) -> Iterator[Outcome
         workers.shutdown(cancel_futures=True)
 
 
-def predictions_document(model: Path, outcomes: Sequence[Outcome], *, top: int | None = None) -> dict[str, Any]:
+def predictions_document(model: Path, answers: Sequence[Answer], *, top: int | None = None) -> dict[str, Any]:
     """`cpnas.predictions/1`.
 
     Args:
@@ -117,11 +120,9 @@ def predictions_document(model: Path, outcomes: Sequence[Outcome], *, top: int |
     return {
         "schema": PREDICTIONS_SCHEMA,
         "model": str(model),
-        "predictions": [_entry(outcome, top) for outcome in outcomes if isinstance(outcome, Prediction)],
+        "predictions": [_entry(answer, top) for answer in answers if isinstance(answer, Prediction)],
         "failed": [
-            {"image": str(outcome.image), "error": outcome.error}
-            for outcome in outcomes
-            if isinstance(outcome, Failure)
+            {"image": str(answer.image), "error": answer.error} for answer in answers if isinstance(answer, Failure)
         ],
     }
 
@@ -152,7 +153,7 @@ def _decode(path: Path, *, model: PackedModel) -> tuple[Path, np.ndarray] | Fail
         return Failure(path, str(error))
 
 
-def _classify(engine: "Engine", decoded: Sequence[tuple[Path, np.ndarray] | Failure]) -> Iterator[Outcome]:
+def _classify(engine: "Engine", decoded: Sequence[tuple[Path, np.ndarray] | Failure]) -> Iterator[Answer]:
     pixels = [each[1] for each in decoded if not isinstance(each, Failure)]
     with np.errstate(invalid="ignore"):  # told below, with the image's name
         rows = iter(engine.probabilities(np.stack(pixels)) if pixels else ())

@@ -4,8 +4,8 @@ One class serves both the shared network of a search, which holds every candidat
 network of a genotype, in which every edge has one candidate. Layout on a CPU: channels_last.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,7 @@ from cpnas_cli.search_space import (
     live_edges,
 )
 from cpnas_cli.search_space import Cell as CellGenotype
-from cpnas_cli.settings import Config, NetworkConfig
-from cpnas_cli.storage.genotype_file import parse_genotype
+from cpnas_cli.settings import NetworkConfig
 
 
 class Output(NamedTuple):
@@ -165,23 +164,6 @@ def build_network(
             if isinstance(module, BatchNorm):
                 module.statistics = "none"
     return network.to(memory_format=torch.channels_last)
-
-
-def build_stored(state: Mapping[str, Any], *, precision: Precision | None = None) -> Network:
-    """The network that the state beside stored weights describes, freshly initialised.
-
-    Args:
-      precision: another than that of the weights: the Parent of a Child.
-    """
-    config = Config.model_validate(state["config"])
-    return build_network(
-        config.network,
-        precision=precision or state["precision"],
-        num_image_channels=state["num_image_channels"],
-        num_classes=len(state["classes"]),
-        seed=config.seed,
-        genotype=parse_genotype(state["genotype"]),
-    )
 
 
 def _without_dead_edges(genotype: Genotype) -> Genotype:

@@ -1,1 +1,1 @@
-"""What a reader looks at: figures, tables and pages made from records; the only place with matplotlib."""
+"""Figures of genotypes, experiments and measured speed-ups, drawn from records; the only place with matplotlib."""

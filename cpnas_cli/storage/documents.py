@@ -30,6 +30,7 @@ LOCK_SCHEMA = "cpnas.lock/1"
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
+EXPORT_SCHEMA = "cpnas.export/1"
 
 
 def advice_for(error: OSError) -> str:

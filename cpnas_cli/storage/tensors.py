@@ -58,7 +58,7 @@ def load_tensors(path: Path, *, schema: str, keys: Sequence[str] = ()) -> tuple[
             return {name: file.get_tensor(name) for name in file.keys()}, header["state"]  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"no file {path}") from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is truncated or not ours ({error}); start again in another --out, or restore the file"
         ) from None
@@ -75,7 +75,7 @@ def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tens
 
 
 def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], *, path: Path) -> None:
-    """Copy the tensors into a module; names and shapes must be the module's own.
+    """Copy the tensors into a module; names, shapes and types must be the module's own.
 
     Raises:
       CheckpointError: they belong to another network.
@@ -89,6 +89,9 @@ def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], *, path: P
                 f"{path} belongs to another network: {name} is {tuple(tensors[name].shape)} there, "
                 f"expected {tuple(tensor.shape)}"
             )
+        if tensor.dtype != tensors[name].dtype:
+            types = (str(each.dtype).removeprefix("torch.") for each in (tensors[name], tensor))
+            raise CheckpointError(f"{path} belongs to another network: {name} is {' there, expected '.join(types)}")
     module.load_state_dict(dict(tensors))
 
 

@@ -30,7 +30,7 @@ class TrainingSettings:
     batch_size: int
 
 
-class TrainingProgram:
+class TrainingSteps:
     """The steps of one training epoch; each call does the next one, with an optimizer of its own.
 
     Args:
@@ -95,7 +95,7 @@ class TrainingProgram:
         self._step_1.add_(1)
 
 
-class EvaluationProgram:
+class EvaluationSteps:
     """The batches of an evaluation; each call does the next one. The last is filled up with images that do not count.
 
     Attributes:

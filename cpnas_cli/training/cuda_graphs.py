@@ -1,4 +1,4 @@
-"""CUDA graphs: a program's call is captured once and replayed, so that the host launches one graph a step.
+"""CUDA graphs: the call of an epoch's steps is captured once and replayed, so that the host launches one graph a step.
 
 The rules of capture that this keeps (PyTorch, "CUDA Graphs"): warm-up and capture on one side stream;
 tensors that are read again stay where they are; no value is asked for by the host; gradients are None
@@ -18,8 +18,8 @@ import torch
 WARM_UP_CALLS = 2
 
 
-class Program(Protocol):
-    """See `programs`."""
+class CapturedSteps(Protocol):
+    """Steps of an epoch, one a call, without arguments; see `captured_steps`."""
 
     @property
     def num_calls(self) -> int: ...
@@ -33,15 +33,15 @@ class Recording(Protocol):
 
 @dataclass
 class Replays:
-    """Calls of a program that are still to be done, as replays of its recording."""
+    """Calls of steps that are still to be done, as replays of its recording."""
 
     recording: Recording
-    program: Program  # whose tensors the recording reads and writes
+    steps: CapturedSteps  # whose tensors the recording reads and writes
     count: int
 
 
 class GraphStream:
-    """A CUDA stream on which programs are captured and replayed, with the memory pool of its graphs."""
+    """A CUDA stream on which steps are captured and replayed, with the memory pool of its graphs."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
@@ -59,33 +59,33 @@ class GraphStream:
         """What the caller's stream is given from now on waits for this stream. The host does not."""
         torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
 
-    def record(self, program: Program) -> Replays:
+    def record(self, steps: CapturedSteps) -> Replays:
         """Do the first calls, and capture one that stands for the rest. Call it while `active`.
 
         `torch.cuda.graph` would wait for the device and give its memory back at every capture; here it is
         captured at every draw, and the memory is what the next draw needs.
         """
-        num_warm_up = min(WARM_UP_CALLS, program.num_calls)
+        num_warm_up = min(WARM_UP_CALLS, steps.num_calls)
         for _ in range(num_warm_up):
-            program()
+            steps()
         graph = torch.cuda.CUDAGraph()
-        if program.num_calls > num_warm_up:
-            _make_capturable(program)
+        if steps.num_calls > num_warm_up:
+            _make_capturable(steps)
             graph.capture_begin(pool=self._pool)
             try:
-                program()
+                steps()
             except BaseException:
                 with contextlib.suppress(RuntimeError):  # what ended the capture is the error that counts
                     graph.capture_end()
                 raise
             graph.capture_end()
             self._last = graph  # the pool lives as long as a graph that uses it
-        return Replays(graph, program, program.num_calls - num_warm_up)
+        return Replays(graph, steps, steps.num_calls - num_warm_up)
 
 
-def _make_capturable(program: Program) -> None:
+def _make_capturable(steps: CapturedSteps) -> None:
     """Adam asks for this flag; only now, because it warns of steps that are not captured."""
-    optimizer: Any = getattr(program, "optimizer", None)
+    optimizer: Any = getattr(steps, "optimizer", None)
     if optimizer is not None:
         for group in optimizer.param_groups:
             if "capturable" in group:
@@ -99,7 +99,7 @@ class Stream(Protocol):
 
     def join(self) -> None: ...
 
-    def record(self, program: Program) -> Replays: ...
+    def record(self, steps: CapturedSteps) -> Replays: ...
 
 
 def replay_in_turn(replays: Sequence[tuple[Stream, Replays]]) -> None:

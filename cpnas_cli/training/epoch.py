@@ -1,4 +1,4 @@
-"""One epoch of training, evaluation, and what both are told about: shared by searches and trainings."""
+"""One training step, one epoch of them, and an evaluation: shared by searches and trainings."""
 
 import math
 from collections.abc import Callable, Iterable

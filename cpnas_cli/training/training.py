@@ -1,4 +1,4 @@
-"""One epoch, evaluation, and the training of a genotype's network with (4.17) and (4.18)."""
+"""A whole training of a genotype: its Child with (4.17) and (4.18), its Parent, or both; resumable by the epoch."""
 
 import functools
 import time
@@ -26,19 +26,19 @@ from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.runs.journal import Journal, Notify, Saved, ignore
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config, TrainConfig
-from cpnas_cli.storage.documents import MODEL_SCHEMA, RESULT_SCHEMA, read_document, write_json
+from cpnas_cli.storage.documents import RESULT_SCHEMA, read_document, write_json
 from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.storage.tensors import (
     load_into,
     load_optimizer,
     optimizer_tensors,
-    save_tensors,
     with_prefix,
     without_prefix,
 )
 from cpnas_cli.training.compilation import compile_network
 from cpnas_cli.training.epoch import Batches, EpochMeans, TrainStep, cosine, make_optimizer, train_epoch
 from cpnas_cli.training.evaluation import evaluate_trained
+from cpnas_cli.training.trained_network import Normalization, TrainedNetwork, save_trained
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
 CHECKPOINT_KEYS = ("network", "epoch", "seconds", "finished")
@@ -309,18 +309,16 @@ class Training:
             )
         except NonFiniteLossError as error:
             raise self._located(error, stage) from None
-        model_state = {
-            "config": self.config.model_dump(mode="json"),
-            "genotype": genotype_document(self.genotype, provenance=self.provenance),
-            "precision": PRECISIONS[stage.name],
-            "classes": list(self.dataset.classes),
-            "mean": list(self.dataset.mean),
-            "std": list(self.dataset.std),
-            "num_image_channels": self.dataset.num_image_channels,
-        }
-        path = self.run.file(self._model_file(stage.name))
-        tensors = stage.network.state_dict()
-        by_first(self.fabric, lambda: save_tensors(path, tensors, schema=MODEL_SCHEMA, state=model_state))
+        trained = TrainedNetwork(
+            stage.network,
+            self.config,
+            self.genotype,
+            self.provenance,
+            self.dataset.classes,
+            Normalization(self.dataset.mean, self.dataset.std),
+            self.dataset.num_image_channels,
+        )
+        by_first(self.fabric, lambda: save_trained(self.run, trained, asked_for=self.networks[0]))
         self._finished[stage.name] = {
             "accuracy_test": accuracy_test,
             "num_parameters": size.num_parameters,
@@ -331,10 +329,6 @@ class Training:
             "compiled": stage.compiled,
             "seconds": round(stage.seconds, 3),
         }
-
-    def _model_file(self, name: NetworkName) -> str:
-        """The network that was asked for is the model; a Parent beside its Child has a file of its own."""
-        return RunFolder.MODEL if name == self.networks[0] else RunFolder.PARENT_MODEL
 
     def _result(self) -> dict[str, Any]:
         main = self._finished[self.networks[0]]

@@ -32,7 +32,7 @@ def check_logits(child: Child, *, count: int = 2) -> None:
     expected = child.logits(images)
     found = Engine(child.model, num_threads=1).logits(images)
     assert found.dtype == np.float32
-    assert found.shape == expected.shape == (count, len(child.state["classes"]))
+    assert found.shape == expected.shape == (count, len(child.trained.classes))
     assert np.isfinite(expected).all()
     np.testing.assert_allclose(found, expected, rtol=0, atol=3e-6 * np.abs(expected).max())
 

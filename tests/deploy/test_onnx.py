@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.cli.app import app
 from cpnas_cli.data.batches import Pipeline
-from cpnas_cli.deploy.onnx import Normalization, check_onnx, export_onnx, folded, int8_bytes, onnx_bytes
+from cpnas_cli.deploy.onnx import check_onnx, folded, int8_bytes, onnx_bytes, write_onnx
 from cpnas_cli.errors import CpnasError
 from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.operations import BatchNorm, Precision
@@ -26,9 +26,8 @@ from cpnas_cli.networks.size import network_size
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import EDGES, NONE, OPERATIONS, Genotype, live_nodes
 from cpnas_cli.settings import Config, DataConfig, NetworkConfig
-from cpnas_cli.storage.documents import MODEL_SCHEMA
 from cpnas_cli.storage.genotype_file import genotype_document
-from cpnas_cli.storage.tensors import save_tensors
+from cpnas_cli.training.trained_network import Normalization, TrainedNetwork, write_trained
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 PRECISIONS: tuple[Precision, ...] = ("binary", "full")
@@ -78,17 +77,9 @@ def build(genotype: Genotype, precision: Precision, **settings: Any) -> Network:
     return network.eval()
 
 
-def state_of(network: Network, genotype: Genotype, *, image_size: int) -> dict[str, Any]:
+def trained_of(network: Network, genotype: Genotype, *, image_size: int) -> TrainedNetwork:
     config = Config(data=DataConfig(image_size=image_size), network=network.settings)
-    return {
-        "config": config.model_dump(mode="json"),
-        "genotype": genotype_document(genotype, provenance={"seed": 1}),
-        "precision": network.precision,
-        "classes": CLASSES,
-        "mean": list(MEAN),
-        "std": list(STD),
-        "num_image_channels": 3,
-    }
+    return TrainedNetwork(network, config, genotype, {"seed": 1}, tuple(CLASSES), Normalization(MEAN, STD), 3)
 
 
 def draw_pixels(count: int, size: int) -> Tensor:
@@ -152,7 +143,7 @@ def test_a_child_gives_the_same_scores_and_is_folded(
 ) -> None:
     network = build(genotype, "binary", **settings)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    export_onnx(network, state_of(network, genotype, image_size=size), tmp_path / "model.onnx")
+    write_onnx(trained_of(network, genotype, image_size=size), tmp_path / "model.onnx")
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
     data = (tmp_path / "model.onnx").read_bytes()
@@ -265,8 +256,7 @@ def save_run(folder: Path, *precisions: Precision) -> Path:
     genotype = SMALL
     for precision, name in zip(precisions, (RunFolder.MODEL, RunFolder.PARENT_MODEL), strict=False):
         network = build(genotype, precision)
-        state = state_of(network, genotype, image_size=8)
-        save_tensors(folder / name, network.state_dict(), schema=MODEL_SCHEMA, state=state)
+        write_trained(trained_of(network, genotype, image_size=8), folder / name)
     return folder
 
 

@@ -183,7 +183,7 @@ def test_the_stored_values_of_every_layer(name: str) -> None:
 def test_two_files_of_a_network_are_the_same_bytes(tmp_path: Path) -> None:
     paths = [tmp_path / "first", tmp_path / "second"]
     for each in paths:
-        write_packed(_SMALLEST.network, _SMALLEST.state, each)
+        write_packed(_SMALLEST.trained, each)
     save_packed(load_packed(paths[0]), paths[1])
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
@@ -267,7 +267,7 @@ def test_a_parent_is_refused(tmp_path: Path) -> None:
         genotype=BY_HAND,
     )
     with pytest.raises(UsageError, match="onnx"):
-        write_packed(parent, _SMALLEST.state, tmp_path / PACKED_NAME)
+        write_packed(dataclasses.replace(_SMALLEST.trained, network=parent), tmp_path / PACKED_NAME)
     assert not (tmp_path / PACKED_NAME).exists()
 
 
@@ -292,7 +292,7 @@ def test_a_value_that_is_not_finite_is_refused(name: str, value: float) -> None:
     tensor = child.network.state_dict()[name]
     tensor[(-1,) * tensor.dim()] = value
     with pytest.raises(RunError, match="finite"):
-        pack(child.network, child.state)
+        pack(child.trained)
 
 
 @pytest.mark.parametrize("classes", [("a", "b", "a"), ("a", "b", "\udce9")])

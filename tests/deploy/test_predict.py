@@ -28,9 +28,9 @@ from cpnas_cli.deploy.engine import Engine
 from cpnas_cli.deploy.packed_file import PACKED_NAME, save_packed
 from cpnas_cli.deploy.predict import Failure, Prediction, find_packed, list_images, predict_images
 from cpnas_cli.errors import CheckpointError, DataError
-from cpnas_cli.storage.documents import MODEL_SCHEMA
-from cpnas_cli.storage.tensors import save_tensors
+from cpnas_cli.settings import DataConfig
 from cpnas_cli.training.evaluation import evaluate_run
+from cpnas_cli.training.trained_network import write_trained
 
 CLASSES = ["class 0", "class 1", "class 2"]
 runner = CliRunner()
@@ -100,13 +100,13 @@ def save_all_kinds(folder: Path) -> list[Path]:
 
 def torch_probabilities(child: Child, paths: list[Path]) -> np.ndarray:
     """What PyTorch says of the images, each decoded by itself: (N, classes)."""
-    size, channels = child.state["config"]["data"]["image_size"], child.state["num_image_channels"]
+    size, channels = child.trained.image_size, child.trained.num_image_channels
     images = np.stack([decode_image(path, image_size=size, num_channels=channels) for path in paths])
     return torch.from_numpy(child.logits(images)).double().softmax(dim=1).numpy()
 
 
 def chosen(child: Child, paths: list[Path]) -> list[str]:
-    return [child.state["classes"][index] for index in torch_probabilities(child, paths).argmax(axis=1)]
+    return [child.trained.classes[index] for index in torch_probabilities(child, paths).argmax(axis=1)]
 
 
 def fields_of(output: str) -> list[list[str]]:
@@ -154,14 +154,14 @@ def test_the_accuracy_is_that_of_cpnas_evaluate(tmp_path: Path) -> None:
     """Over a test folder, with the run's packed model in its own folder."""
     child = make_child(every_operation(), seed=3)
     data = {"name": "folder", "dir": str(tmp_path / "data"), "image_size": 8, "num_channels": 3}
-    child.state["config"]["data"] = {**child.state["config"]["data"], **data}
+    config = child.trained.config.model_copy(update={"data": DataConfig.model_validate(data)})
     for name in CLASSES:
         save_images(tmp_path / "data/train" / name, 2)
         save_images(tmp_path / "data/test" / name, 17, size=11)
     (tmp_path / "data/test" / CLASSES[0] / ".hidden").touch()
     (tmp_path / "data/test" / CLASSES[0] / "Thumbs.db").touch()
     run = tmp_path / "run"
-    save_tensors(run / "model.safetensors", child.network.state_dict(), schema=MODEL_SCHEMA, state=child.state)
+    write_trained(dataclasses.replace(child.trained, config=config), run / "model.safetensors")
     evaluation = evaluate_run(run, data_dir=None, device=torch.device("cpu"))
     save_packed(child.model, run / PACKED_NAME)
     answer = runner.invoke(app, ["predict", str(run), str(tmp_path / "data/test")])
@@ -416,7 +416,7 @@ def test_the_folder_of_a_run(cpnas, model: Path, tmp_path: Path) -> None:
 def test_what_is_no_packed_model(child: Child, model: Path, tmp_path: Path) -> None:
     paths = save_images(tmp_path / "images", 1)
     (tmp_path / "cut").write_bytes(model.read_bytes()[:-5])
-    save_tensors(tmp_path / "trained", child.network.state_dict(), schema=MODEL_SCHEMA, state=child.state)
+    write_trained(child.trained, tmp_path / "trained")
     for bad in (tmp_path / "cut", tmp_path / "trained", paths[0], tmp_path / "missing"):
         answer = runner.invoke(app, ["predict", str(bad), str(paths[0])])
         assert answer.exit_code == 1

@@ -145,9 +145,9 @@ class Counted:
 
 def test_warm_up_calls_are_real_and_the_capture_stands_for_the_rest(fake_cuda: list[Any]) -> None:
     stream = graphs.GraphStream(torch.device("cpu"))
-    program = Counted(fake_cuda, num_calls=5)
+    steps = Counted(fake_cuda, num_calls=5)
     with stream.active():
-        recorded = stream.record(program)
+        recorded = stream.record(steps)
     graphs.replay_in_turn([(stream, recorded)])
     assert fake_cuda == ["call 1", "call 2", ("begin", "A"), "call 3", "end", "replay", "replay", "replay"]
 

@@ -35,7 +35,7 @@ def measure_efficiency(
         thread_counts, batch_sizes = _numbers("--threads", threads), _numbers("--batch", batch)
         if out is not None:
             _check_writable(out)
-        from cpnas_cli.deploy.comparison import measure, read_pair, warm_up
+        from cpnas_cli.deploy.measurement import measure, read_pair, warm_up
         from cpnas_cli.distributed.device import open_device
         from cpnas_cli.runs.environment import describe_environment
 

@@ -14,7 +14,7 @@ from cpnas_cli.errors import EXIT_ERROR
 
 if TYPE_CHECKING:
     from cpnas_cli.deploy.packed_file import PackedModel
-    from cpnas_cli.deploy.predict import Failure, Outcome, Prediction
+    from cpnas_cli.deploy.predict import Answer, Failure, Prediction
 
 # What would break a line or a column, command the terminal, or cannot be written at all
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -56,39 +56,39 @@ def predict(
         engine = Engine(packed, num_threads=threads)
         with said_if_slow(COMPILING):
             engine.warm_up(len(paths))
-        outcomes = predict_images(engine, paths)
+        answers = predict_images(engine, paths)
         if json_:
-            num_failed = _print_document(outcomes, file, top=top)
+            num_failed = _print_document(answers, file, top=top)
         else:
-            num_failed = _print_lines(outcomes, _line_format(packed, paths, top=top or 1))
+            num_failed = _print_lines(answers, _line_format(packed, paths, top=top or 1))
         if num_failed:
             say(f"cpnas: no prediction for {num_failed:,} of {len(paths):,} images")
             raise typer.Exit(EXIT_ERROR)
 
 
-def _print_lines(outcomes: "Iterable[Outcome]", line: "Callable[[Prediction], str]") -> int:
+def _print_lines(answers: "Iterable[Answer]", line: "Callable[[Prediction], str]") -> int:
     """A line for each prediction as soon as it is there; returns how many images have none."""
     from cpnas_cli.deploy.predict import Failure
 
     num_failed = 0
-    for outcome in outcomes:
-        if isinstance(outcome, Failure):
+    for answer in answers:
+        if isinstance(answer, Failure):
             num_failed += 1
-            _say_failure(outcome)
+            _say_failure(answer)
         else:
-            print(line(outcome))
+            print(line(answer))
     return num_failed
 
 
-def _print_document(outcomes: "Iterable[Outcome]", model: Path, *, top: int | None) -> int:
+def _print_document(answers: "Iterable[Answer]", model: Path, *, top: int | None) -> int:
     """All predictions as one record; returns how many images have none."""
     from cpnas_cli.deploy.predict import Failure, predictions_document
 
-    kept: list[Outcome] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Failure):
-            _say_failure(outcome)
-        kept.append(outcome)
+    kept: list[Answer] = []
+    for answer in answers:
+        if isinstance(answer, Failure):
+            _say_failure(answer)
+        kept.append(answer)
     print_json(document := predictions_document(model, kept, top=top))
     return len(document["failed"])
 

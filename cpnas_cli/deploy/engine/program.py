@@ -114,7 +114,7 @@ class Program:
 
 
 @dataclass
-class _Pool:
+class _Constants:
     """Growing constants of one type; every entry starts at a whole vector."""
 
     dtype: type
@@ -154,7 +154,7 @@ class ProgramBuilder:
 
     def __init__(self) -> None:
         self.value_memory, self.word_memory, self.double_memory = _Memory(), _Memory(), _Memory()
-        self.constants, self.reals, self.doubles = _Pool(np.uint32), _Pool(np.float32), _Pool(np.float64)
+        self.constants, self.reals, self.doubles = _Constants(np.uint32), _Constants(np.float32), _Constants(np.float64)
         self.instructions = list[list[int]]()
         self.steps, self.products, self.table = list[list[int]](), list[list[int]](), list[int]()
 

@@ -14,8 +14,8 @@ from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import BATCHES, SharedNetworks, calibrated
-from cpnas_cli.training.captured_steps import EvaluationProgram, TrainingProgram, TrainingSettings
-from cpnas_cli.training.cuda_graphs import GraphStream, Program, Replays, Stream, replay_in_turn
+from cpnas_cli.training.captured_steps import EvaluationSteps, TrainingSettings, TrainingSteps
+from cpnas_cli.training.cuda_graphs import CapturedSteps, GraphStream, Replays, Stream, replay_in_turn
 from cpnas_cli.training.epoch import cross_entropy, epoch_means, evaluated_fraction
 
 VALIDATION_BATCH_SIZE = 1000
@@ -55,7 +55,7 @@ class GraphedNetworks(SharedNetworks):
                         parameter.grad = None
                     calibration = calibrated(self.networks[name], genotype, self.calibration_batches())
                     until_replayed.enter_context(calibration)
-            validations: dict[NetworkName, EvaluationProgram] = {
+            validations: dict[NetworkName, EvaluationSteps] = {
                 name: self._validation(name, genotype) for name in PRECISIONS
             }
             self._run(validations)
@@ -63,24 +63,24 @@ class GraphedNetworks(SharedNetworks):
 
     def _run(
         self,
-        programs: Mapping[NetworkName, Program],
+        both: Mapping[NetworkName, CapturedSteps],
         *,
         starting: Callable[[NetworkName], object] = lambda _: None,
     ) -> None:
-        """Record both programs and replay them side by side; the host does not wait."""
+        """Record the steps of both networks and replay them side by side; the host does not wait."""
         recorded: list[tuple[Stream, Replays]] = []
-        for name, program in programs.items():
+        for name, steps in both.items():
             starting(name)
             stream = self._streams[name]
             with stream.active():
-                recorded.append((stream, stream.record(program)))
+                recorded.append((stream, stream.record(steps)))
         replay_in_turn(recorded)
 
-    def _trainings(self, genotype: Genotype, *, draw: int) -> dict[NetworkName, TrainingProgram]:
+    def _trainings(self, genotype: Genotype, *, draw: int) -> dict[NetworkName, TrainingSteps]:
         search = self.config.search
         order_N, noise_N5 = self.pipeline.draw_epoch(self.training, seed=self.config.seed, purpose=BATCHES, epoch=draw)
         return {
-            name: TrainingProgram(
+            name: TrainingSteps(
                 functools.partial(self.networks[name], genotype=genotype),
                 self.networks[name].parameters_of(genotype),
                 self.training,
@@ -101,15 +101,15 @@ class GraphedNetworks(SharedNetworks):
             for name in PRECISIONS
         }
 
-    def _validation(self, name: NetworkName, genotype: Genotype) -> EvaluationProgram:
-        return EvaluationProgram(
+    def _validation(self, name: NetworkName, genotype: Genotype) -> EvaluationSteps:
+        return EvaluationSteps(
             functools.partial(self.networks[name], genotype=genotype),
             self.validation,
             pipeline=self.pipeline,
             batch_size=VALIDATION_BATCH_SIZE,
         )
 
-    def _read(self, name: NetworkName, training: TrainingProgram, validation: EvaluationProgram, *, draw: int) -> float:
+    def _read(self, name: NetworkName, training: TrainingSteps, validation: EvaluationSteps, *, draw: int) -> float:
         """The accuracy; here the host waits."""
         self._streams[name].join()
         with self.located(name, draw=draw):

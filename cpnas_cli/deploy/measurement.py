@@ -1,4 +1,4 @@
-"""What 1 bit saves, measured on this machine: `cpnas.measurement/1`.
+"""What 1 bit saves, measured on this machine: what `cpnas efficiency measure` runs, `cpnas.measurement/1`.
 
 The packed Child against its own Parent in the usual runtimes, side by side in interleaved repetitions.
 """
@@ -17,20 +17,20 @@ from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.data.datasets import load_dataset
 from cpnas_cli.deploy import runtimes
 from cpnas_cli.deploy.engine import Engine
+from cpnas_cli.deploy.footprint import measure_footprint
 from cpnas_cli.deploy.onnx import check_onnx, int8_bytes, onnx_bytes
 from cpnas_cli.deploy.packed_file import PackedModel, header_bytes, save_packed
 from cpnas_cli.deploy.packing import pack
 from cpnas_cli.deploy.single_operations import OperationTimes, time_operations
 from cpnas_cli.efficiency.estimate import compare, estimate
-from cpnas_cli.efficiency.footprint import measure_footprint
 from cpnas_cli.efficiency.timing import Timing, time_interleaved
-from cpnas_cli.errors import RunError, shell_word
+from cpnas_cli.errors import RunError
 from cpnas_cli.networks.dataflow import dataflow_of
-from cpnas_cli.networks.network import Network, build_stored
+from cpnas_cli.networks.network import Network
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.settings import Config
 from cpnas_cli.storage.documents import MEASUREMENT_SCHEMA
-from cpnas_cli.training.evaluation import data_settings, load_trained
+from cpnas_cli.training.evaluation import pipeline_of
+from cpnas_cli.training.trained_network import TrainedNetwork, read_all_trained
 
 PACKED_FILE, PARENT_PARAMETERS = "packed Child", "Parent's float32 parameters"
 NUM_CALIBRATION_IMAGES = 256  # training images, for the int8 Parent
@@ -45,11 +45,11 @@ WHY_THEY_DIFFER = (
 
 @dataclass(frozen=True)
 class TrainedPair:
-    """What is measured: a Child, its Parent, and real images."""
+    """What is measured: a Child, also packed, its Parent, and real images."""
 
-    path: Path
-    child: Network
-    state: Mapping[str, Any]
+    run: RunFolder
+    child: TrainedNetwork
+    packed: PackedModel
     parent: Network
     parent_is_trained: bool
     test_images: Tensor  # uint8 (N, C, S, S)
@@ -57,8 +57,7 @@ class TrainedPair:
 
     @property
     def pipeline(self) -> Pipeline:
-        config = Config.model_validate(self.state["config"])
-        return Pipeline(config.data, tuple(self.state["mean"]), tuple(self.state["std"]))
+        return pipeline_of(self.child)
 
 
 def read_pair(path: Path, *, data_dir: Path | None) -> TrainedPair:
@@ -68,25 +67,19 @@ def read_pair(path: Path, *, data_dir: Path | None) -> TrainedPair:
       RunError: the folder holds no trained Child. CheckpointError, DataError, UsageError.
     """
     run = RunFolder(path)
-    if not run.file(RunFolder.MODEL).exists():
-        raise RunError(f"{path} holds no trained network; `cpnas train GENOTYPE --out {shell_word(path)}` makes one")
-    child, state = load_trained(run)
-    if child.precision != "binary":
+    child, *parents = read_all_trained(run)
+    if child.name != "child":
         raise RunError(
             f"{path} holds a Parent only, there is no 1-bit network to measure; train without --precision full"
         )
-    trained = run.file(RunFolder.PARENT_MODEL).exists()
-    if trained:
-        parent, _ = load_trained(run, RunFolder.PARENT_MODEL)
-    else:
-        parent = build_stored(state, precision="full").eval()
-    dataset = load_dataset(data_settings(state, data_dir))
-    return TrainedPair(path, child, state, parent, trained, dataset.test.images, dataset.train.images)
+    parent = parents[0].network if parents else child.untrained_parent()
+    dataset = load_dataset(child.data_settings(data_dir))
+    return TrainedPair(run, child, pack(child), parent, bool(parents), dataset.test.images, dataset.train.images)
 
 
 def warm_up(pair: TrainedPair, *, num_threads: int) -> None:
     """Compile what will be measured, if it is not compiled yet."""
-    Engine(pack(pair.child, pair.state), num_threads=num_threads).warm_up(num_threads)
+    Engine(pair.packed, num_threads=num_threads).warm_up(num_threads)
 
 
 def measure(
@@ -111,7 +104,7 @@ def measure(
     """
     check_onnx()
     runtimes.quiet_compiler()
-    model = pack(pair.child, pair.state)
+    model = pair.packed
     say("building the ONNX models of the Parent")
     float_onnx = onnx_bytes(pair.parent, image_size=model.image_size)
     int8_onnx = int8_bytes(float_onnx, _calibration_batches(pair))
@@ -119,26 +112,26 @@ def measure(
     for num_threads in threads:
         for batch_size in batch_sizes:
             say(f"batch {batch_size}, {num_threads} thread{'s' * (num_threads > 1)}")
-            calls, failed = _calls(pair, model, float_onnx, int8_onnx, batch_size, num_threads)
+            calls, failed = _calls(pair, float_onnx, int8_onnx, batch_size=batch_size, num_threads=num_threads)
             not_measured |= failed
             times = time_interleaved(calls, repetitions=repetitions)
             latency += _latency_rows(times, batch_size=batch_size, num_threads=num_threads)
     say("single operations")
     operations = [_operation_row(each) for each in time_operations(model, repetitions=repetitions)]
     say("agreement with PyTorch, sizes and memory")
-    sizes = _sizes_and_memory(pair, model, float_onnx, int8_onnx)
+    sizes = _sizes_and_memory(pair, float_onnx, int8_onnx)
     return {
         "schema": MEASUREMENT_SCHEMA,
-        "run": str(pair.path),
+        "run": str(pair.run.path),
         "network": model.settings.model_dump(mode="json"),
-        "genotype": pair.state["genotype"],
+        "genotype": pair.child.genotype_document(),
         "image_size": model.image_size,
         "parent_weights": "trained" if pair.parent_is_trained else "untrained",
         "repetitions": repetitions,
         "latency": latency,
         "not_measured": not_measured,
         "operations": operations,
-        "agreement": _agreement(pair, model, num_agreement_images),
+        "agreement": _agreement(pair, num_agreement_images),
         **sizes,
         "comparison": _comparison(model, latency, sizes),
         "why_they_differ": WHY_THEY_DIFFER,
@@ -184,20 +177,15 @@ def _calibration_batches(pair: TrainedPair) -> list[Tensor]:
 
 
 def _calls(
-    pair: TrainedPair,
-    model: PackedModel,
-    float_onnx: bytes,
-    int8_onnx: bytes,
-    batch_size: int,
-    num_threads: int,
+    pair: TrainedPair, float_onnx: bytes, int8_onnx: bytes, *, batch_size: int, num_threads: int
 ) -> tuple[dict[str, runtimes.Call], dict[str, str]]:
     """A call of each runtime, and why there is none of some."""
     images = pair.test_images[:batch_size]
     images = images.repeat(-(-batch_size // len(images)), 1, 1, 1)[:batch_size]
     inputs = pair.pipeline.normalize(images)
     calls = {
-        runtimes.PACKED: runtimes.packed_call(model, images.numpy(), num_threads=num_threads),
-        runtimes.EAGER_CHILD: runtimes.eager_call(pair.child, inputs, num_threads=num_threads),
+        runtimes.PACKED: runtimes.packed_call(pair.packed, images.numpy(), num_threads=num_threads),
+        runtimes.EAGER_CHILD: runtimes.eager_call(pair.child.network, inputs, num_threads=num_threads),
         runtimes.EAGER: runtimes.eager_call(pair.parent, inputs, num_threads=num_threads),
         runtimes.ONNX: runtimes.onnx_call(float_onnx, inputs, num_threads=num_threads),
         runtimes.ONNX_INT8: runtimes.onnx_call(int8_onnx, inputs, num_threads=num_threads),
@@ -244,14 +232,14 @@ def _operation_row(times: OperationTimes) -> dict[str, Any]:
     }
 
 
-def _agreement(pair: TrainedPair, model: PackedModel, count: int) -> dict[str, Any]:
+def _agreement(pair: TrainedPair, count: int) -> dict[str, Any]:
     """Engine against the PyTorch Child in evaluation mode; differences relative to the largest logit of the image."""
     images = pair.test_images[:count]
-    engine = Engine(model)
+    engine = Engine(pair.packed)
     same, largest, above = 0, 0.0, 0
     with torch.inference_mode():
         for part in images.split(128):
-            expected = pair.child(pair.pipeline.normalize(part)).logits.numpy()
+            expected = pair.child.network(pair.pipeline.normalize(part)).logits.numpy()
             found = engine.logits(part.numpy())
             largest_logit = np.maximum(np.abs(expected).max(axis=1), np.finfo(np.float32).tiny)
             difference = np.abs(found - expected).max(axis=1) / largest_logit
@@ -266,13 +254,13 @@ def _agreement(pair: TrainedPair, model: PackedModel, count: int) -> dict[str, A
     }
 
 
-def _sizes_and_memory(pair: TrainedPair, model: PackedModel, float_onnx: bytes, int8_onnx: bytes) -> dict[str, Any]:
+def _sizes_and_memory(pair: TrainedPair, float_onnx: bytes, int8_onnx: bytes) -> dict[str, Any]:
     """Bytes of files and of processes."""
-    model_file = RunFolder(pair.path).file(RunFolder.MODEL)
+    model_file = pair.run.file(RunFolder.MODEL)
     parent_parameters = sum(parameter.numel() for parameter in pair.parent.parameters())
     with tempfile.TemporaryDirectory() as folder:
         packed, float_file, int8_file = (Path(folder) / name for name in ("packed", "float.onnx", "int8.onnx"))
-        save_packed(model, packed)
+        save_packed(pair.packed, packed)
         float_file.write_bytes(float_onnx)
         int8_file.write_bytes(int8_onnx)
         files = {

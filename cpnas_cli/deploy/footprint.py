@@ -18,7 +18,7 @@ def measure_footprint(kind: str, file: Path) -> int:
     """
     if kind == "nothing":
         return peak_memory_of(None)
-    return peak_memory_of(f"cpnas_cli.efficiency.footprint:{kind}", str(file))
+    return peak_memory_of(f"cpnas_cli.deploy.footprint:{kind}", str(file))
 
 
 def packed(file: str) -> None:
@@ -45,14 +45,9 @@ def onnx(file: str) -> None:
 def eager(file: str) -> None:
     import torch
 
-    from cpnas_cli.networks.network import build_stored
-    from cpnas_cli.storage.documents import MODEL_SCHEMA
-    from cpnas_cli.storage.tensors import load_into, load_tensors
+    from cpnas_cli.training.trained_network import read_trained_file
 
     torch.set_num_threads(1)
-    tensors, state = load_tensors(Path(file), schema=MODEL_SCHEMA)
-    network = build_stored(state).eval()
-    load_into(network, tensors, path=Path(file))
+    trained = read_trained_file(Path(file))
     with torch.inference_mode():
-        size = state["config"]["data"]["image_size"]
-        network(torch.zeros(1, state["num_image_channels"], size, size))
+        trained.network(torch.zeros(1, trained.num_image_channels, trained.image_size, trained.image_size))

@@ -1,5 +1,6 @@
 """Measuring: single operations against PyTorch, the command, and its figure."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -7,17 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from children import every_operation, make_child
 from conftest import CpnasRun
 from torch import nn
 
+from cpnas_cli.deploy import measurement
+from cpnas_cli.deploy.footprint import measure_footprint
+from cpnas_cli.deploy.packed_file import PackedModel
+from cpnas_cli.deploy.packing import pack
 from cpnas_cli.deploy.runtimes import onnx_session
 from cpnas_cli.deploy.single_operations import Operation, float_model
-from cpnas_cli.efficiency.footprint import measure_footprint
 from cpnas_cli.errors import CpnasError, RunError
 from cpnas_cli.networks.layers import Surroundings, cells_of, classifier_layer, stem_layer
 from cpnas_cli.reports.efficiency import draw_speedups, speedups_info
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import OPERATIONS, Genotype
 from cpnas_cli.settings import NetworkConfig
+from cpnas_cli.training.trained_network import TrainedNetwork, save_trained
 
 SETTINGS = NetworkConfig(num_cells=3, num_channels=6, stem_multiplier=3)
 SHAPE = Surroundings(8, 3, 5)
@@ -120,6 +127,43 @@ def test_the_memory_of_a_fresh_process(tmp_path: Path) -> None:
     assert 1 << 20 < alone < 100 << 20 < block.nbytes
     with pytest.raises(CpnasError, match="memory of packed failed"):
         measure_footprint("packed", tmp_path / "missing")
+
+
+def test_the_child_is_packed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For compiling and for measuring; nothing else of what is measured is run here."""
+    child = make_child(every_operation(), num_image_channels=1, num_classes=10)
+    trained = dataclasses.replace(child.trained, classes=tuple("0123456789"))
+    save_trained(RunFolder(tmp_path), trained, asked_for="child")
+    packed: list[TrainedNetwork] = []
+    run: list[PackedModel] = []
+
+    class Compiled:
+        def __init__(self, model: PackedModel, **_: int) -> None:
+            run.append(model)
+
+        def warm_up(self, num_images: int) -> None: ...
+
+    def counted(child: TrainedNetwork) -> PackedModel:
+        packed.append(child)
+        return pack(child)
+
+    def timed(model: PackedModel, **_: Any) -> list[Any]:
+        run.append(model)
+        raise InterruptedError
+
+    monkeypatch.setattr(measurement, "pack", counted)
+    monkeypatch.setattr(measurement, "Engine", Compiled)
+    monkeypatch.setattr(measurement, "onnx_bytes", lambda *_, **__: b"")
+    monkeypatch.setattr(measurement, "int8_bytes", lambda *_: b"")
+    monkeypatch.setattr(measurement, "time_operations", timed)
+    pair = measurement.read_pair(tmp_path, data_dir=None)
+    measurement.warm_up(pair, num_threads=1)
+    with pytest.raises(InterruptedError):
+        measurement.measure(
+            pair, threads=[], batch_sizes=[], repetitions=3, num_agreement_images=1, environment={}, say=lambda _: None
+        )
+    assert len(packed) == 1
+    assert [model is pair.packed for model in run] == [True, True]
 
 
 @pytest.fixture(scope="module")
