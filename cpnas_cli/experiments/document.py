@@ -49,12 +49,12 @@ def member_record(folder: ExperimentFolder, member: Member, *, failure: str | No
         "error": failure,
     }
     try:
-        return record | _outcome(search, training, member, failed=failure is not None)
+        return record | _found(search, training, member, failed=failure is not None)
     except CpnasError as error:  # a file damaged by hand
         return record | {"state": "failed", "error": failure or " ".join(str(error).split())}
 
 
-def _outcome(search: RunFolder, training: RunFolder, member: Member, *, failed: bool) -> dict[str, Any]:
+def _found(search: RunFolder, training: RunFolder, member: Member, *, failed: bool) -> dict[str, Any]:
     record: dict[str, Any] = {}
     if not search.file(RunFolder.GENOTYPE).exists():
         return record

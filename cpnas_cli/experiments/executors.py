@@ -10,11 +10,11 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from cpnas_cli.distributed.launch import end_with_parent, how_ended
-from cpnas_cli.experiments.tasks import Outcome, Task, run_task
+from cpnas_cli.experiments.tasks import Task, TaskEnd, run_task
 
 
 class Executor(Protocol):
-    """Runs tasks beside this process. A task that dies is an outcome, and takes no other with it."""
+    """Runs tasks beside this process. A task that dies has failed, and takes no other with it."""
 
     def has_room(self) -> bool:
         """Whether a further task would start at once."""
@@ -22,7 +22,7 @@ class Executor(Protocol):
 
     def submit(self, task: Task) -> None: ...
 
-    def wait(self, seconds: float) -> list[tuple[Task, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[Task, TaskEnd]]:
         """The tasks that ended since the last call; waits so long for one at most."""
         ...
 
@@ -34,7 +34,7 @@ class Executor(Protocol):
 @dataclass
 class _Worker:
     process: BaseProcess
-    connection: "Connection[Task, Outcome]"
+    connection: "Connection[Task, TaskEnd]"
     task: Task | None = None
 
 
@@ -62,7 +62,7 @@ class LocalExecutor:
                 return
         raise RuntimeError("every worker is busy")
 
-    def wait(self, seconds: float) -> list[tuple[Task, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[Task, TaskEnd]]:
         busy = {worker.connection: slot for slot, worker in enumerate(self._workers) if worker and worker.task}
         ended = []
         for connection in wait(list(busy), timeout=seconds):
@@ -72,12 +72,12 @@ class LocalExecutor:
             assert worker.task is not None
             task, worker.task = worker.task, None
             try:
-                outcome = worker.connection.recv()
+                end = worker.connection.recv()
             except (EOFError, OSError):
                 worker.process.join()
                 self._workers[slot] = None
-                outcome = Outcome("failed", f"its worker died ({how_ended(worker.process.exitcode)})")
-            ended.append((task, outcome))
+                end = TaskEnd("failed", f"its worker died ({how_ended(worker.process.exitcode)})")
+            ended.append((task, end))
         return ended
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class LocalExecutor:
         return _Worker(process, ours)
 
 
-def _serve(connection: "Connection[Outcome, Task]", num_threads: int, gpu: str | None) -> None:
+def _serve(connection: "Connection[TaskEnd, Task]", num_threads: int, gpu: str | None) -> None:
     """A worker: run task after task until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the experiment ends its workers
     if gpu is not None:

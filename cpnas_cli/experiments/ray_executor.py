@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cpnas_cli.errors import CpnasError, UsageError
-from cpnas_cli.experiments.tasks import LEFT_BEHIND_SECONDS, Outcome, Task, run_task
+from cpnas_cli.experiments.tasks import LEFT_BEHIND_SECONDS, Task, TaskEnd, run_task
 
 CONNECT_SECONDS = 5
 NODE_SECONDS = 60  # for a node to come back when none is left
@@ -71,7 +71,7 @@ class RayExecutor:
     def submit(self, task: Task) -> None:
         self._running[self._remote.remote(task, num_threads=self._num_cpus)] = task
 
-    def wait(self, seconds: float) -> list[tuple[Task, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[Task, TaskEnd]]:
         """See `Executor`.
 
         Raises:
@@ -83,7 +83,7 @@ class RayExecutor:
                 time.sleep(seconds)
             return []
         done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
-        return [(self._running.pop(reference), self._outcome(reference)) for reference in done]
+        return [(self._running.pop(reference), self._end(reference)) for reference in done]
 
     def _count_nodes(self) -> None:
         self.num_slots = self._slots()
@@ -96,12 +96,12 @@ class RayExecutor:
     def _slots(self) -> int:
         return num_slots(self._ray.nodes(), num_cpus=self._num_cpus, num_gpus=self._num_gpus)
 
-    def _outcome(self, reference: Any) -> Outcome:
+    def _end(self, reference: Any) -> TaskEnd:
         try:
             return self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
             reason = " ".join(str(error).split())
-            return Outcome("failed", f"its Ray worker died ({type(error).__name__}: {reason[:200]})")
+            return TaskEnd("failed", f"its Ray worker died ({type(error).__name__}: {reason[:200]})")
 
     def close(self) -> None:
         for reference in self._running:
@@ -111,7 +111,7 @@ class RayExecutor:
         self._output.close()
 
 
-def run_task_alone(task: Task, *, num_threads: int, wait_seconds: float = LEFT_BEHIND_SECONDS) -> Outcome:
+def run_task_alone(task: Task, *, num_threads: int, wait_seconds: float = LEFT_BEHIND_SECONDS) -> TaskEnd:
     """`run_task` in a Ray worker, which is the only process of its task."""
     for name in ("SLURM_PROCID", "SLURM_NTASKS"):  # where srun started the node; a worker is none of srun's tasks
         os.environ.pop(name, None)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from cpnas_cli.errors import CpnasError, MaxTimeReached
 from cpnas_cli.experiments.executors import Executor
 from cpnas_cli.experiments.plan import ExperimentFolder, Member, Plan
-from cpnas_cli.experiments.tasks import Circumstances, Outcome, SearchTask, Task, TrainingTask
-from cpnas_cli.experiments.tree import has_genotype, plan_searches
+from cpnas_cli.experiments.shared_searches import has_genotype, plan_searches
+from cpnas_cli.experiments.tasks import Circumstances, SearchTask, Task, TaskEnd, TrainingTask
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.storage.genotype_file import read_genotype
@@ -79,9 +79,9 @@ class Schedule:
         while self._running or (not self._stopped and (self._searches or self._trainings)):
             self._submit()
             self.watch(self)
-            for task, outcome in self.executor.wait(POLL_SECONDS):
+            for task, end in self.executor.wait(POLL_SECONDS):
                 self._running.remove(task)
-                self._ended(task, outcome)
+                self._ended(task, end)
                 self.changed()
         self.watch(self)
         if self._stopped:
@@ -115,19 +115,19 @@ class Schedule:
             for follower in task.followers if isinstance(task, SearchTask) else ():
                 self.progress[follower.name] = Progress("following", task.member.name)
 
-    def _ended(self, task: Task, outcome: Outcome) -> None:
+    def _ended(self, task: Task, end: TaskEnd) -> None:
         member = task.member
-        if outcome.state == "stopped":
-            self._stopped = outcome.reason
+        if end.state == "stopped":
+            self._stopped = end.reason
             return
-        if outcome.state == "failed":
+        if end.state == "failed":
             kind = "search" if isinstance(task, SearchTask) else "training"
             self._attempts[member.name, kind] += 1
             if self._attempts[member.name, kind] < MAX_ATTEMPTS:
-                self.say(f"{member.name}: its {kind} failed and is tried again: {outcome.reason}")
+                self.say(f"{member.name}: its {kind} failed and is tried again: {end.reason}")
                 self._requeue(task)
                 return
-            self._give_up(member, f"{kind}: {outcome.reason}")
+            self._give_up(member, f"{kind}: {end.reason}")
         if isinstance(task, SearchTask):
             self._go_on([member, *task.followers])
         else:

@@ -75,17 +75,17 @@ Task = SearchTask | TrainingTask
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskEnd:
     """How a task ended: done, stopped at the deadline (saved), or failed with a reason of one line."""
 
     state: Literal["done", "stopped", "failed"]
     reason: str | None = None
 
 
-def run_task(task: Task, *, num_threads: int | None = None, wait_seconds: float = LEFT_BEHIND_SECONDS) -> Outcome:
+def run_task(task: Task, *, num_threads: int | None = None, wait_seconds: float = LEFT_BEHIND_SECONDS) -> TaskEnd:
     """Run the task in this process, after whoever had its folder before is gone.
 
-    Never raises an `Exception`: what went wrong is in the outcome and the log.
+    Never raises an `Exception`: what went wrong is in its end and the log.
     """
     if num_threads is not None:
         torch.set_num_threads(num_threads)
@@ -95,13 +95,13 @@ def run_task(task: Task, *, num_threads: int | None = None, wait_seconds: float 
         else:
             _train(task, wait_seconds)
     except MaxTimeReached as error:
-        return Outcome("stopped", str(error))
+        return TaskEnd("stopped", str(error))
     except Exception as error:  # whatever it is, it must not take the other members with it
         log = ExperimentFolder(task.circumstances.folder).log(task.member.name)
         write_text(log, traceback.format_exc())
         reason = str(error) if isinstance(error, CpnasError) else f"{type(error).__name__}: {error}"
-        return Outcome("failed", f"{' '.join(reason.split())} (all of it in {log})")
-    return Outcome("done")
+        return TaskEnd("failed", f"{' '.join(reason.split())} (all of it in {log})")
+    return TaskEnd("done")
 
 
 def _search(task: SearchTask, wait_seconds: float) -> None:

@@ -27,7 +27,7 @@ from cpnas_cli.experiments.plan import ExperimentFolder, Member, Plan
 from cpnas_cli.experiments.ray_executor import check_ray
 from cpnas_cli.experiments.run import run_experiment
 from cpnas_cli.experiments.schedule import Schedule
-from cpnas_cli.experiments.tasks import Outcome, SearchTask, Task, TrainingTask, run_task
+from cpnas_cli.experiments.tasks import SearchTask, Task, TaskEnd, TrainingTask, run_task
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.environment import describe_environment
 from cpnas_cli.runs.folder import RunFolder
@@ -47,8 +47,8 @@ COMPARISON = Plan("comparison", ("random", "pcdarts", "bnas", "cpnas"), (0,), CO
 class HereExecutor:
     """Runs one task after the other in this process; tells which, and can fail or stop instead."""
 
-    def __init__(self, before: Callable[[Task], Outcome | None] = lambda _: None) -> None:
-        self.before, self.tasks, self._ended = before, list[Task](), list[tuple[Task, Outcome]]()
+    def __init__(self, before: Callable[[Task], TaskEnd | None] = lambda _: None) -> None:
+        self.before, self.tasks, self._ended = before, list[Task](), list[tuple[Task, TaskEnd]]()
 
     def has_room(self) -> bool:
         return not self._ended
@@ -57,7 +57,7 @@ class HereExecutor:
         self.tasks.append(task)
         self._ended.append((task, self.before(task) or run_task(task)))
 
-    def wait(self, seconds: float) -> list[tuple[Task, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[Task, TaskEnd]]:
         del seconds
         ended, self._ended = self._ended, []
         return ended
@@ -280,10 +280,10 @@ def test_the_deadline_stops_and_saves(ablation, tmp_path):
 def test_a_member_that_fails_once_is_tried_again(ablation, tmp_path):
     failed = []
 
-    def before(task: Task) -> Outcome | None:
+    def before(task: Task) -> TaskEnd | None:
         if not failed and isinstance(task, SearchTask):
             failed.append(task.member.name)
-            return Outcome("failed", "a reason")
+            return TaskEnd("failed", "a reason")
         return None
 
     document, said = run(ABLATION, tmp_path / "run", HereExecutor(before))
@@ -292,9 +292,9 @@ def test_a_member_that_fails_once_is_tried_again(ablation, tmp_path):
 
 
 def test_a_leader_that_fails_twice_does_not_take_its_followers_with_it(ablation, tmp_path):
-    def before(task: Task) -> Outcome | None:
+    def before(task: Task) -> TaskEnd | None:
         if task.member.name == "beta-0-seed-1":
-            return Outcome("failed", "a reason")
+            return TaskEnd("failed", "a reason")
         return None
 
     document, said = run(ABLATION, tmp_path / "run", HereExecutor(before))
@@ -313,9 +313,9 @@ def test_a_training_that_fails_twice_leaves_its_genotype_to_the_next(ablation, t
     shared = next(m for m in read_document(ablation)["members"] if m["training"]["same_as"])
     first = shared["training"]["same_as"]
 
-    def before(task: Task) -> Outcome | None:
+    def before(task: Task) -> TaskEnd | None:
         fails = isinstance(task, TrainingTask) and task.member.name == first
-        return Outcome("failed", "a reason") if fails else None
+        return TaskEnd("failed", "a reason") if fails else None
 
     document, _ = run(ABLATION, tmp_path / "run", HereExecutor(before))
     records = {member["name"]: member for member in document["members"]}
@@ -586,8 +586,8 @@ def test_the_table_shows_every_member(comparison, tmp_path, monkeypatch):
     view, said = ExperimentView(COMPARISON), list[str]()
     monkeypatch.setattr(view, "say", said.append)
 
-    def failing(task: Task) -> Outcome | None:
-        return Outcome("failed", "a reason") if task.member.name == "bnas-seed-0" else None
+    def failing(task: Task) -> TaskEnd | None:
+        return TaskEnd("failed", "a reason") if task.member.name == "bnas-seed-0" else None
 
     run_experiment(
         COMPARISON,

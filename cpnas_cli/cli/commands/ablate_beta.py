@@ -43,7 +43,7 @@ def ablate_beta(
 
         return Plan("ablation", parse_betas(DEFAULT_BETAS if betas is None else betas), seeds, config)
 
-    settings = experiment.Settings(
+    typed = experiment.ExperimentOptions(
         preset, set_, data_dir, seeds, out, device, workers, ray, cpus_per_task, gpus_per_task, resume, max_time, json_
     )
-    experiment.run("ablate-beta", "ablation", settings, chosen={"betas": betas}, make_plan=make_plan)
+    experiment.run("ablate-beta", "ablation", typed, chosen={"betas": betas}, make_plan=make_plan)

@@ -50,8 +50,8 @@ def compare_strategies(
         names = parse_strategies(DEFAULT_STRATEGIES if strategies is None else strategies)
         return Plan("comparison", names, seeds, config, random_draws or DEFAULT_RANDOM_DRAWS)
 
-    settings = experiment.Settings(
+    typed = experiment.ExperimentOptions(
         preset, set_, data_dir, seeds, out, device, workers, ray, cpus_per_task, gpus_per_task, resume, max_time, json_
     )
     chosen = {"strategies": strategies, "random_draws": random_draws}
-    experiment.run("compare-strategies", "comparison", settings, chosen=chosen, make_plan=make_plan)
+    experiment.run("compare-strategies", "comparison", typed, chosen=chosen, make_plan=make_plan)

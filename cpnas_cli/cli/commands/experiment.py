@@ -40,7 +40,7 @@ Out = Annotated[
 
 
 @dataclass(frozen=True)
-class Settings:
+class ExperimentOptions:
     """The options that both commands hand on."""
 
     preset: str | None
@@ -61,7 +61,7 @@ class Settings:
 def run(
     name: str,
     kind: str,
-    settings: Settings,
+    typed: ExperimentOptions,
     *,
     chosen: Mapping[str, Any],
     make_plan: "Callable[[Config, tuple[int, ...]], Plan]",
@@ -79,11 +79,11 @@ def run(
         from cpnas_cli.runs.deadline import Deadline, parse_duration
         from cpnas_cli.runs.environment import describe_environment
 
-        deadline = Deadline(None if settings.max_time is None else parse_duration(settings.max_time))
-        make_executor = _executor(settings)
-        plan, folder = _plan_and_folder(kind, settings, chosen=chosen, make_plan=make_plan)
-        fabric = open_device("cpu" if settings.ray else settings.device)
-        _check_members(plan, fabric=None if settings.ray else fabric)
+        deadline = Deadline(None if typed.max_time is None else parse_duration(typed.max_time))
+        make_executor = _executor(typed)
+        plan, folder = _plan_and_folder(kind, typed, chosen=chosen, make_plan=make_plan)
+        fabric = open_device("cpu" if typed.ray else typed.device)
+        _check_members(plan, fabric=None if typed.ray else fabric)
         for lost in lost_members(folder):
             say(f"note: a folder of {lost} is gone; it runs again")
         say(f"{kind} of {len(plan.members)} members on {plan.config.data.name}: {folder}")
@@ -92,21 +92,21 @@ def run(
         from cpnas_cli.cli.views.experiments import ExperimentView
         from cpnas_cli.reports.experiments import save_figures
 
-        line = options.resume_line(name, *_executor_words(settings), out=folder, device=settings.device)
+        line = options.resume_line(name, *_executor_words(typed), out=folder, device=typed.device)
         with reported_errors(resume_line=line):
             with ExperimentView(plan) as view:
                 document = run_experiment(
                     plan,
                     folder=folder,
                     executor=make_executor,
-                    device=settings.device,
+                    device=typed.device,
                     environment=describe_environment(fabric, command=["cpnas", *sys.argv[1:]]),
                     deadline=deadline,
                     say=view.say,
                     watch=view.watch,
                 )
             figures = save_figures(document, folder)
-            if settings.as_json:
+            if typed.as_json:
                 print_json(document)
             else:
                 print_experiment(document, [folder / "experiment.json", *figures])
@@ -119,7 +119,7 @@ def run(
 
 def _plan_and_folder(
     kind: str,
-    settings: Settings,
+    typed: ExperimentOptions,
     *,
     chosen: Mapping[str, Any],
     make_plan: "Callable[[Config, tuple[int, ...]], Plan]",
@@ -129,27 +129,27 @@ def _plan_and_folder(
     from cpnas_cli.experiments.run import stored_plan
     from cpnas_cli.settings import DEFAULT_PRESET
 
-    typed = [settings.preset, settings.overrides, settings.data_dir, settings.seeds, *chosen.values()]
-    if settings.resume:
-        if settings.out is None:
+    settings = [typed.preset, typed.overrides, typed.data_dir, typed.seeds, *chosen.values()]
+    if typed.resume:
+        if typed.out is None:
             raise UsageError("--resume needs --out FOLDER, the folder of the experiment to go on with")
-        if not ExperimentFolder(settings.out).document.exists():
-            raise UsageError(f"no experiment to resume in {settings.out}; leave out --resume to start one")
-        if not any(value is not None for value in typed):
-            plan = stored_plan(settings.out)
+        if not ExperimentFolder(typed.out).document.exists():
+            raise UsageError(f"no experiment to resume in {typed.out}; leave out --resume to start one")
+        if not any(value is not None for value in settings):
+            plan = stored_plan(typed.out)
             if plan.kind != kind:
-                raise RunError(f"{settings.out} holds another experiment ({plan.kind}, not {kind})")
-            return plan, settings.out
-    seeds = parse_seeds(DEFAULT_SEEDS if settings.seeds is None else settings.seeds)
+                raise RunError(f"{typed.out} holds another experiment ({plan.kind}, not {kind})")
+            return plan, typed.out
+    seeds = parse_seeds(DEFAULT_SEEDS if typed.seeds is None else typed.seeds)
     config = options.resolve_config(
-        preset=settings.preset,
-        overrides=settings.overrides,
-        data_dir=settings.data_dir,
+        preset=typed.preset,
+        overrides=typed.overrides,
+        data_dir=typed.data_dir,
         seed=str(seeds[0]),
         default=DEFAULT_PRESET,
     )
     plan = make_plan(config, seeds)
-    return plan, settings.out or Path("runs") / f"{config.data.name}-{kind}"
+    return plan, typed.out or Path("runs") / f"{config.data.name}-{kind}"
 
 
 def _check_members(plan: "Plan", *, fabric: "Fabric | None") -> None:
@@ -173,19 +173,17 @@ def _check_members(plan: "Plan", *, fabric: "Fabric | None") -> None:
         )
 
 
-def _executor(settings: Settings) -> "Callable[[], Executor]":
+def _executor(typed: ExperimentOptions) -> "Callable[[], Executor]":
     from cpnas_cli.errors import UsageError
 
-    if settings.ray is not None:
-        if settings.workers is not None:
+    if typed.ray is not None:
+        if typed.workers is not None:
             raise UsageError("--workers runs on this machine and --ray on a cluster; leave out one of them")
         from cpnas_cli.experiments.ray_executor import RayExecutor, check_ray
 
-        check_ray(settings.ray)
-        return functools.partial(
-            RayExecutor, settings.ray, num_cpus=settings.cpus_per_task, num_gpus=settings.gpus_per_task
-        )
-    words = settings.workers or "1"
+        check_ray(typed.ray)
+        return functools.partial(RayExecutor, typed.ray, num_cpus=typed.cpus_per_task, num_gpus=typed.gpus_per_task)
+    words = typed.workers or "1"
     if not words.isascii() or not words.isdecimal() or int(words) == 0:
         raise UsageError(f"--workers expects a whole number from 1 up, got {words!r}")
 
@@ -194,14 +192,14 @@ def _executor(settings: Settings) -> "Callable[[], Executor]":
     from cpnas_cli.distributed.device import visible_gpus
     from cpnas_cli.experiments.executors import LocalExecutor
 
-    gpus = visible_gpus() if settings.device in ("auto", "cuda") else ()
+    gpus = visible_gpus() if typed.device in ("auto", "cuda") else ()
     num_threads = max(torch.get_num_threads() // int(words), 1)
     return functools.partial(LocalExecutor, int(words), num_threads=num_threads, visible_gpus=gpus)
 
 
-def _executor_words(settings: Settings) -> list[str]:
-    words = ["--workers", settings.workers] if settings.workers else []
-    if settings.ray:
-        words += ["--ray", settings.ray, "--cpus-per-task", str(settings.cpus_per_task)]
-        words += ["--gpus-per-task", f"{settings.gpus_per_task:g}"]
+def _executor_words(typed: ExperimentOptions) -> list[str]:
+    words = ["--workers", typed.workers] if typed.workers else []
+    if typed.ray:
+        words += ["--ray", typed.ray, "--cpus-per-task", str(typed.cpus_per_task)]
+        words += ["--gpus-per-task", f"{typed.gpus_per_task:g}"]
     return words

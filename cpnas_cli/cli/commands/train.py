@@ -45,7 +45,7 @@ def train(
         from cpnas_cli.distributed.processes import check_shares, this_world
         from cpnas_cli.runs.deadline import parse_duration
 
-        plan = _plan(
+        request = _request(
             genotype,
             preset=preset,
             networks=_networks(precision, with_parent=with_parent),
@@ -57,22 +57,22 @@ def train(
             num_processes=options.number_of_processes(devices),
             resume=resume,
         )
-        with options.removed_if_unused(plan.folder, is_new=out is None):
-            if plan.num_processes > this_world().size:
+        with options.removed_if_unused(request.folder, is_new=out is None):
+            if request.num_processes > this_world().size:
                 if max_time is not None:
                     parse_duration(max_time)
                 check_shares(
-                    batch_size=plan.config.train.batch_size,
-                    num_parts=plan.config.train.gradient_accumulation_steps,
-                    num_processes=plan.num_processes,
+                    batch_size=request.config.train.batch_size,
+                    num_parts=request.config.train.gradient_accumulation_steps,
+                    num_processes=request.num_processes,
                 )
-                _start_processes(plan, {**typed, "out": plan.folder})
+                _start_processes(request, {**typed, "out": request.folder})
             else:
-                _train(plan, resume=resume, max_time=max_time, json_=json_)
+                _train(request, resume=resume, max_time=max_time, json_=json_)
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Request:
     """What the options say: nothing is loaded and nothing written yet, but a new folder is made.
 
     Attributes:
@@ -96,7 +96,7 @@ class _Plan:
         return options.resume_line(*self.words, out=folder, device=self.device)
 
 
-def _plan(
+def _request(
     genotype: Path,
     *,
     preset: str | None,
@@ -108,7 +108,7 @@ def _plan(
     device: str,
     num_processes: int,
     resume: bool,
-) -> _Plan:
+) -> _Request:
     from cpnas_cli.distributed.processes import this_world
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.settings import DEFAULT_PRESET
@@ -126,7 +126,7 @@ def _plan(
     words = ["--precision", "full"] if networks == ("parent",) else ["--with-parent"] if len(networks) > 1 else []
     if num_processes > 1 and this_world().launcher in (None, "cpnas"):
         words += ["--devices", str(num_processes)]
-    return _Plan(
+    return _Request(
         config,
         parsed,
         document,
@@ -141,53 +141,53 @@ def _plan(
     )
 
 
-def _train(plan: _Plan, *, resume: bool, max_time: str | None, json_: bool) -> None:
+def _train(request: _Request, *, resume: bool, max_time: str | None, json_: bool) -> None:
     """The training, on this process or on this one of several."""
     from cpnas_cli.cli.opening import open_from_options
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.storage.documents import TRAINING_SCHEMA
     from cpnas_cli.training.checks import check_training
 
-    config, networks = plan.config, plan.networks
-    if plan.source is not None:
-        say(plan.source)
+    config, networks = request.config, request.networks
+    if request.source is not None:
+        say(request.source)
     with open_from_options(
         config,
-        folder=plan.folder,
-        device=plan.device,
+        folder=request.folder,
+        device=request.device,
         dtype=config.train.dtype,
         resume=resume,
         max_time=max_time,
         check=check_training,
         documents={
-            RunFolder.GENOTYPE: plan.document,
+            RunFolder.GENOTYPE: request.document,
             RunFolder.TRAINING: {"schema": TRAINING_SCHEMA, "networks": list(networks)},
         },
-        num_processes=plan.num_processes,
+        num_processes=request.num_processes,
     ) as opened:
-        together = f" with {plan.num_processes} processes" if plan.num_processes > 1 else ""
+        together = f" with {request.num_processes} processes" if request.num_processes > 1 else ""
         say(f"training the {' and the '.join(networks)} on {config.data.name}{together}: {opened.run.path}")
-        _train_opened(plan, opened, json_=json_)
+        _train_opened(request, opened, json_=json_)
 
 
-def _train_opened(plan: _Plan, opened: "OpenedRun", *, json_: bool) -> None:
+def _train_opened(request: _Request, opened: "OpenedRun", *, json_: bool) -> None:
     from cpnas_cli.cli.render.runs import print_result
     from cpnas_cli.cli.views.runs import TrainingView
     from cpnas_cli.distributed.processes import this_world
     from cpnas_cli.storage.genotype_file import provenance_of
     from cpnas_cli.training.training import Training
 
-    with reported_errors(resume_line=plan.resume_line(opened.run.path)):
+    with reported_errors(resume_line=request.resume_line(opened.run.path)):
         is_first = this_world().is_first
-        with TrainingView(plan.config, plan.networks, quiet=not is_first) as view:
+        with TrainingView(request.config, request.networks, quiet=not is_first) as view:
             result = Training(
                 opened.run,
-                plan.config,
-                plan.genotype,
+                request.config,
+                request.genotype,
                 opened.dataset,
                 fabric=opened.fabric,
-                networks=plan.networks,
-                provenance=provenance_of(plan.document),
+                networks=request.networks,
+                provenance=provenance_of(request.document),
                 deadline=opened.deadline,
                 notify=view.notify,
             ).train()
@@ -197,17 +197,17 @@ def _train_opened(plan: _Plan, opened: "OpenedRun", *, json_: bool) -> None:
             print_result(result, opened.run.path)
 
 
-def _start_processes(plan: _Plan, typed: dict[str, Any]) -> None:
+def _start_processes(request: _Request, typed: dict[str, Any]) -> None:
     """Train on several processes of this machine, and wait for them."""
     from cpnas_cli.cli.console import saved_line
     from cpnas_cli.distributed.launch import run_processes
     from cpnas_cli.runs.folder import RunFolder
 
-    ending = run_processes(_train_as_typed, typed, num_processes=plan.num_processes)
+    ending = run_processes(_train_as_typed, typed, num_processes=request.num_processes)
     if ending.message is not None:
-        has_run = (plan.folder / RunFolder.CONFIG).exists()
+        has_run = (request.folder / RunFolder.CONFIG).exists()
         prefix = "" if ending.exit_code > 1 else "error: "
-        say(f"cpnas: {prefix}{ending.message}{saved_line(plan.resume_line(plan.folder) if has_run else None)}")
+        say(f"cpnas: {prefix}{ending.message}{saved_line(request.resume_line(request.folder) if has_run else None)}")
     raise typer.Exit(ending.exit_code)
 
 
