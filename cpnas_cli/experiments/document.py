@@ -1,28 +1,40 @@
 """`experiment.json`: the one document of an experiment, made from the folders of its members."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cpnas_cli.errors import CpnasError, RunError
+from cpnas_cli.experiments.member_runs import MemberRuns
 from cpnas_cli.experiments.plan import ExperimentFolder, Member, Plan
 from cpnas_cli.experiments.summary import summarize, warnings_of
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import OPERATIONS, Genotype
 from cpnas_cli.storage.documents import EXPERIMENT_SCHEMA, read_document
-from cpnas_cli.storage.genotype_file import read_genotype
+
+_DAMAGES = (CpnasError, OSError, LookupError, TypeError, ValueError, AttributeError)
+"""What reading a member's files raises where somebody has damaged them: also JSON of another shape."""
 
 
 def build_document(
-    plan: Plan, folder: ExperimentFolder, *, environment: Mapping[str, Any], failures: Mapping[str, str]
+    plan: Plan,
+    runs: MemberRuns,
+    *,
+    environment: Mapping[str, Any],
+    failures: Mapping[str, str],
+    notes: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """What is there so far.
 
     Args:
       environment: see `device.describe_environment`, of the command that started the experiment.
       failures: {name: reason} of members that were given up.
+      notes: {name: what the user should know of its runs}.
     """
-    members = [member_record(folder, member, failure=failures.get(member.name)) for member in plan.members]
+    members = [
+        member_record(runs, member, failure=failures.get(member.name), notes=notes.get(member.name, ()))
+        for member in plan.members
+    ]
     return {
         "schema": EXPERIMENT_SCHEMA,
         **plan.document(),
@@ -34,9 +46,10 @@ def build_document(
     }
 
 
-def member_record(folder: ExperimentFolder, member: Member, *, failure: str | None) -> dict[str, Any]:
-    """What one member has found and reached, and what it cost."""
-    search, training = folder.search(member.name), folder.training(member.name)
+def member_record(
+    runs: MemberRuns, member: Member, *, failure: str | None, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What one member has found and reached, and what it cost; of its own runs alone."""
     settings, strategy = member.config.search, member.strategy
     record: dict[str, Any] = {
         "name": member.name,
@@ -49,21 +62,28 @@ def member_record(folder: ExperimentFolder, member: Member, *, failure: str | No
         "error": failure,
     }
     try:
-        return record | _found(search, training, member, failed=failure is not None)
-    except CpnasError as error:  # a file damaged by hand
-        return record | {"state": "failed", "error": failure or " ".join(str(error).split())}
+        record |= _found(runs, member, failed=failure is not None)
+    except _DAMAGES as error:
+        record |= {"state": "failed", "error": failure or _in_words(error, member)}
+    return record | ({"notes": list(notes)} if notes else {})
 
 
-def _found(search: RunFolder, training: RunFolder, member: Member, *, failed: bool) -> dict[str, Any]:
+def _in_words(error: Exception, member: Member) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, CpnasError) else f"a file of {member.name} is damaged ({error!r})"
+
+
+def _found(runs: MemberRuns, member: Member, *, failed: bool) -> dict[str, Any]:
     record: dict[str, Any] = {}
-    if not search.file(RunFolder.GENOTYPE).exists():
+    genotype = runs.genotype(member)
+    if genotype is None:
         return record
-    genotype, _ = read_genotype(search.path)
+    search, training = runs.folder.search(member.name), runs.folder.training(member.name)
     record["genotype"] = {kind: list(cell) for kind, cell in genotype.cells().items()}
     record["operations"] = count_operations(genotype)
     record["search"] = search_cost(search, member)
-    if not failed and training.file(RunFolder.RESULT).exists():
-        result = read_document(training.file(RunFolder.RESULT))
+    result = None if failed else runs.result(member, genotype)
+    if result is not None:
         origin = _origin(training)
         record["state"] = "finished"
         record |= {key: result[key] for key in ("accuracy_test", "num_parameters", "num_binary_weights", "size_bits")}

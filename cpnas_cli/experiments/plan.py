@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from cpnas_cli.errors import RunError, UsageError
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.settings import Config, change_config, config_from_document, differing_settings
+from cpnas_cli.settings import Config, change_config, config_from_document, config_yaml, differing_settings
 from cpnas_cli.strategies import reference_strategy, strategies_to_compare, strategy_named, strategy_names
 from cpnas_cli.strategies.base import Strategy
 
@@ -36,6 +36,11 @@ class Member:
     @property
     def strategy(self) -> Strategy:
         return strategy_named(self.config.search.strategy)
+
+    @cached_property
+    def config_text(self) -> str:
+        """What `config.yaml` of its runs holds."""
+        return config_yaml(self.config)
 
     @cached_property
     def search_key(self) -> str:

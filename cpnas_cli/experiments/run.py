@@ -9,6 +9,7 @@ from typing import Any
 from cpnas_cli.errors import RunError
 from cpnas_cli.experiments.document import build_document, read_experiment
 from cpnas_cli.experiments.executors import Executor
+from cpnas_cli.experiments.member_runs import MemberRuns
 from cpnas_cli.experiments.plan import ExperimentFolder, Plan, difference, plan_of
 from cpnas_cli.experiments.schedule import Schedule
 from cpnas_cli.experiments.tasks import Circumstances
@@ -34,8 +35,18 @@ def lost_members(path: Path) -> list[str]:
     if not folder.document.exists():
         return []
     finished = [member["name"] for member in read_experiment(path)["members"] if member["state"] == "finished"]
-    runs = (folder.search, folder.training)
-    return [name for name in finished if not all(run(name).file(RunFolder.CONFIG).exists() for run in runs)]
+    return [name for name in finished if not _has_folders(folder, name)]
+
+
+def _has_folders(folder: ExperimentFolder, name: str) -> bool:
+    return all(run(name).file(RunFolder.CONFIG).exists() for run in (folder.search, folder.training))
+
+
+def _stored_notes(folder: ExperimentFolder) -> dict[str, list[str]]:
+    """What was noted of the runs that are there; a deleted folder takes its notes with it."""
+    members = read_experiment(folder.path)["members"]
+    noted = {member["name"]: list(member.get("notes", ())) for member in members}
+    return {name: notes for name, notes in noted.items() if _has_folders(folder, name)}
 
 
 def run_experiment(
@@ -44,6 +55,7 @@ def run_experiment(
     folder: Path,
     executor: Callable[[], Executor],
     device: str,
+    dataset: Mapping[str, Any],
     environment: Mapping[str, Any],
     deadline: Deadline,
     say: Callable[[str], None],
@@ -53,6 +65,7 @@ def run_experiment(
 
     Args:
       executor: makes the executor, after the folder was found to be usable.
+      dataset: of all members, see `describe_dataset`.
       environment: see `device.describe_environment`.
       say: is told what goes wrong with a member.
       watch: see `Schedule`.
@@ -66,16 +79,17 @@ def run_experiment(
     with locked(folder, command=environment.get("command")):
         _check_folder(place, plan)  # again: another process may have been faster
         workers = executor()  # before anything is written
-        started = environment
+        started, notes = environment, dict[str, list[str]]()
         if place.document.exists():
             started = read_experiment(place.path)["environment"]
+            notes = _stored_notes(place)
         else:
             write_json(place.path / RunFolder.ENVIRONMENT, environment)
             write_text(place.path / RunFolder.CONFIG, config_yaml(plan.config))
-        failures: dict[str, str] = {}
+        runs, failures = MemberRuns(place, dataset), dict[str, str]()
 
         def save() -> dict[str, Any]:
-            document = build_document(plan, place, environment=started, failures=failures)
+            document = build_document(plan, runs, environment=started, failures=failures, notes=notes)
             write_json(place.document, document)
             return document
 
@@ -84,12 +98,14 @@ def run_experiment(
             stop_at = None if deadline.max_seconds is None else time.time() + deadline.seconds_left()
             schedule = Schedule(
                 plan,
+                runs,
                 Circumstances(place.path.resolve(), device, tuple(environment["command"]), stop_at),
                 workers,
                 changed=save,
                 watch=watch,
                 say=say,
                 failures=failures,
+                notes=notes,
             )
             schedule.run()
         finally:

@@ -55,11 +55,7 @@ def plan_searches(
         source, rereading = _nearest(member, histories)
         if source in followers and rereading is not None and rereading.agrees:
             followers[source].append(member)
-        elif rereading is not None:
-            target = folder.search(member.name)
-            target.path.mkdir(parents=True, exist_ok=True)
-            with locked(target.path, command=circumstances.command, wait_seconds=LEFT_BEHIND_SECONDS):
-                member.strategy.branch(folder.search(source), target, rereading)
+        elif rereading is not None and _branches(folder, source, member, rereading, command=circumstances.command):
             histories[member.name] = list(rereading.records)
             followers[member.name] = []
         elif roots:
@@ -69,6 +65,20 @@ def plan_searches(
             followers[member.name] = []
     by_name = {member.name: member for member in members}
     return [SearchTask(circumstances, by_name[name], tuple(behind)) for name, behind in followers.items()]
+
+
+def _branches(
+    folder: ExperimentFolder, source: str, member: Member, rereading: Rereading, *, command: Sequence[str]
+) -> bool:
+    """Whether the member can go on from the source; if not, it searches like one that found nobody to go on from."""
+    target = folder.search(member.name)
+    try:
+        target.path.mkdir(parents=True, exist_ok=True)
+        with locked(target.path, command=command, wait_seconds=LEFT_BEHIND_SECONDS):
+            member.strategy.branch(folder.search(source), target, rereading)
+    except (CpnasError, OSError):  # the checkpoint is gone or damaged, or the folder cannot be used
+        return False
+    return True
 
 
 def _usable_history(folder: ExperimentFolder, member: Member) -> list[dict[str, object]]:

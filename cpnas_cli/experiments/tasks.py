@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 
 from cpnas_cli.data.datasets import Dataset, load_dataset
 from cpnas_cli.distributed.device import open_device
-from cpnas_cli.errors import CpnasError, MaxTimeReached, RunError
+from cpnas_cli.errors import CpnasError, MaxTimeReached
 from cpnas_cli.experiments.plan import ExperimentFolder, Member
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder, branch_document
@@ -76,10 +76,27 @@ Task = SearchTask | TrainingTask
 
 @dataclass(frozen=True)
 class TaskEnd:
-    """How a task ended: done, stopped at the deadline (saved), or failed with a reason of one line."""
+    """How a task ended: done, stopped at the deadline (saved), or failed with a reason of one line.
+
+    Attributes:
+      notes: what the user should know of the run, a line each: that its bits will differ, that it was not compiled.
+    """
 
     state: Literal["done", "stopped", "failed"]
     reason: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class _Notes:
+    """Collects the notes of a run, those of its opening and those that it gives while it runs."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def notify(self, record: Mapping[str, Any]) -> None:
+        """The `Notify` of the run. A passing note is about the moment, which is over when the task has ended."""
+        if record["event"] == "note" and not record.get("passing"):
+            self.texts.append(record["text"])
 
 
 def run_task(task: Task, *, num_threads: int | None = None, wait_seconds: float = LEFT_BEHIND_SECONDS) -> TaskEnd:
@@ -89,28 +106,30 @@ def run_task(task: Task, *, num_threads: int | None = None, wait_seconds: float 
     """
     if num_threads is not None:
         torch.set_num_threads(num_threads)
+    notes = _Notes()
     try:
         if isinstance(task, SearchTask):
-            _search(task, wait_seconds)
+            _search(task, notes, wait_seconds)
         else:
-            _train(task, wait_seconds)
+            _train(task, notes, wait_seconds)
     except MaxTimeReached as error:
-        return TaskEnd("stopped", str(error))
+        return TaskEnd("stopped", str(error), tuple(notes.texts))
     except Exception as error:  # whatever it is, it must not take the other members with it
         log = ExperimentFolder(task.circumstances.folder).log(task.member.name)
         write_text(log, traceback.format_exc())
         reason = str(error) if isinstance(error, CpnasError) else f"{type(error).__name__}: {error}"
-        return TaskEnd("failed", f"{' '.join(reason.split())} (all of it in {log})")
-    return TaskEnd("done")
+        return TaskEnd("failed", f"{' '.join(reason.split())} (all of it in {log})", tuple(notes.texts))
+    return TaskEnd("done", notes=tuple(notes.texts))
 
 
-def _search(task: SearchTask, wait_seconds: float) -> None:
+def _search(task: SearchTask, notes: _Notes, wait_seconds: float) -> None:
     member = task.member
     run = ExperimentFolder(task.circumstances.folder).search(member.name)
     with _opened(
         task.circumstances, member, run, dtype=member.config.search.dtype, check=check_search, wait_seconds=wait_seconds
     ) as opened:
-        search = Search(opened.run, opened.config, opened.dataset, opened.fabric, opened.deadline)
+        notes.texts += opened.notes
+        search = Search(opened.run, opened.config, opened.dataset, opened.fabric, opened.deadline, notes.notify)
         if not task.followers:
             run_search(search)
             return
@@ -128,7 +147,7 @@ def _all_agree(run: RunFolder, followers: Sequence[Member]) -> bool:
     return True
 
 
-def _train(task: TrainingTask, wait_seconds: float) -> None:
+def _train(task: TrainingTask, notes: _Notes, wait_seconds: float) -> None:
     folder, member = ExperimentFolder(task.circumstances.folder), task.member
     genotype, document = read_genotype(folder.search(member.name).path)
     with _opened(
@@ -143,8 +162,9 @@ def _train(task: TrainingTask, wait_seconds: float) -> None:
         },
         wait_seconds=wait_seconds,
     ) as opened:
+        notes.texts += opened.notes
         if task.same_as is not None and not opened.run.checkpoint.exists():
-            _take_over(folder.training(task.same_as), opened.run, num_epochs=member.config.train.num_epochs)
+            _take_over(folder.training(task.same_as), opened.run, notes)
         Training(
             opened.run,
             opened.config,
@@ -154,15 +174,24 @@ def _train(task: TrainingTask, wait_seconds: float) -> None:
             networks=("child",),
             provenance=provenance_of(document),
             deadline=opened.deadline,
+            notify=notes.notify,
         ).train()
 
 
-def _take_over(source: RunFolder, target: RunFolder, *, num_epochs: int) -> None:
-    """A finished training's history and last checkpoint; what remains is to evaluate it."""
-    saved = journal_of(source).peek()
+def _take_over(source: RunFolder, target: RunFolder, notes: _Notes) -> None:
+    """A finished training's history and last checkpoint; what remains is to evaluate it.
+
+    Where they cannot be had, the target has nothing, and trains to the same bits.
+    """
+    try:
+        saved = journal_of(source).peek()
+        reason = f"the checkpoint of {source.path.name} is gone"
+    except CpnasError as error:
+        saved, reason = None, str(error)
     if saved is None:
-        raise RunError(f"{source.checkpoint} is missing; delete {source.path} to train that member again")
-    write_json(target.file(RunFolder.BRANCH), branch_document(source, num_epochs=num_epochs))
+        notes.texts.append(f"it trains what {source.path.name} has trained: {reason}")
+        return
+    write_json(target.file(RunFolder.BRANCH), branch_document(source, num_epochs=saved.state["epoch"]))
     journal_of(target).begin(saved.records, saved.tensors, saved.state)
 
 

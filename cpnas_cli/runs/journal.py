@@ -22,7 +22,10 @@ from cpnas_cli.storage.documents import advice_for, write_text
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
 
 Notify = Callable[[Mapping[str, Any]], None]
-"""Called with every history record; in between with {"event": "progress", ...} and {"event": "note", "text": ...}."""
+"""Called with every history record; in between with {"event": "progress", ...} and {"event": "note", "text": ...}.
+
+A note has "passing": true if it is about the moment alone.
+"""
 
 MOST_RECORDS = 2
 """Of one commit. A longer history without a checkpoint is not what a kill leaves behind."""

@@ -199,7 +199,8 @@ class Training:
             reason: str | None = "not with several processes, which exchange statistics in every layer"
         else:
             part = images.images[: min(train.batch_size, len(images)) // train.gradient_accumulation_steps]
-            self.notify({"event": "note", "text": f"compiling the {stage.name}; on a CPU this takes minutes"})
+            text = f"compiling the {stage.name}; on a CPU this takes minutes"
+            self.notify({"event": "note", "text": text, "passing": True})
             stage.forward, reason = compile_network(stage.network, self.pipeline.normalize(part), fabric=self.fabric)
         stage.compiled = reason is None and (stage.compiled or stage.epoch == 0)
         if reason is not None:

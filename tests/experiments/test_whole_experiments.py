@@ -19,7 +19,7 @@ from conftest import TINY_SETTINGS, run_cpnas
 from rich.console import Console
 
 from cpnas_cli.cli.views.experiments import ExperimentView
-from cpnas_cli.data.datasets import load_dataset
+from cpnas_cli.data.datasets import describe_dataset, load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import MaxTimeReached, RunError, UsageError
 from cpnas_cli.experiments.executors import LocalExecutor
@@ -76,6 +76,7 @@ def run(
         folder=folder,
         executor=lambda: executor or HereExecutor(),
         device="cpu",
+        dataset=describe_dataset(load_dataset(plan.config.data)),
         environment=describe_environment(open_device("cpu")),
         deadline=Deadline(max_seconds),
         say=said.append,
@@ -594,6 +595,7 @@ def test_the_table_shows_every_member(comparison, tmp_path, monkeypatch):
         folder=folder,
         executor=lambda: HereExecutor(failing),
         device="cpu",
+        dataset=describe_dataset(load_dataset(COMPARISON.config.data)),
         environment=describe_environment(open_device("cpu")),
         deadline=Deadline(),
         say=said.append,

@@ -83,7 +83,7 @@ def run(
         make_executor = _executor(typed)
         plan, folder = _plan_and_folder(kind, typed, chosen=chosen, make_plan=make_plan)
         fabric = open_device("cpu" if typed.ray else typed.device)
-        _check_members(plan, fabric=None if typed.ray else fabric)
+        dataset = _check_members(plan, fabric=None if typed.ray else fabric)
         for lost in lost_members(folder):
             say(f"note: a folder of {lost} is gone; it runs again")
         say(f"{kind} of {len(plan.members)} members on {plan.config.data.name}: {folder}")
@@ -100,6 +100,7 @@ def run(
                     folder=folder,
                     executor=make_executor,
                     device=typed.device,
+                    dataset=dataset,
                     environment=describe_environment(fabric, command=["cpnas", *sys.argv[1:]]),
                     deadline=deadline,
                     say=view.say,
@@ -110,7 +111,7 @@ def run(
                 print_json(document)
             else:
                 print_experiment(document, [folder / "experiment.json", *figures])
-            failed = [member["name"] for member in document["members"] if member["state"] == "failed"]
+            failed = [member["name"] for member in document["members"] if member["state"] != "finished"]
             if failed:
                 from cpnas_cli.errors import RunError
 
@@ -152,13 +153,13 @@ def _plan_and_folder(
     return plan, typed.out or Path("runs") / f"{config.data.name}-{kind}"
 
 
-def _check_members(plan: "Plan", *, fabric: "Fabric | None") -> None:
-    """What one member could not do, none begins.
+def _check_members(plan: "Plan", *, fabric: "Fabric | None") -> dict[str, Any]:
+    """What one member could not do, none begins; returns what identifies their images, see `describe_dataset`.
 
     Args:
       fabric: the device of all members; None where it is a cluster's.
     """
-    from cpnas_cli.data.datasets import load_dataset
+    from cpnas_cli.data.datasets import describe_dataset, load_dataset
     from cpnas_cli.distributed.processes import check_shares
 
     dataset = load_dataset(plan.config.data)
@@ -171,6 +172,7 @@ def _check_members(plan: "Plan", *, fabric: "Fabric | None") -> None:
             num_processes=1,
             num_images=len(dataset.train),
         )
+    return describe_dataset(dataset)
 
 
 def _executor(typed: ExperimentOptions) -> "Callable[[], Executor]":

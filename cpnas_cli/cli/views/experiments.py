@@ -1,6 +1,5 @@
 """The live table of an experiment, on standard error: a row per group, a column per seed. Else plain lines."""
 
-import json
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group
@@ -9,7 +8,6 @@ from rich.table import Table
 from rich.text import Text
 
 from cpnas_cli.cli.render.runs import percent
-from cpnas_cli.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from cpnas_cli.experiments.plan import Member, Plan
@@ -47,9 +45,8 @@ class ExperimentView:
         self._progress = dict(schedule.read_progress())
         for member in self.plan.members:
             state = self._progress[member.name]
-            if state.phase == "finished" and member.name not in self._accuracies:
-                result = schedule.folder.training(member.name).file(RunFolder.RESULT)
-                self._accuracies[member.name] = json.loads(result.read_text(encoding="utf-8"))["accuracy_test"]
+            if state.accuracy_test is not None:
+                self._accuracies[member.name] = state.accuracy_test
             if self._phases.get(member.name) != state.phase:
                 self._phases[member.name] = state.phase
                 self._line(member, state)

@@ -1,0 +1,134 @@
+"""What of the members' folders is their own: judged by a member's settings, images and genotype.
+
+A folder may hold the run of another seed, of other images, or of the genotype that another processor found. That a file
+is there says nothing; only what fits is used, and what does not is named and left as it is.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cpnas_cli.errors import GenotypeError, RunError
+from cpnas_cli.experiments.plan import ExperimentFolder, Member
+from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.search_space import EDGES, Genotype
+from cpnas_cli.settings import differing_settings
+from cpnas_cli.storage.documents import read_document
+from cpnas_cli.storage.genotype_file import parse_genotype, read_genotype
+
+NUMBERS = ("accuracy_test", "num_parameters", "num_binary_weights", "size_bits", "num_epochs", "seconds")
+"""What an experiment reads of a result."""
+
+_FOLLOW = ("mean", "std")  # of a data set: they follow from the images, up to the processor's rounding
+
+
+@dataclass(frozen=True)
+class MemberRuns:
+    """The runs in an experiment's folder.
+
+    Args:
+      dataset: of all members, see `describe_dataset`.
+    """
+
+    folder: ExperimentFolder
+    dataset: Mapping[str, Any]
+
+    def check_search(self, member: Member) -> None:
+        """Refuse a search folder that holds another run; one without a run is nobody's.
+
+        Raises:
+          RunError: it does, and the first difference. UsageError: its settings are damaged.
+        """
+        run = self.folder.search(member.name)
+        if run.file(RunFolder.CONFIG).exists() or run.file(RunFolder.GENOTYPE).exists():
+            self._check_settings(run, member)
+
+    def genotype(self, member: Member) -> Genotype | None:
+        """What the member's search has found; None if it has not ended.
+
+        Raises:
+          GenotypeError: the file is damaged. RunError, UsageError: see `check_search`.
+        """
+        run = self.folder.search(member.name)
+        if not run.file(RunFolder.GENOTYPE).exists():
+            return None
+        self.check_search(member)
+        return read_genotype(run.path)[0]
+
+    def result(self, member: Member, genotype: Genotype) -> dict[str, Any] | None:
+        """The result of the member's training, of the genotype that its search has found; None if there is none yet.
+
+        Raises:
+          RunError: the folder holds another run, or a file of it is damaged. UsageError, GenotypeError.
+        """
+        run = self.folder.training(member.name)
+        if not run.file(RunFolder.CONFIG).exists() and not run.file(RunFolder.RESULT).exists():
+            return None
+        self._check_settings(run, member)
+        _check_genotype(run, read_genotype(run.path)[0], genotype)
+        if not run.file(RunFolder.RESULT).exists():
+            return None
+        result = _read_result(run)
+        for key, own in (("network", "child"), ("seed", member.seed)):
+            if result.get(key, own) != own:
+                raise _other_run(run, f"{key}: {result[key]!r} there, {own!r} now")
+        _check_genotype(run, _genotype_of(result, run), genotype)
+        return result
+
+    def _check_settings(self, run: RunFolder, member: Member) -> None:
+        """Settings and images."""
+        for name in (RunFolder.CONFIG, RunFolder.DATASET):
+            if not run.file(name).exists():
+                raise _other_run(run, f"it has no {name}")
+        differences: list[str] = []
+        if not _holds(run, RunFolder.CONFIG, member.config_text):
+            differences = differing_settings(run.config(), member.config)
+        there = read_document(run.file(RunFolder.DATASET))
+        differences += [
+            f"dataset.{key}: {there.get(key)!r} there, {own!r} now"
+            for key, own in self.dataset.items()
+            if key not in _FOLLOW and there.get(key) != own
+        ]
+        if differences:
+            raise _other_run(run, differences[0])
+
+
+def _holds(run: RunFolder, name: str, text: str) -> bool:
+    with contextlib.suppress(OSError):
+        return run.file(name).read_bytes() == text.encode()
+    return False
+
+
+def _check_genotype(run: RunFolder, there: Genotype, own: Genotype) -> None:
+    for kind, cell in own.cells().items():
+        for (source, node), before, now in zip(EDGES, there.cells()[kind], cell, strict=True):
+            if before != now:
+                raise _other_run(run, f"genotype: {kind} {source}->{node} {before} there, {now} now")
+
+
+def _read_result(run: RunFolder) -> dict[str, Any]:
+    file = run.file(RunFolder.RESULT)
+    try:
+        result = read_document(file)
+    except RunError as error:
+        raise RunError(f"{error}; remove it and type the command again") from None
+    for key in NUMBERS:
+        if isinstance(result.get(key), bool) or not isinstance(result.get(key), int | float):
+            raise _damaged(run, f"{key}: {result.get(key)!r}")
+    return result
+
+
+def _genotype_of(result: Mapping[str, Any], run: RunFolder) -> Genotype:
+    try:
+        return parse_genotype(result.get("genotype"))
+    except GenotypeError as error:
+        raise _damaged(run, f"genotype: {error}") from None
+
+
+def _damaged(run: RunFolder, what: str) -> RunError:
+    return RunError(f"{run.file(RunFolder.RESULT)} is damaged ({what}); remove it and type the command again")
+
+
+def _other_run(run: RunFolder, difference: str) -> RunError:
+    return RunError(f"{run.path} holds another run ({difference}); remove it or choose another --out")
