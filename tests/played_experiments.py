@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from cpnas_cli.experiments.tasks import SearchTask, Task, TaskEnd, TrainingTask
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder, branch_document
 from cpnas_cli.search_space import EDGES, OPERATIONS, Genotype
-from cpnas_cli.settings import Config, config_yaml
-from cpnas_cli.storage.documents import DATASET_SCHEMA, RESULT_SCHEMA, TRAINING_SCHEMA, write_json, write_text
+from cpnas_cli.settings import Config
+from cpnas_cli.storage.documents import DATASET_SCHEMA, RESULT_SCHEMA, TRAINING_SCHEMA
 from cpnas_cli.storage.genotype_file import genotype_document, read_genotype
 
 DATASET = {"schema": DATASET_SCHEMA, "classes": ["0", "1"], "num_train_images": 40, "hash": "0123", "mean": [0.5]}
@@ -89,24 +89,29 @@ class PlayedExecutor:
         return [task.member.name for task in self.tasks if isinstance(task, TrainingTask) and task.same_as is None]
 
 
+def write(file: Path, content: str | Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
 def write_search(folder: ExperimentFolder, member: Member, found: Genotype) -> None:
     run = folder.search(member.name)
-    write_text(run.file(RunFolder.CONFIG), config_yaml(member.config))
-    write_json(run.file(RunFolder.DATASET), DATASET)
-    write_json(run.file(RunFolder.GENOTYPE), genotype_document(found, provenance={"seed": member.seed}))
+    write(run.file(RunFolder.CONFIG), member.config_text)
+    write(run.file(RunFolder.DATASET), DATASET)
+    write(run.file(RunFolder.GENOTYPE), genotype_document(found, provenance={"seed": member.seed}))
 
 
 def write_training(folder: ExperimentFolder, member: Member, *, same_as: str | None = None) -> None:
     run = folder.training(member.name)
     found, document = read_genotype(folder.search(member.name).path)
-    write_text(run.file(RunFolder.CONFIG), config_yaml(member.config))
-    write_json(run.file(RunFolder.DATASET), DATASET)
-    write_json(run.file(RunFolder.GENOTYPE), document)
-    write_json(run.file(RunFolder.TRAINING), {"schema": TRAINING_SCHEMA, "networks": ["child"]})
+    write(run.file(RunFolder.CONFIG), member.config_text)
+    write(run.file(RunFolder.DATASET), DATASET)
+    write(run.file(RunFolder.GENOTYPE), document)
+    write(run.file(RunFolder.TRAINING), {"schema": TRAINING_SCHEMA, "networks": ["child"]})
     num_epochs = member.config.train.num_epochs
     if same_as is not None:
-        write_json(run.file(RunFolder.BRANCH), branch_document(folder.training(same_as), num_epochs=num_epochs))
-    write_text(run.checkpoint, "played")
+        write(run.file(RunFolder.BRANCH), branch_document(folder.training(same_as), num_epochs=num_epochs))
+    write(run.checkpoint, "played")
     result = {
         "schema": RESULT_SCHEMA,
         "network": "child",
@@ -119,7 +124,7 @@ def write_training(folder: ExperimentFolder, member: Member, *, same_as: str | N
         "seed": member.seed,
         "genotype": document,
     }
-    write_json(run.file(RunFolder.RESULT), result)
+    write(run.file(RunFolder.RESULT), result)
 
 
 def play(
@@ -142,8 +147,9 @@ def play(
         say=said.append,
         watch=watch,
     )
-    assert document == json.loads((folder / "experiment.json").read_text())
-    return document, said
+    written = json.loads((folder / "experiment.json").read_text())
+    assert written == json.loads(json.dumps(document))
+    return written, said
 
 
 def states(document: dict[str, Any]) -> dict[str, str]:
