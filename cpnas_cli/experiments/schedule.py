@@ -135,8 +135,8 @@ class Schedule:
         for member in members:
             if member.name in self.failures or member in self.trainings:
                 continue
+            part = "search"
             try:
-                part = "search"
                 genotype = self.runs.genotype(member)
                 if genotype is None:
                     continue

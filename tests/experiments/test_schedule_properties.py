@@ -20,6 +20,11 @@ from cpnas_cli.settings import Config
 GROUPS = ("random", "pcdarts", "bnas", "cpnas")  # bnas and cpnas of one seed share their search
 
 
+def finds(member: Member, num_genotypes: int) -> int:
+    """The number of the genotype of its search; the same every day."""
+    return random.Random(member.name).randrange(num_genotypes)
+
+
 class Trouble:
     """A day on which tasks fail, drawn from a seed; also what has to be true of every task.
 
@@ -37,8 +42,7 @@ class Trouble:
         self.trained: Counter[tuple[int, int]] = Counter()
 
     def finds(self, member: Member) -> int:
-        """The same every day."""
-        return random.Random(member.name).randrange(self.num_genotypes)
+        return finds(member, self.num_genotypes)
 
     def ends(self, task: Task) -> TaskEnd | None:
         name, kind = task.member.name, type(task)
@@ -117,7 +121,7 @@ def test_every_day_ends_with_every_member_finished_or_named(
             check(document, trouble, plan, owned=owned)
             assert before.items() <= stamps(folder).items()
             delete_some(folder, rng)
-        quiet = PlayedExecutor(trouble.finds)
+        quiet = PlayedExecutor(lambda member: finds(member, num_genotypes))
         document, _ = play(plan, folder, quiet)
         assert set(states(document).values()) == {"finished"}
 
