@@ -26,7 +26,7 @@ from cpnas_cli.distributed.device import open_device
 from cpnas_cli.distributed.launch import EXIT_LOST, Ending, how_ended, run_processes
 from cpnas_cli.distributed.processes import World, check_shares, this_world
 from cpnas_cli.errors import DataError, UsageError
-from cpnas_cli.networks.operations import BatchNorm
+from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import draw_uniform

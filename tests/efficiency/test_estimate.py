@@ -36,7 +36,7 @@ from cpnas_cli.networks.dataflow import (
 )
 from cpnas_cli.networks.layers import Surroundings, layers_of
 from cpnas_cli.networks.network import Network, build_network
-from cpnas_cli.networks.operations import Precision
+from cpnas_cli.networks.shapes import Precision
 from cpnas_cli.networks.size import network_size
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import EDGES, OPERATIONS, Genotype, draw_uniform

@@ -20,7 +20,7 @@ import numpy as np
 from cpnas_cli.deploy.engine import bit_kernels
 from cpnas_cli.deploy.engine.lanes import LANES
 from cpnas_cli.deploy.packed_file import LayerArrays
-from cpnas_cli.networks.layers import Layer
+from cpnas_cli.networks.layer import Layer
 
 WORD_BITS = 32
 
