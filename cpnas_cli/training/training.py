@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cpnas_cli.binarization.filters import reconstruction
 from cpnas_cli.data.batches import Pipeline
-from cpnas_cli.data.datasets import Dataset
+from cpnas_cli.data.dataset import Dataset
 from cpnas_cli.distributed.collectives import add_over_processes, by_first
 from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss

@@ -17,7 +17,7 @@ from cpnas_cli.deploy.engine import bit_kernels, lanes, real_kernels
 from cpnas_cli.deploy.engine import program as p
 from cpnas_cli.deploy.engine.program import ProgramBuilder, Values, Words, num_blocks, whole_vectors
 from cpnas_cli.deploy.packed_file import LayerArrays
-from cpnas_cli.networks.layers import Layer
+from cpnas_cli.networks.layer import Layer
 
 SOME = settings(max_examples=40, deadline=None, derandomize=True)
 MANY = settings(max_examples=150, deadline=None, derandomize=True)

@@ -19,7 +19,7 @@ from killing import kill, start, wait_for_lines, without_seconds
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cpnas_cli.data.datasets import Dataset, ImageSet
+from cpnas_cli.data.dataset import Dataset, ImageSet
 from cpnas_cli.distributed import launch
 from cpnas_cli.distributed.collectives import add_over_processes, by_all, by_first, synchronized_batch_norm
 from cpnas_cli.distributed.device import open_device

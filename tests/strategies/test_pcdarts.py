@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from cpnas_cli.data.batches import Pipeline
-from cpnas_cli.data.datasets import Dataset, ImageSet, load_dataset
+from cpnas_cli.data.dataset import Dataset, ImageSet, load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import CheckpointError, MaxTimeReached, NonFiniteLossError, UsageError
 from cpnas_cli.networks.arithmetic import Arithmetic, Arithmetics, EdgeShape

@@ -158,7 +158,7 @@ def _check_members(plan: "Plan", *, fabric: "Fabric | None") -> None:
     Args:
       fabric: the device of all members; None where it is a cluster's.
     """
-    from cpnas_cli.data.datasets import load_dataset
+    from cpnas_cli.data.dataset import load_dataset
     from cpnas_cli.distributed.processes import check_shares
 
     dataset = load_dataset(plan.config.data)
