@@ -34,8 +34,18 @@ class PoolOperation(Operation):
 
     def layers(self, path: str, edge: EdgeShape, size: int) -> tuple[Layer, ...]:
         channels, out_size = edge.num_channels, size // edge.stride
-        shape = {"kernel_size": 3, "stride": edge.stride}
-        return (Layer(path, "pool", channels, channels, size, out_size, **shape, pooling=self.pooling),)
+        layer = Layer(
+            path,
+            "pool",
+            channels,
+            channels,
+            size,
+            out_size,
+            kernel_size=3,
+            stride=edge.stride,
+            pooling=self.pooling,
+        )
+        return (layer,)
 
 
 MAX_POOL_3X3 = PoolOperation("max_pool_3x3", short="max", label=f"max 3{TIMES}3", pooling="max")
