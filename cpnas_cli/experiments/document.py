@@ -19,7 +19,7 @@ def build_document(
     """What is there so far.
 
     Args:
-      environment: see `device.describe_environment`, of the command that started the experiment.
+      environment: see `environment.describe_environment`, of the command that started the experiment.
       failures: {name: reason} of members that were given up.
     """
     members = [member_record(folder, member, failure=failures.get(member.name)) for member in plan.members]
