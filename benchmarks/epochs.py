@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.tables import Rows, run_alone
 from benchmarks.training_step import search_of
 from benchmarks.workload import SHAPES, Workload
-from cpnas_cli.data.datasets import Dataset
+from cpnas_cli.data.dataset import Dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.efficiency.timing import interleaved, paired_ratio, seconds_of
 from cpnas_cli.errors import MaxTimeReached

@@ -33,7 +33,7 @@ from benchmarks.epochs import train_one_epoch
 from benchmarks.tables import Rows, print_environment, print_table
 from benchmarks.training_step import NOWHERE, noise_batch, step_of_pcdarts
 from benchmarks.workload import Shape, Workload
-from cpnas_cli.data.datasets import Dataset
+from cpnas_cli.data.dataset import Dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.efficiency.timing import interleaved, paired_ratio, seconds_of
 from cpnas_cli.errors import MaxTimeReached

@@ -18,7 +18,7 @@ from typing import Any
 from scipy.stats import kendalltau
 
 from benchmarks.training_step import NOWHERE
-from cpnas_cli.data.datasets import Dataset, load_dataset
+from cpnas_cli.data.dataset import Dataset, load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.networks.shapes import PRECISIONS
 from cpnas_cli.randomness import python_generator, shuffled

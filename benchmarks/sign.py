@@ -18,7 +18,7 @@ from benchmarks.workload import SHAPES, Shape, Workload
 from cpnas_cli.binarization import estimators as binarize
 from cpnas_cli.binarization import normalized_sign
 from cpnas_cli.efficiency.timing import interleaved, paired_ratio
-from cpnas_cli.networks import operations
+from cpnas_cli.networks.modules import batch_norm
 from cpnas_cli.search_space import ALL_CANDIDATES, draw_pass
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 
@@ -29,7 +29,7 @@ def sign_in_three_passes(x: torch.Tensor, *, out: torch.Tensor | None = None) ->
     return torch.ge(x, 0, out=torch.empty_like(x) if out is None else out).mul_(2).sub_(1)
 
 
-def sign_apart(norm: operations.BatchNorm, x_BCHW: torch.Tensor, *, estimator: str) -> torch.Tensor:
+def sign_apart(norm: batch_norm.BatchNorm, x_BCHW: torch.Tensor, *, estimator: str) -> torch.Tensor:
     return binarize.binarize_activation(norm(x_BCHW), estimator=estimator)
 
 
@@ -44,11 +44,11 @@ def measure(shape: Shape, repetitions: int) -> Rows:
 
         def step() -> float:
             used = sign_in_three_passes if three_passes else binarize.sign
-            sign_of_norm = sign_apart if apart else operations.BatchNorm.sign
+            sign_of_norm = sign_apart if apart else batch_norm.BatchNorm.sign
             with (
                 mock.patch.object(binarize, "sign", used),
                 mock.patch.object(normalized_sign, "sign", used),
-                mock.patch.object(operations.BatchNorm, "sign", sign_of_norm),
+                mock.patch.object(batch_norm.BatchNorm, "sign", sign_of_norm),
             ):
                 started = time.process_time()
                 step_of_draw(shared, "child", next(turns), batch)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from cpnas_cli.data.datasets import Dataset, ImageSet
+from cpnas_cli.data.dataset import Dataset, ImageSet
 from cpnas_cli.settings import Config, DataConfig, NetworkConfig, SearchConfig, TrainConfig
 
 

@@ -9,6 +9,7 @@ reduction cells another.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cpnas_cli import registry
 from cpnas_cli.errors import GenotypeError
 from cpnas_cli.randomness import python_generator, shuffled
 
@@ -17,16 +18,7 @@ NUM_INTERMEDIATE_NODES = 4
 NUM_NODES = NUM_INPUT_NODES + NUM_INTERMEDIATE_NODES
 
 NONE = "none"
-OPERATIONS = (
-    NONE,
-    "skip_connect",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
+OPERATIONS = tuple(registry.OPERATIONS)
 NUM_OPERATIONS = len(OPERATIONS)
 
 # (from, to) in the order (0,2) (1,2) (0,3) (1,3) (2,3) (0,4) ... (4,5)

@@ -11,8 +11,8 @@ from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.deploy.packed_file import PackedModel
 from cpnas_cli.deploy.packing import pack
+from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.network import Network, build_network
-from cpnas_cli.networks.operations import BatchNorm
 from cpnas_cli.search_space import EDGES, OPERATIONS, Genotype
 from cpnas_cli.settings import Config, DataConfig
 from cpnas_cli.training.trained_network import Normalization, TrainedNetwork

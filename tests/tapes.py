@@ -66,7 +66,7 @@ def _memory(tensor: Tensor) -> int:
 
 
 class TapeStream:
-    """A `graphs.Stream` for a CPU."""
+    """A `cuda_graphs.Stream` for a CPU."""
 
     def __init__(self) -> None:
         self.num_replays: list[int] = []

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cpnas_cli.data.datasets import ImageSet
+from cpnas_cli.data.dataset import ImageSet
 from cpnas_cli.randomness import torch_generator
 from cpnas_cli.settings import DataConfig
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,7 +17,7 @@ from cpnas_cli.data.decoding import DAMAGED, GREY_MODES, decode_image, unreadabl
 from cpnas_cli.errors import CheckpointError, RunError
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
 
-_CACHE_SCHEMA = "cpnas.images/1"  # to be counted up whenever the same bytes are decoded to other pixels
+_CACHE_SCHEMA = "cpnas.images/1"  # to be counted up whenever we decode the same bytes to other pixels
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -47,10 +48,10 @@ def cache_folder() -> Path:
 def decode_cached(paths: Sequence[Path], *, root: Path, image_size: int, num_channels: int) -> Tensor:
     """The images as uint8 (N, C, S, S), decoded, or read from what was decoded from the very same bytes before.
 
-    The key is a hash over every file's bytes, so a changed image is never taken from the cache; a
-    cache file that is truncated or damaged is made again.
+    The key is a hash over every file's bytes, so a changed image is never taken from the cache, and over the version
+    of Pillow, whose decoders and filters change; a cache file that is truncated or damaged is made again.
     """
-    key = _content_key(paths, root, f"{_CACHE_SCHEMA} {image_size} {num_channels}")
+    key = _content_key(paths, root, f"{_CACHE_SCHEMA} {image_size} {num_channels} Pillow {PIL.__version__}")
     path = cache_folder() / f"images-{key}.safetensors"
     shape = (len(paths), num_channels, image_size, image_size)
     try:

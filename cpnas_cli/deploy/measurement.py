@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cpnas_cli.data.batches import Pipeline
-from cpnas_cli.data.datasets import load_dataset
+from cpnas_cli.data.dataset import load_dataset
 from cpnas_cli.deploy import runtimes
 from cpnas_cli.deploy.engine import Engine
 from cpnas_cli.deploy.footprint import measure_footprint

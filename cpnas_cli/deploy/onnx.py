@@ -35,16 +35,13 @@ from cpnas_cli import __version__
 from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.binarization.estimators import sign
 from cpnas_cli.errors import CpnasError
+from cpnas_cli.networks.modules.batch_norm import BatchNorm, folded_scale
+from cpnas_cli.networks.modules.pointwise import PointwiseConv
+from cpnas_cli.networks.modules.pooling import Pool
+from cpnas_cli.networks.modules.real_convolution import RealConv2d
+from cpnas_cli.networks.modules.reduction import FactorizedReduction
+from cpnas_cli.networks.modules.separable import SeparableConv
 from cpnas_cli.networks.network import Network
-from cpnas_cli.networks.operations import (
-    BatchNorm,
-    FactorizedReduction,
-    PointwiseConv,
-    Pool,
-    RealConv2d,
-    SeparableConv,
-    folded_scale,
-)
 from cpnas_cli.storage.documents import replacing
 from cpnas_cli.training.trained_network import Normalization, TrainedNetwork
 

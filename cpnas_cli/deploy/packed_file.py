@@ -25,7 +25,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from cpnas_cli.errors import CheckpointError, CpnasError, RunError
-from cpnas_cli.networks.layers import Layer, Surroundings, layers_of
+from cpnas_cli.networks.layer import Layer
+from cpnas_cli.networks.layers import Surroundings, layers_of
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import NetworkConfig
 from cpnas_cli.storage.documents import replacing

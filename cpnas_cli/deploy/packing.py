@@ -10,9 +10,10 @@ from torch import nn
 from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.deploy.packed_file import LayerArrays, PackedModel, save_packed
 from cpnas_cli.errors import RunError, UsageError
-from cpnas_cli.networks.layers import Layer
+from cpnas_cli.networks.layer import Layer
+from cpnas_cli.networks.modules.batch_norm import BatchNorm, folded_scale
+from cpnas_cli.networks.modules.real_convolution import RealConv2d
 from cpnas_cli.networks.network import Network
-from cpnas_cli.networks.operations import BatchNorm, RealConv2d, folded_scale
 from cpnas_cli.training.trained_network import TrainedNetwork
 
 _EMPTY = np.zeros(0, np.float32)

@@ -17,7 +17,8 @@ from cpnas_cli.deploy.engine.program import Program
 from cpnas_cli.deploy.packed_file import PackedModel, unpack_layers
 from cpnas_cli.deploy.runtimes import onnx_session
 from cpnas_cli.efficiency.timing import Timing, time_interleaved
-from cpnas_cli.networks.layers import Layer, cells_of, classifier_layer, stem_layer
+from cpnas_cli.networks.layer import Layer
+from cpnas_cli.networks.layers import cells_of, classifier_layer, stem_layer
 
 _LOOPS = 32  # of the packed operation in one call
 
@@ -173,7 +174,7 @@ def float_model(operation: Operation, *, features_size: int) -> bytes:
         )
         out_shape = [1, channels or last.out_channels, last.out_size, last.out_size]
         if first.kind == "pool":
-            builder.pool(first, is_max=operation.name.startswith("max"))
+            builder.pool(first, is_max=first.pooling == "max")
         elif operation.name == "stem":
             builder.convolution("x", "y", first)
         else:

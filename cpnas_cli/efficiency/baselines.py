@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from cpnas_cli.errors import UsageError
 from cpnas_cli.networks.dataflow import IMAGE, Dataflow, Form, Read, Step, dataflow_of, num_outputs
-from cpnas_cli.networks.layers import Ending, Layer, Surroundings
+from cpnas_cli.networks.layer import Ending, Layer
+from cpnas_cli.networks.layers import Surroundings
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import NetworkConfig
 

@@ -24,7 +24,7 @@ from cpnas_cli.networks.dataflow import (
     peak_memory,
     stored_bits_per_element,
 )
-from cpnas_cli.networks.layers import BITS_PER_REAL, BITS_PER_THRESHOLD
+from cpnas_cli.networks.layer import BITS_PER_REAL, BITS_PER_THRESHOLD
 from cpnas_cli.storage.documents import EFFICIENCY_SCHEMA
 
 WORD_BITS = 64

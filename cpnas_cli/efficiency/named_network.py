@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cpnas_cli import registry
 from cpnas_cli.errors import RunError, UsageError
 from cpnas_cli.networks.layers import Surroundings
 from cpnas_cli.runs.folder import RunFolder
@@ -11,15 +12,6 @@ from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import DEFAULT_PRESET, Config, DataConfig, NetworkConfig, load_config
 from cpnas_cli.storage.documents import read_document
 from cpnas_cli.storage.genotype_file import read_genotype
-
-# (channels of an image, classes); a folder of images has its own
-KNOWN_DATA: dict[str, tuple[int, int]] = {
-    "digits": (1, 10),
-    "mnist": (1, 10),
-    "fashion-mnist": (1, 10),
-    "cifar10": (3, 10),
-    "cifar100": (3, 100),
-}
 
 
 @dataclass(frozen=True)
@@ -84,8 +76,8 @@ def read_subject(
 
 
 def _known(data: DataConfig) -> tuple[int | None, int | None]:
-    channels, classes = KNOWN_DATA.get(data.name, (None, None))
-    return data.num_channels or channels, classes
+    source = registry.registered(registry.DATASETS, data.name)
+    return data.num_channels or source.num_image_channels, source.num_classes
 
 
 def _recorded(run: RunFolder, data: DataConfig) -> tuple[int, int] | None:

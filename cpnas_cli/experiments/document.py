@@ -27,7 +27,7 @@ def build_document(
     """What is there so far.
 
     Args:
-      environment: see `device.describe_environment`, of the command that started the experiment.
+      environment: see `environment.describe_environment`, of the command that started the experiment.
       failures: {name: reason} of members that were given up.
       notes: {name: what the user should know of its runs}.
     """

@@ -66,7 +66,7 @@ def run_experiment(
     Args:
       executor: makes the executor, after the folder was found to be usable.
       dataset: of all members, see `describe_dataset`.
-      environment: see `device.describe_environment`.
+      environment: see `environment.describe_environment`.
       say: is told what goes wrong with a member.
       watch: see `Schedule`.
 

@@ -8,20 +8,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
-from cpnas_cli.search_space import NONE, OPERATIONS
+from cpnas_cli.networks.operations.base import FAMILIES, operation_of
+from cpnas_cli.search_space import OPERATIONS
 from cpnas_cli.strategies import reference_strategy
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 9999
 # With fewer seeds even differences that all have one sign are no surprise: 2 / 2^5 = 6.25 % by chance.
 FEWEST_SEEDS = 6
-
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "convolutions": tuple(op for op in OPERATIONS if "conv" in op),
-    "pools": tuple(op for op in OPERATIONS if "pool" in op),
-    "skips": ("skip_connect",),
-    "none": (NONE,),
-}
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
@@ -53,7 +47,10 @@ def bootstrap_interval(differences: Sequence[float]) -> tuple[float, float] | No
 
 def family_counts(operations: Mapping[str, int]) -> dict[str, int]:
     """How many of the edges of both cells are convolutions, pools, skips and none."""
-    return {family: sum(operations.get(op, 0) for op in ops) for family, ops in FAMILIES.items()}
+    counts: dict[str, int] = dict.fromkeys(FAMILIES, 0)
+    for op in OPERATIONS:
+        counts[operation_of(op).family] += operations.get(op, 0)
+    return counts
 
 
 def summarize(members: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> list[dict[str, Any]]:

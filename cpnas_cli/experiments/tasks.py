@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 
-from cpnas_cli.data.datasets import Dataset, load_dataset
+from cpnas_cli.data.dataset import Dataset, load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import CpnasError, MaxTimeReached
 from cpnas_cli.experiments.plan import ExperimentFolder, Member

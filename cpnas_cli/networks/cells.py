@@ -1,21 +1,15 @@
 """A cell: two preprocessed inputs and the operations of its 14 edges."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cpnas_cli.networks.operations import (
-    FULL,
-    Arithmetic,
-    EdgeShape,
-    FactorizedReduction,
-    Node,
-    PointwiseConv,
-    build_operation,
-)
-from cpnas_cli.networks.shapes import CellShape, Precision
+from cpnas_cli.networks.arithmetic import Arithmetics, EdgeShape
+from cpnas_cli.networks.modules.node import Node
+from cpnas_cli.networks.modules.pointwise import PointwiseConv
+from cpnas_cli.networks.modules.reduction import FactorizedReduction
+from cpnas_cli.networks.operations.base import operation_of
+from cpnas_cli.networks.shapes import CellShape, has_shortcut
 from cpnas_cli.search_space import (
     EDGES,
     NONE,
@@ -25,26 +19,6 @@ from cpnas_cli.search_space import (
     live_edges,
 )
 from cpnas_cli.search_space import Cell as CellGenotype
-from cpnas_cli.settings import NetworkConfig
-
-
-@dataclass(frozen=True)
-class Arithmetics:
-    """Which arithmetic each part of a network uses; what stays real in the Child is a setting."""
-
-    edges: Arithmetic
-    preprocessing: Arithmetic
-    reduction: Arithmetic
-
-    @staticmethod
-    def of(network: NetworkConfig, precision: Precision) -> "Arithmetics":
-        arithmetic = Arithmetic(precision, network.estimator)
-        real = network.real_parts
-        return Arithmetics(
-            edges=arithmetic,
-            preprocessing=FULL if "preprocessing" in real else arithmetic,
-            reduction=FULL if "factorized_reduction" in real else arithmetic,
-        )
 
 
 class Preprocessing(nn.Module):
@@ -60,7 +34,7 @@ class Preprocessing(nn.Module):
     ) -> None:
         super().__init__()
         self.halves, self.out_channels = halves, out_channels
-        self.shortcut = shortcut and in_channels % out_channels == 0
+        self.shortcut = shortcut and has_shortcut(in_channels, out_channels)
         if halves:
             self.convolution: nn.Module = FactorizedReduction(
                 in_channels, out_channels, arithmetic=arithmetics.reduction
@@ -75,15 +49,21 @@ class Preprocessing(nn.Module):
         x_BCHW = F.avg_pool2d(node.value, 2) if self.halves else node.value
         groups = x_BCHW.split(self.out_channels, dim=1)
         for group in groups:
-            result_BCHW = result_BCHW + group * (1 / len(groups))  # two roundings, see `operations`
+            result_BCHW = result_BCHW + group * (1 / len(groups))  # two roundings, see `modules.batch_norm`
         return result_BCHW
 
 
 def build_preprocessing(shape: CellShape, *, shortcut: bool, arithmetics: Arithmetics) -> nn.ModuleList:
     """The `Preprocessing` of a cell's two inputs."""
     return nn.ModuleList(
-        Preprocessing(channels, shape.num_channels, halves=halves, shortcut=shortcut, arithmetics=arithmetics)
-        for channels, halves in zip(shape.in_channels, (shape.previous_reduces, False), strict=True)
+        Preprocessing(
+            in_channels,
+            shape.num_channels,
+            halves=shape.halves_input(index),
+            shortcut=shortcut,
+            arithmetics=arithmetics,
+        )
+        for index, in_channels in enumerate(shape.in_channels)
     )
 
 
@@ -91,7 +71,7 @@ class Cell(nn.Module):
     """A cell with the candidate operations of its 14 edges.
 
     Forward: two nodes -> (B, 4C, H / stride, W / stride), the concatenated intermediate nodes. A dead
-    node contributes zeros, and the edges that leave it are not computed (see `space.live_nodes`).
+    node contributes zeros, and the edges that leave it are not computed (see `search_space.live_nodes`).
     """
 
     def __init__(
@@ -114,7 +94,7 @@ class Cell(nn.Module):
                 arithmetic=arithmetics.edges,
                 reduction=arithmetics.reduction,
             )
-            self.edges.append(nn.ModuleDict({op: build_operation(op, edge) for op in alive if op != NONE}))
+            self.edges.append(nn.ModuleDict({op: operation_of(op).build(edge) for op in alive if op != NONE}))
 
     def forward(self, inputs: tuple[Node, Node], choice: CellGenotype) -> Tensor:
         nodes: dict[int, Node] = {

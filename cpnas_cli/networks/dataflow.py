@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
+from cpnas_cli.networks.layer import BITS_PER_REAL, Layer
 from cpnas_cli.networks.layers import (
-    BITS_PER_REAL,
     CellLayers,
     EdgeLayers,
-    Layer,
     Surroundings,
     cells_of,
     classifier_layer,
@@ -147,7 +146,7 @@ def _edge_steps(cell: CellLayers, path: str) -> Iterable[Step]:
                 yield Step(name, (Read(source),), target, num_elements, num_added=num_added, shares=shares)
                 continue
             reads = (Read(source, _form_before(layers[0])),)
-            if "conv" in edge.op:  # its first layer is read by its second alone, which has no ReLU before it
+            while layers[0].feeds_next:  # and the next has no ReLU before it
                 first = layers.pop(0)
                 yield Step(first.name, reads, first.name, num_outputs(first), first)
                 reads = (Read(first.name, "sign" if layers[0].binary else "value"),)

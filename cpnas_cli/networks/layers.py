@@ -1,89 +1,31 @@
-"""The layers of a network as plain data: shapes, precision, and what of each is stored.
+"""The layers of a network, one after the other, as plain data.
 
 One list serves the estimate, the packed file (which stores the layers one after the other in this
 order) and the engine.
+
+It is a second description beside the modules in `network`, because a device that runs a packed model has no torch,
+and a module cannot be made without it. What the two have in common is written once: the shapes of the stack
+(`shapes`), the precision of every part (`arithmetic`), and the choices of an operation, which gives its module and its
+layers from one object. A test builds networks of random genotypes and settings and holds every layer against the
+module of its name, and every module against a layer.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
-from cpnas_cli.networks.shapes import CellShape, Precision, cell_shapes, num_stem_channels, stem_kernel_size
+from cpnas_cli.networks.arithmetic import Arithmetics, EdgeShape
+from cpnas_cli.networks.layer import Layer, pointwise_layer, reduction_layers
+from cpnas_cli.networks.operations.base import operation_of
+from cpnas_cli.networks.shapes import (
+    CellShape,
+    Precision,
+    cell_shapes,
+    has_shortcut,
+    num_stem_channels,
+    stem_kernel_size,
+)
 from cpnas_cli.search_space import EDGES, NUM_INTERMEDIATE_NODES, Genotype, live_edges
 from cpnas_cli.settings import NetworkConfig
-
-Kind = Literal["convolution", "pool", "linear"]
-
-# What follows the sums of a layer and is stored with it.
-#   "affine": a batch norm, folded to a scale and a shift per output channel (2 real values)
-#   "threshold": a batch norm and the sign behind it: one whole number per output channel
-#   "bias": one real value per output channel
-#   "nothing"
-Ending = Literal["affine", "threshold", "bias", "nothing"]
-
-BITS_PER_REAL = 32
-BITS_PER_THRESHOLD = 8  # a sum of at most 25 signs
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One convolution, pooling or linear layer; image sizes in pixels, square.
-
-    Attributes:
-      name: of the module in the `Network`.
-      binary: whether weights and activations are 1-bit.
-    """
-
-    name: str
-    kind: Kind
-    in_channels: int
-    out_channels: int
-    in_size: int
-    out_size: int
-    kernel_size: int = 1
-    stride: int = 1
-    dilation: int = 1
-    groups: int = 1
-    binary: bool = False
-    ending: Ending = "affine"
-
-    @property
-    def padding(self) -> int:
-        """Rows and columns beyond the image that the filter reaches: at stride 1 the size stays."""
-        return self.dilation * (self.kernel_size - 1) // 2
-
-    @property
-    def inputs_per_filter(self) -> int:
-        """c: the input channels that one filter reads."""
-        return self.in_channels // self.groups
-
-    @property
-    def num_weights(self) -> int:
-        return 0 if self.kind == "pool" else self.out_channels * self.inputs_per_filter * self.kernel_size**2
-
-    @property
-    def num_binary_weights(self) -> int:
-        return self.num_weights if self.binary else 0
-
-    @property
-    def num_thresholds(self) -> int:
-        return self.out_channels if self.ending == "threshold" else 0
-
-    @property
-    def num_real_values(self) -> int:
-        """Weights that are not 1-bit, scales, shifts, biases."""
-        ending = {"affine": 2, "bias": 1, "threshold": 0, "nothing": 0}[self.ending] * self.out_channels
-        return ending + (0 if self.binary else self.num_weights)
-
-    @property
-    def size_bits(self) -> int:
-        thresholds = BITS_PER_THRESHOLD * self.num_thresholds
-        return self.num_binary_weights + thresholds + BITS_PER_REAL * self.num_real_values
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates for one image, each counted once; taps that fall on the padding count too."""
-        return self.num_weights * self.out_size**2
 
 
 @dataclass(frozen=True)
@@ -180,68 +122,30 @@ def _cell(
     sizes: tuple[int, int],
     precision: Precision,
 ) -> CellLayers:
-    child = precision == "binary"
-    pointwise_binary = child and "preprocessing" not in settings.real_parts
-    reduction_binary = child and "factorized_reduction" not in settings.real_parts
-    preprocessing, shortcuts = list[tuple[Layer, ...]](), list[bool]()
-    for index, (in_channels, in_size) in enumerate(zip(shape.in_channels, sizes, strict=True)):
-        path = f"{name}.preprocessing.{index}.convolution"
-        if index == 0 and shape.previous_reduces:
-            layers = _reduction(path, in_channels, shape.num_channels, in_size, binary=reduction_binary)
-        else:
-            layers = (_pointwise(path, in_channels, shape.num_channels, in_size, binary=pointwise_binary),)
-        preprocessing.append(layers)
-        shortcuts.append(settings.shortcut and in_channels % shape.num_channels == 0)
-    edges = tuple(
-        EdgeLayers(
-            edge,
-            ops[edge],
-            _operation(
-                f"{name}.edges.{edge}.{ops[edge]}",
-                ops[edge],
-                shape.num_channels,
-                shape.stride(EDGES[edge][0]),
-                sizes[1] if shape.stride(EDGES[edge][0]) == 2 or not shape.reduces else sizes[1] // 2,
-                child=child,
-                reduction_binary=reduction_binary,
-            ),
-        )
-        for edge in live_edges(ops)
+    arithmetics = Arithmetics.of(settings, precision)
+    first, second = (
+        _preprocessing(f"{name}.preprocessing.{index}.convolution", shape, index, size, arithmetics)
+        for index, size in enumerate(sizes)
     )
-    return CellLayers(shape, sizes, sizes[1], (preprocessing[0], preprocessing[1]), (shortcuts[0], shortcuts[1]), edges)
-
-
-def _pointwise(path: str, in_channels: int, out_channels: int, size: int, *, binary: bool) -> Layer:
-    return Layer(f"{path}.pointwise", "convolution", in_channels, out_channels, size, size, binary=binary)
-
-
-def _reduction(path: str, in_channels: int, out_channels: int, size: int, *, binary: bool) -> tuple[Layer, ...]:
-    even = Layer(
-        f"{path}.even", "convolution", in_channels, out_channels // 2, size, size // 2, stride=2, binary=binary
+    shortcut, second_shortcut = (
+        settings.shortcut and has_shortcut(in_channels, shape.num_channels) for in_channels in shape.in_channels
     )
-    return even, replace(even, name=f"{path}.odd", out_channels=out_channels - out_channels // 2)
+    edges = tuple(_edge(name, edge, ops[edge], shape, sizes[1], arithmetics) for edge in live_edges(ops))
+    return CellLayers(shape, sizes, sizes[1], (first, second), (shortcut, second_shortcut), edges)
 
 
-def _operation(
-    path: str, op: str, num_channels: int, stride: int, size: int, *, child: bool, reduction_binary: bool
-) -> tuple[Layer, ...]:
-    out_size = size // stride
-    if op == "skip_connect":
-        return () if stride == 1 else _reduction(path, num_channels, num_channels, size, binary=reduction_binary)
-    if op.endswith("_pool_3x3"):
-        return (Layer(path, "pool", num_channels, num_channels, size, out_size, kernel_size=3, stride=stride),)
-    depthwise = Layer(
-        f"{path}.depthwise",
-        "convolution",
-        num_channels,
-        num_channels,
-        size,
-        out_size,
-        kernel_size=int(op[-1]),
-        stride=stride,
-        dilation=2 if op.startswith("dil") else 1,
-        groups=num_channels,
-        binary=child,
-        ending="threshold" if child else "nothing",
-    )
-    return depthwise, _pointwise(path, num_channels, num_channels, out_size, binary=child)
+def _preprocessing(path: str, shape: CellShape, index: int, size: int, arithmetics: Arithmetics) -> tuple[Layer, ...]:
+    in_channels = shape.in_channels[index]
+    if shape.halves_input(index):
+        return reduction_layers(path, in_channels, shape.num_channels, size, binary=arithmetics.reduction.is_binary)
+    binary = arithmetics.preprocessing.is_binary
+    return (pointwise_layer(path, in_channels, shape.num_channels, size, binary=binary),)
+
+
+def _edge(name: str, index: int, op: str, shape: CellShape, size: int, arithmetics: Arithmetics) -> EdgeLayers:
+    """`size` is that of the cell's preprocessed inputs."""
+    stride = shape.stride(EDGES[index][0])
+    edge = EdgeShape(shape.num_channels, stride, arithmetics.edges, arithmetics.reduction)
+    in_size = size // 2 if shape.reduces and stride == 1 else size
+    layers = operation_of(op).layers(f"{name}.edges.{index}.{op}", edge, in_size)
+    return EdgeLayers(index, op, layers)

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from cpnas_cli.binarization.convolution import BinaryConv2d
-from cpnas_cli.networks.cells import Arithmetics, Cell
-from cpnas_cli.networks.operations import (
-    BatchNorm,
-    Node,
-    RealConv2d,
-)
+from cpnas_cli.networks.arithmetic import Arithmetics
+from cpnas_cli.networks.cells import Cell
+from cpnas_cli.networks.modules.batch_norm import BatchNorm
+from cpnas_cli.networks.modules.node import Node
+from cpnas_cli.networks.modules.real_convolution import RealConv2d
 from cpnas_cli.networks.shapes import Precision, cell_shapes, num_stem_channels, stem_kernel_size
 from cpnas_cli.randomness import derived_seed
 from cpnas_cli.search_space import (

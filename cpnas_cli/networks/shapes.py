@@ -28,6 +28,10 @@ class CellShape(NamedTuple):
         """Of an edge that leaves this node: 2 from the input nodes of a reduction cell."""
         return 2 if self.reduces and source < NUM_INPUT_NODES else 1
 
+    def halves_input(self, index: int) -> bool:
+        """Whether an input comes from before the reduction and its image must shrink to that of the other input."""
+        return index == 0 and self.previous_reduces
+
 
 def reduction_cells(num_cells: int) -> tuple[int, int]:
     """Indices of the two reduction cells: at one third and two thirds of the depth."""
@@ -46,6 +50,11 @@ def cell_shapes(settings: NetworkConfig) -> list[CellShape]:
         in_channels = (in_channels[1], NUM_INTERMEDIATE_NODES * num_channels)
         previous_reduces = reduces
     return shapes
+
+
+def has_shortcut(in_channels: int, out_channels: int) -> bool:
+    """Whether a shortcut can lead around a preprocessing: its input's channels divide into groups of the output's."""
+    return in_channels % out_channels == 0
 
 
 def num_stem_channels(settings: NetworkConfig) -> int:

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 
 from cpnas_cli.binarization.convolution import BinaryConv2d
+from cpnas_cli.networks.modules.separable import SeparableConv
 from cpnas_cli.networks.network import Network
-from cpnas_cli.networks.operations import (
-    SeparableConv,
-)
 from cpnas_cli.networks.shapes import Precision
 from cpnas_cli.settings import NetworkConfig
 

@@ -8,7 +8,7 @@ import textwrap
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Outline
 
+from cpnas_cli.networks.operations.base import FAMILIES, Look, operation_of
 from cpnas_cli.reports.picture import save_picture
 from cpnas_cli.search_space import (
     EDGES,
@@ -23,35 +24,14 @@ from cpnas_cli.search_space import (
     NUM_INPUT_NODES,
     NUM_INTERMEDIATE_NODES,
     NUM_NODES,
+    OPERATIONS,
     Cell,
     Genotype,
     live_edges,
     live_nodes,
 )
 
-Family = Literal["separable", "dilated", "pool", "skip"]
-
-TIMES = "\N{MULTIPLICATION SIGN}"
 STRIDE_MARK = "\N{DOWNWARDS ARROW}2"
-
-FAMILIES: dict[str, Family] = {
-    "skip_connect": "skip",
-    "max_pool_3x3": "pool",
-    "avg_pool_3x3": "pool",
-    "sep_conv_3x3": "separable",
-    "sep_conv_5x5": "separable",
-    "dil_conv_3x3": "dilated",
-    "dil_conv_5x5": "dilated",
-}
-SHORT_NAMES = {
-    "skip_connect": "skip",
-    "max_pool_3x3": f"max 3{TIMES}3",
-    "avg_pool_3x3": f"avg 3{TIMES}3",
-    "sep_conv_3x3": f"sep 3{TIMES}3",
-    "sep_conv_5x5": f"sep 5{TIMES}5",
-    "dil_conv_3x3": f"dil 3{TIMES}3",
-    "dil_conv_5x5": f"dil 5{TIMES}5",
-}
 
 
 @dataclass(frozen=True)
@@ -66,13 +46,13 @@ class EdgeInfo:
     """Whether it carries a signal: it leaves a node that an input reaches."""
 
     @property
-    def family(self) -> Family:
-        return FAMILIES[self.operation]
+    def look(self) -> Look:
+        return operation_of(self.operation).look
 
     @property
     def label(self) -> str:
         """The operation in short, with a mark where it halves the image."""
-        return SHORT_NAMES[self.operation] + (f" {STRIDE_MARK}" if self.stride == 2 else "")
+        return operation_of(self.operation).label + (f" {STRIDE_MARK}" if self.stride == 2 else "")
 
 
 @dataclass(frozen=True)
@@ -116,7 +96,7 @@ def cells_info(genotype: Genotype, *, subtitle: str | None = None) -> CellsInfo:
 
 def _cell_info(cell: Cell, *, title: str, input_stride: int) -> CellInfo:
     live = live_edges(cell)
-    families = Counter(FAMILIES[op] for op in cell if op != NONE)
+    families = Counter(operation_of(op).family for op in cell)
     edges = tuple(
         EdgeInfo(source, node, op, stride=input_stride if source < NUM_INPUT_NODES else 1, live=index in live)
         for index, ((source, node), op) in enumerate(zip(EDGES, cell, strict=True))
@@ -127,10 +107,10 @@ def _cell_info(cell: Cell, *, title: str, input_stride: int) -> CellInfo:
         edges=edges,
         dead_nodes=tuple(sorted(set(range(NUM_NODES)) - live_nodes(cell))),
         counts=CellCounts(
-            num_convolutions=families["separable"] + families["dilated"],
-            num_pools=families["pool"],
-            num_skips=families["skip"],
-            num_none=cell.count(NONE),
+            num_convolutions=families["convolutions"],
+            num_pools=families["pools"],
+            num_skips=families["skips"],
+            num_none=families["none"],
         ),
     )
 
@@ -193,20 +173,11 @@ INK, SOFT_INK, BAND = "#1a1a1a", "#555555", "#eff1f4"
 FAINT, FAINT_LINE, FAINT_INK = "#bdbdbd", "#a0a0a0", "#767676"
 
 
-class Stroke(NamedTuple):
-    colour: str
-    dashes: Literal["solid"] | tuple[float, tuple[float, ...]]
-    width: float
-    meaning: str
-
-
-# Okabe and Ito's colours are told apart by colour-blind readers, the dashes also in grey.
-STROKES: dict[Family, Stroke] = {
-    "separable": Stroke("#0072B2", "solid", 2.0, "sep: separable convolution"),
-    "dilated": Stroke("#D55E00", (0, (2.6, 1.1)), 2.0, "dil: dilated convolution"),
-    "pool": Stroke("#009E73", (0, (1.0, 1.0)), 2.0, "max, avg: pooling"),
-    "skip": Stroke("#333333", "solid", 0.9, "skip connection"),
-}
+def looks() -> list[Look]:
+    """How the operations are drawn, those of a family side by side; those that are drawn alike once."""
+    operations = [operation_of(op) for op in OPERATIONS if op != NONE]
+    in_order = sorted(operations, key=lambda operation: FAMILIES.index(operation.family))
+    return list(dict.fromkeys(operation.look for operation in in_order))
 
 
 def draw_cells(info: CellsInfo) -> Figure:
@@ -305,8 +276,8 @@ def _draw_output(axes: Axes) -> None:
 
 
 def _draw_edge(axes: Axes, edge: EdgeInfo, *, gid: str) -> None:
-    stroke = STROKES[edge.family]
-    colour, width = (stroke.colour, stroke.width) if edge.live else (FAINT, 0.75 * stroke.width)
+    look = edge.look
+    colour, width = (look.colour, look.width) if edge.live else (FAINT, 0.75 * look.width)
     route = ROUTES[edge.source, edge.node]
     side = (route.lane > 0) - (route.lane < 0)
     lane_y = side * (FIRST_LANE + (abs(route.lane) - 1) * LANE_DISTANCE)
@@ -320,7 +291,7 @@ def _draw_edge(axes: Axes, edge: EdgeInfo, *, gid: str) -> None:
         outline = _around(start, end, lane_y, side)
         _draw_arrowhead(axes, end, side * HALF_NODE, (0, -side), colour)
     line = PathPatch(outline, fill=False, edgecolor=colour, linewidth=width, capstyle="butt", zorder=2)
-    line.set(linestyle=stroke.dashes, gid=f"{gid}-line")
+    line.set(linestyle=look.dashes, gid=f"{gid}-line")
     axes.add_patch(line)
     pill = {"boxstyle": "round,pad=0.22", "facecolor": "white", "edgecolor": colour, "linewidth": 0.7}
     ink = INK if edge.live else FAINT_INK
@@ -376,8 +347,8 @@ def _draw_arrowhead(axes: Axes, x: float, y: float, into: tuple[int, int], colou
 
 def _draw_legend(figure: Figure, *, any_dead: bool) -> None:
     handles = [
-        Line2D([], [], color=stroke.colour, linestyle=stroke.dashes, linewidth=stroke.width, label=stroke.meaning)
-        for stroke in STROKES.values()
+        Line2D([], [], color=look.colour, linestyle=look.dashes, linewidth=look.width, label=look.meaning)
+        for look in looks()
     ]
     stride_mark = rf"$\mathregular{{{STRIDE_MARK}}}$"  # a marker may be a formula, not a plain text
     look = {"color": INK, "linestyle": "none", "markersize": 10, "markeredgewidth": 0}

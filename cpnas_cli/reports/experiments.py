@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
 from cpnas_cli.errors import RunError
-from cpnas_cli.experiments.summary import FAMILIES, family_counts, mean_and_deviation
+from cpnas_cli.experiments.summary import family_counts, mean_and_deviation
+from cpnas_cli.networks.operations.base import FAMILIES
 from cpnas_cli.reports.picture import save_picture
 from cpnas_cli.search_space import NUM_EDGES
 
@@ -53,7 +54,7 @@ FAMILY_LOOKS = {
     "skips": FamilyLook("#009e73", "^"),
     "none": FamilyLook("#555555", "D"),
 }
-assert FAMILY_LOOKS.keys() == FAMILIES.keys()
+assert tuple(FAMILY_LOOKS) == FAMILIES
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from cpnas_cli.data.datasets import Dataset, describe_dataset, load_dataset
+from cpnas_cli.data.dataset import Dataset, describe_dataset, load_dataset
 from cpnas_cli.distributed.collectives import by_all, by_first
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.environment import describe_environment, differences

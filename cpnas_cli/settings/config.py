@@ -7,13 +7,12 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
+from cpnas_cli import registry
 from cpnas_cli.errors import UsageError
 from cpnas_cli.settings.fields import Section, did_you_mean, is_section, setting
 from cpnas_cli.settings.sections import DataConfig, NetworkConfig, PcDartsConfig, SearchConfig, TrainConfig
 
 DEFAULT_PRESET = "digits"
-
-_EMBEDDED_DATASETS = ("digits",)  # they come with a library
 
 
 class Config(Section):
@@ -27,13 +26,8 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")
-    def _no_folder_is_ignored(self) -> Self:
-        """The numbers would be taken for those of one's own images."""
-        if self.data.name in _EMBEDDED_DATASETS and self.data.dir is not None:
-            raise ValueError(
-                f"data.name={self.data.name} reads no folder; for your own images use --preset folder, "
-                "or --set data.name=folder"
-            )
+    def _data_fit_their_source(self) -> Self:
+        registry.registered(registry.DATASETS, self.data.name).check(self.data)
         return self
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ GENOTYPE_FILE = "genotype.json"
 
 
 def genotype_document(genotype: Genotype, *, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """`cpnas.genotype/1`: the edges of both cells in the order of `space.EDGES`."""
+    """`cpnas.genotype/1`: the edges of both cells in the order of `search_space.EDGES`."""
     cells = {
         kind: [{"from": source, "to": node, "op": op} for (source, node), op in zip(EDGES, cell, strict=True)]
         for kind, cell in genotype.cells().items()

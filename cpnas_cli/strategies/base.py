@@ -16,7 +16,7 @@ from cpnas_cli.runs.deadline import Deadline
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from cpnas_cli.data.datasets import Dataset
+    from cpnas_cli.data.dataset import Dataset
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.runs.journal import Notify
     from cpnas_cli.search_space import Genotype

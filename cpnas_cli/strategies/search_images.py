@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from cpnas_cli.data.batches import Pipeline
-from cpnas_cli.data.datasets import ImageSet, split_for_search
+from cpnas_cli.data.dataset import ImageSet
+from cpnas_cli.data.splits import split_for_search
 from cpnas_cli.strategies.base import Search
 
 

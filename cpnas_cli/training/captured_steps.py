@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from cpnas_cli.data.batches import Pipeline
-from cpnas_cli.data.datasets import ImageSet
+from cpnas_cli.data.dataset import ImageSet
 from cpnas_cli.networks.network import Output
 from cpnas_cli.training.epoch import StepLoss, TrainStep, evaluation_step, make_optimizer
 

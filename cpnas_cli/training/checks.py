@@ -2,7 +2,7 @@
 
 from lightning_fabric import Fabric
 
-from cpnas_cli.data.datasets import Dataset
+from cpnas_cli.data.dataset import Dataset
 from cpnas_cli.distributed.processes import check_shares
 from cpnas_cli.settings import Config
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from cpnas_cli.data.batches import Pipeline
-from cpnas_cli.data.datasets import ImageSet, load_dataset
+from cpnas_cli.data.dataset import ImageSet, load_dataset
 from cpnas_cli.distributed.collectives import add_over_processes, num_processes
 from cpnas_cli.errors import DataError
 from cpnas_cli.networks.network import Network

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from cpnas_cli.binarization.filters import reconstruction
 from cpnas_cli.data.batches import Pipeline
-from cpnas_cli.data.datasets import Dataset
+from cpnas_cli.data.dataset import Dataset
 from cpnas_cli.distributed.collectives import add_over_processes, by_first
 from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss
+from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.network import Network, Output, build_network
-from cpnas_cli.networks.operations import BatchNorm
 from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
 from cpnas_cli.networks.size import network_size, precision_parts
 from cpnas_cli.runs.deadline import Deadline

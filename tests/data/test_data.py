@@ -22,14 +22,9 @@ from torch import Tensor
 from cpnas_cli.data import cache as images
 from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.data.cache import cache_folder
-from cpnas_cli.data.datasets import (
-    Dataset,
-    ImageSet,
-    balanced_subset,
-    load_dataset,
-    split_for_search,
-)
+from cpnas_cli.data.dataset import Dataset, ImageSet, load_dataset
 from cpnas_cli.data.decoding import decode_image
+from cpnas_cli.data.splits import balanced_subset, split_for_search
 from cpnas_cli.errors import DataError
 from cpnas_cli.settings import DataConfig
 
@@ -461,6 +456,18 @@ def test_what_is_asked_for_is_part_of_the_key(image_folder: Path, decoded: list[
     decoded.clear()
     for values, loaded in zip(({}, {"image_size": 8}, {"num_channels": 1}, {"num_train": 10}), seen, strict=True):
         assert same(load_folder(image_folder, **values), loaded)
+    assert decoded == []
+
+
+def test_another_pillow_decodes_again(image_folder: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version may give other pixels of the same bytes."""
+    load_folder(image_folder)
+    decoded.clear()
+    monkeypatch.setattr("PIL.__version__", "0.0")
+    load_folder(image_folder)
+    assert len(decoded) == 32
+    decoded.clear()
+    load_folder(image_folder)
     assert decoded == []
 
 

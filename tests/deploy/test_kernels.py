@@ -17,7 +17,7 @@ from cpnas_cli.deploy.engine import bit_kernels, lanes, real_kernels
 from cpnas_cli.deploy.engine import program as p
 from cpnas_cli.deploy.engine.program import ProgramBuilder, Values, Words, num_blocks, whole_vectors
 from cpnas_cli.deploy.packed_file import LayerArrays
-from cpnas_cli.networks.layers import Layer
+from cpnas_cli.networks.layer import Layer
 
 SOME = settings(max_examples=40, deadline=None, derandomize=True)
 MANY = settings(max_examples=150, deadline=None, derandomize=True)
@@ -379,7 +379,12 @@ def test_a_real_product_is_a_convolution_of_the_positive_part(
 
 # ---------------------------------------------------------------- depthwise convolutions
 
-DEPTHWISE: dict[int, Callable[..., None]] = {3: bit_kernels.depthwise_3x3, 5: bit_kernels.depthwise_5x5}
+DEPTHWISE: dict[int, Callable[..., None]] = {
+    p.DEPTHWISE_3X3: bit_kernels.depthwise_3x3,
+    p.DEPTHWISE_5X5: bit_kernels.depthwise_5x5,
+    p.DEPTHWISE: bit_kernels.depthwise_any,
+}
+KERNEL_SIZES = [3, 5, 7, 11]  # the last two by the kernel for any size
 
 
 def depthwise(layer: Layer, own: LayerArrays, x: np.ndarray, *, border: int) -> np.ndarray:
@@ -393,7 +398,7 @@ def depthwise(layer: Layer, own: LayerArrays, x: np.ndarray, *, border: int) -> 
     rows = list[np.ndarray]()
     for y in range(layer.out_size):
         untouched = memory.words.copy()
-        DEPTHWISE[layer.kernel_size](
+        DEPTHWISE[step[p.KIND]](
             memory.words.ctypes.data,
             memory.constants.ctypes.data,
             step[p.SOURCE] + y * layer.stride * source.row,
@@ -406,6 +411,7 @@ def depthwise(layer: Layer, own: LayerArrays, x: np.ndarray, *, border: int) -> 
             slot.plane,
             source.num_words,
             slot.offset,
+            *([layer.kernel_size] if step[p.KIND] == p.DEPTHWISE else []),
         )
         check_only_written(untouched, memory.words, slot.offset + np.arange(slot.num_words * slot.plane))
         rows.append(memory.signs(slot._replace(row=0), layer.out_size)[:, 0])
@@ -434,7 +440,7 @@ def check_depthwise(
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 8, 11, 15, 16, 17, 20])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("dilation", [1, 2])
-@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("kernel_size", KERNEL_SIZES)
 def test_a_depthwise_convolution_with_zeros_around_the_image(
     kernel_size: int, dilation: int, stride: int, size: int
 ) -> None:
@@ -454,7 +460,7 @@ def test_a_depthwise_convolution_with_zeros_around_the_image(
 
 @SOME
 @given(
-    kernel_size=st.sampled_from([3, 5]),
+    kernel_size=st.sampled_from(KERNEL_SIZES),
     dilation=st.sampled_from([1, 2]),
     stride=st.sampled_from([1, 2]),
     half=st.integers(1, 10),
@@ -469,7 +475,7 @@ def test_any_depthwise_convolution(
     )
 
 
-@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("kernel_size", KERNEL_SIZES)
 def test_every_count_against_every_threshold(kernel_size: int) -> None:
     """An image of one pixel row per count: the filter agrees with 0, 1, ... all of its taps."""
     largest = kernel_size**2

@@ -20,8 +20,9 @@ from cpnas_cli.cli.app import app
 from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.deploy.onnx import check_onnx, folded, int8_bytes, onnx_bytes, write_onnx
 from cpnas_cli.errors import CpnasError
+from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.network import Network, build_network
-from cpnas_cli.networks.operations import BatchNorm, Precision
+from cpnas_cli.networks.shapes import Precision
 from cpnas_cli.networks.size import network_size
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import EDGES, NONE, OPERATIONS, Genotype, live_nodes

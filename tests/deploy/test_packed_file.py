@@ -33,8 +33,10 @@ from cpnas_cli.deploy.packed_file import (
 )
 from cpnas_cli.deploy.packing import pack, sign_thresholds, write_packed
 from cpnas_cli.errors import CheckpointError, RunError, UsageError
+from cpnas_cli.networks.modules.batch_norm import BatchNorm
+from cpnas_cli.networks.modules.pooling import Pool
+from cpnas_cli.networks.modules.separable import SeparableConv
 from cpnas_cli.networks.network import build_network
-from cpnas_cli.networks.operations import BatchNorm, Pool, SeparableConv
 from cpnas_cli.search_space import Genotype, draw_uniform
 
 MANY = settings(max_examples=200, deadline=None, derandomize=True)

@@ -19,14 +19,14 @@ from killing import kill, start, wait_for_lines, without_seconds
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cpnas_cli.data.datasets import Dataset, ImageSet
+from cpnas_cli.data.dataset import Dataset, ImageSet
 from cpnas_cli.distributed import launch
 from cpnas_cli.distributed.collectives import add_over_processes, by_all, by_first, synchronized_batch_norm
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.distributed.launch import EXIT_LOST, Ending, how_ended, run_processes
 from cpnas_cli.distributed.processes import World, check_shares, this_world
 from cpnas_cli.errors import DataError, UsageError
-from cpnas_cli.networks.operations import BatchNorm
+from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import draw_uniform

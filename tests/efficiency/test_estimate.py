@@ -21,7 +21,6 @@ from cpnas_cli.cli.app import app
 from cpnas_cli.cli.render.efficiency import amount, layer_table, size
 from cpnas_cli.efficiency.baselines import DESCRIPTIONS, HAND_CRAFTED, resnet18, wide_resnet
 from cpnas_cli.efficiency.estimate import NetworkEstimate, Storage, compare, estimate, xnor_speedup
-from cpnas_cli.efficiency.named_network import KNOWN_DATA
 from cpnas_cli.networks.dataflow import (
     Dataflow,
     Elementwise,
@@ -36,7 +35,7 @@ from cpnas_cli.networks.dataflow import (
 )
 from cpnas_cli.networks.layers import Surroundings, layers_of
 from cpnas_cli.networks.network import Network, build_network
-from cpnas_cli.networks.operations import Precision
+from cpnas_cli.networks.shapes import Precision
 from cpnas_cli.networks.size import network_size
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import EDGES, OPERATIONS, Genotype, draw_uniform
@@ -560,7 +559,7 @@ def test_the_settings_of_a_search_can_be_changed_those_of_a_training_cannot(tmp_
     assert report(training / "genotype.json", "--set", "network.num_channels=8")["network"]["num_channels"] == 8
 
 
-@pytest.mark.parametrize("name", KNOWN_DATA)
+@pytest.mark.parametrize("name", ["digits", "mnist", "fashion-mnist", "cifar10", "cifar100"])
 def test_the_shapes_of_the_known_data_sets(genotype_file: Path, name: str) -> None:
     document = report(genotype_file, "--set", f"data.name={name}", "--set", "data.image_size=28")
     expected = {"cifar10": (3, 10), "cifar100": (3, 100)}.get(name, (1, 10))

@@ -19,7 +19,7 @@ from conftest import TINY_SETTINGS, run_cpnas
 from rich.console import Console
 
 from cpnas_cli.cli.views.experiments import ExperimentView
-from cpnas_cli.data.datasets import describe_dataset, load_dataset
+from cpnas_cli.data.dataset import describe_dataset, load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import MaxTimeReached, RunError, UsageError
 from cpnas_cli.experiments.executors import LocalExecutor

@@ -14,21 +14,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cpnas_cli.binarization.convolution import BinaryConv2d
-from cpnas_cli.networks.cells import Arithmetics, Cell, Preprocessing
+from cpnas_cli.networks.arithmetic import FULL, Arithmetic, Arithmetics, EdgeShape
+from cpnas_cli.networks.cells import Cell, Preprocessing
+from cpnas_cli.networks.modules.batch_norm import BatchNorm
+from cpnas_cli.networks.modules.node import Node
+from cpnas_cli.networks.modules.pointwise import PointwiseConv
+from cpnas_cli.networks.modules.real_convolution import RealConv2d
+from cpnas_cli.networks.modules.reduction import FactorizedReduction
+from cpnas_cli.networks.modules.separable import SeparableConv
 from cpnas_cli.networks.network import Network, build_network
-from cpnas_cli.networks.operations import (
-    BUILDERS,
-    FULL,
-    Arithmetic,
-    BatchNorm,
-    EdgeShape,
-    FactorizedReduction,
-    Node,
-    PointwiseConv,
-    RealConv2d,
-    SeparableConv,
-    build_operation,
-)
+from cpnas_cli.networks.operations.base import operation_of
 from cpnas_cli.networks.shapes import Precision, reduction_cells
 from cpnas_cli.networks.size import network_size, precision_parts
 from cpnas_cli.search_space import EDGES, OPERATIONS, Genotype, draw_uniform
@@ -400,7 +395,7 @@ def operation(op: str, *, stride: int, precision: Precision, channels: int = 4) 
     """In evaluation mode, with a batch norm that does something."""
     arithmetic = Arithmetic(precision)
     torch.manual_seed(0)
-    module = build_operation(op, EdgeShape(channels, stride, arithmetic, arithmetic)).eval()
+    module = operation_of(op).build(EdgeShape(channels, stride, arithmetic, arithmetic)).eval()
     with torch.no_grad():
         for norm in module.modules():
             if isinstance(norm, BatchNorm):
@@ -489,11 +484,11 @@ def test_the_shortcut_around_the_preprocessing(in_channels: int, halves: bool) -
 
 
 def test_an_unknown_operation_lists_the_choices() -> None:
-    for name in ("none", "conv_7x7"):
-        with pytest.raises(ValueError, match="sep_conv_3x3") as caught:
-            build_operation(name, EdgeShape(4, 1, FULL, FULL))
-        assert repr(name) in str(caught.value)
-        assert all(op in str(caught.value) for op in BUILDERS)
+    with pytest.raises(ValueError, match="'conv_7x7'") as caught:
+        operation_of("conv_7x7")
+    assert all(op in str(caught.value) for op in OPERATIONS)
+    with pytest.raises(ValueError, match="'none' has no module"):
+        operation_of("none").build(EdgeShape(4, 1, FULL, FULL))
 
 
 # ---------------------------------------------------------------- dead nodes

@@ -17,14 +17,13 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from cpnas_cli.errors import RunError, UsageError
+from cpnas_cli.networks.operations.base import operation_of
 from cpnas_cli.reports.cells import (
-    FAMILIES,
-    SHORT_NAMES,
-    STROKES,
     CellCounts,
     EdgeInfo,
     cells_info,
     draw_cells,
+    looks,
     save_cells,
 )
 from cpnas_cli.search_space import EDGES, NONE, NUM_EDGES, OPERATIONS, Cell, Genotype, draw_uniform
@@ -120,11 +119,11 @@ def test_only_edges_from_the_inputs_of_the_reduction_cell_have_stride_two() -> N
     assert info.reduce.edges[0].label == "sep 3\u00d73 \u21932"
 
 
-def test_every_operation_but_none_has_a_family_and_a_name_of_its_own() -> None:
-    drawn = set(OPERATIONS) - {NONE}
-    assert set(FAMILIES) == set(SHORT_NAMES) == drawn
-    assert len(set(SHORT_NAMES.values())) == len(drawn)
-    assert set(STROKES) == set(FAMILIES.values())
+def test_every_operation_but_none_has_a_line_and_a_name_of_its_own() -> None:
+    drawn = [operation_of(op) for op in OPERATIONS if op != NONE]
+    assert len({operation.label for operation in drawn}) == len({operation.short for operation in drawn}) == len(drawn)
+    assert {operation.look for operation in drawn} == set(looks())
+    assert [look.name for look in looks()] == ["separable", "dilated", "pool", "skip"]
 
 
 # --- the drawing ---
@@ -140,7 +139,7 @@ def test_two_panels_show_every_edge_that_is_not_none_with_its_name(name: str) ->
         assert set(labels_of(axes)) == set(lines_of(axes)) == set(expected)
         for gid, label in labels_of(axes).items():
             strided = kind == "reduce" and gid.split("-")[1] in "01"
-            assert label.get_text() == SHORT_NAMES[expected[gid]] + (" \u21932" if strided else "")
+            assert label.get_text() == operation_of(expected[gid]).label + (" \u21932" if strided else "")
             assert lines_of(axes)[gid].get_linewidth() > 0
 
 
@@ -210,7 +209,7 @@ def test_lines_cross_three_times_only() -> None:
 
 
 def test_families_differ_in_colour_and_in_grey() -> None:
-    strokes = list(STROKES.values())
+    strokes = looks()
     assert len({stroke.colour for stroke in strokes}) == 4
     assert len({(stroke.dashes, stroke.width) for stroke in strokes}) == 4
     figure, _ = rendered(Genotype(SPARSE, SPARSE))

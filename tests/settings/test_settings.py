@@ -293,7 +293,7 @@ def test_what_resembles_no_name_is_refused_without_a_guess(value: str) -> None:
 def test_a_name_is_allowed_as_soon_as_the_registry_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line there adds a strategy or a data set; the settings hold no list of their own."""
     monkeypatch.setitem(STRATEGIES, "toy", "cpnas_cli.strategies.random:RANDOM")
-    monkeypatch.setitem(DATASETS, "blocks", "toys:BLOCKS")
+    monkeypatch.setitem(DATASETS, "blocks", "cpnas_cli.data.folder:FOLDER")
     config = load_config(overrides=["search.strategy=toy", "data.name=blocks", "data.dir=there"])
     assert (config.search.strategy, config.data.name, config.search.beta_p) == ("toy", "blocks", 2.0)
     monkeypatch.undo()

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cpnas_cli.cli.views.runs import search_view
-from cpnas_cli.data.datasets import Dataset, ImageSet, load_dataset
+from cpnas_cli.data.dataset import Dataset, ImageSet, load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import CpnasError, MaxTimeReached, UsageError
 from cpnas_cli.registry import STRATEGIES

@@ -16,11 +16,12 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from cpnas_cli.data.batches import Pipeline
-from cpnas_cli.data.datasets import Dataset, ImageSet, load_dataset
+from cpnas_cli.data.dataset import Dataset, ImageSet, load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import CheckpointError, MaxTimeReached, NonFiniteLossError, UsageError
-from cpnas_cli.networks.cells import Arithmetics
-from cpnas_cli.networks.operations import Arithmetic, BatchNorm, EdgeShape, Node
+from cpnas_cli.networks.arithmetic import Arithmetic, Arithmetics, EdgeShape
+from cpnas_cli.networks.modules.batch_norm import BatchNorm
+from cpnas_cli.networks.modules.node import Node
 from cpnas_cli.networks.shapes import CellShape
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder

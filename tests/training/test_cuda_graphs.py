@@ -17,7 +17,7 @@ from tapes import Tape, tapes
 from torch import Tensor
 
 from cpnas_cli.binarization.convolution import BinaryConv2d
-from cpnas_cli.data.datasets import load_dataset
+from cpnas_cli.data.dataset import load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.runs.folder import RunFolder

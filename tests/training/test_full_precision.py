@@ -7,7 +7,7 @@ import pytest
 from command_line import DOCUMENT, error_of, invoke
 from conftest import TINY_OPTIONS
 
-from cpnas_cli.data.datasets import load_dataset
+from cpnas_cli.data.dataset import load_dataset
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.training.evaluation import pipeline_of
 from cpnas_cli.training.trained_network import read_trained

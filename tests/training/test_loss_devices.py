@@ -11,7 +11,7 @@ import pytest
 import torch
 from children import everywhere
 
-from cpnas_cli.data.datasets import Dataset, ImageSet
+from cpnas_cli.data.dataset import Dataset, ImageSet
 from cpnas_cli.networks.network import Output
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from cpnas_cli.cli.app import app
-from cpnas_cli.data.datasets import load_dataset
+from cpnas_cli.data.dataset import load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import MaxTimeReached, UsageError
 from cpnas_cli.losses import ClassMeans

@@ -159,7 +159,7 @@ def _check_members(plan: "Plan", *, fabric: "Fabric | None") -> dict[str, Any]:
     Args:
       fabric: the device of all members; None where it is a cluster's.
     """
-    from cpnas_cli.data.datasets import describe_dataset, load_dataset
+    from cpnas_cli.data.dataset import describe_dataset, load_dataset
     from cpnas_cli.distributed.processes import check_shares
 
     dataset = load_dataset(plan.config.data)

@@ -10,20 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cpnas_cli.errors import shell_word
+from cpnas_cli.networks.operations.base import FAMILIES, operation_of
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import EDGES, NONE, NUM_INPUT_NODES, NUM_NODES, OPERATIONS, Cell, Genotype, live_nodes
 from cpnas_cli.storage.genotype_file import provenance_of
-
-STYLES = {
-    "none": "dim",
-    "skip_connect": "bright_black",
-    "max_pool_3x3": "cyan",
-    "avg_pool_3x3": "cyan",
-    "sep_conv_3x3": "green",
-    "sep_conv_5x5": "green",
-    "dil_conv_3x3": "magenta",
-    "dil_conv_5x5": "magenta",
-}
 
 
 def percent(fraction: float | None) -> str:
@@ -71,7 +61,12 @@ def cell_table(cell: Cell, *, title: str) -> Table:
                 row.append(Text(""))
             else:
                 carries = source in live
-                row.append(Text(op if carries or op == NONE else f"({op})", style=STYLES[op] if carries else "dim"))
+                row.append(
+                    Text(
+                        op if carries or op == NONE else f"({op})",
+                        style=operation_of(op).look.style if carries else "dim",
+                    )
+                )
         table.add_row(*row)
     return table
 
@@ -186,7 +181,7 @@ def _experiment_cells(row: Mapping[str, Any], *, ablation: bool) -> list[str]:
         f"{row['search_epochs_mean']:.0f}",
         duration(row["search_seconds_mean"]),
         f"{row['size_bits_mean'] / 8192:.1f} KiB",
-        " / ".join(f"{row[f'{family}_mean']:.1f}" for family in ("convolutions", "pools", "skips", "none")),
+        " / ".join(f"{row[f'{family}_mean']:.1f}" for family in FAMILIES),
     ]
     if not ablation:
         difference = row.get("difference_from_cpnas")

@@ -14,14 +14,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cpnas_cli.cli.render.runs import STYLES, duration, percent
+from cpnas_cli.cli.render.runs import duration, percent
+from cpnas_cli.networks.operations.base import operation_of
 from cpnas_cli.search_space import CELL_KINDS, EDGES, OPERATIONS
 from cpnas_cli.settings import Config
 from cpnas_cli.strategies import strategy_named
-
-_SHORT: dict[str, str] = dict(
-    zip(OPERATIONS, ("none", "skip", "max", "avg", "sep3", "sep5", "dil3", "dil5"), strict=True)
-)
 
 
 def search_view(config: Config) -> "SearchView | SearchEpochsView | NoView":
@@ -164,8 +161,9 @@ class SearchView(_View):
             alive = tuple(sorted(alive, key=lambda op: -evaluation.get(op, 0.0))[: max(room - 1, 1)])
         for op in alive:
             value = evaluation.get(op)
-            style = STYLES[op] + (" bold" if value is not None and value == best else "")
-            text.append(_SHORT[op] + (f" .{round(1000 * value):03d}" if value is not None else ""), style=style)
+            operation = operation_of(op)
+            style = operation.look.style + (" bold" if value is not None and value == best else "")
+            text.append(operation.short + (f" .{round(1000 * value):03d}" if value is not None else ""), style=style)
             text.append("  ")
         return text
 
@@ -226,7 +224,9 @@ class SearchEpochsView(_EpochView):
             edges.add_column(name, no_wrap=True)
         for index, (source, node) in enumerate(EDGES):
             ops = (last[kind][index] for kind in CELL_KINDS)
-            edges.add_row(f"{source}->{node}", *(Text(_SHORT[op], style=STYLES[op]) for op in ops))
+            edges.add_row(
+                f"{source}->{node}", *(Text(operation_of(op).short, style=operation_of(op).look.style) for op in ops)
+            )
         return Group(self.status(), Text(self.describe(last)), edges)
 
 

@@ -243,6 +243,37 @@ def depthwise_5x5(words, constants, source, row, plane, dilation, stride, weight
 
 
 @njit
+def depthwise_any(
+    words, constants, source, row, plane, dilation, stride, weights, thresholds, width, num_words, out, kernel_size
+):
+    """Like `depthwise_3x3`, with a filter of any size up to 11x11 and thresholds of 7 digits: tap after tap."""
+    for word in range(num_words):
+        for x in range(0, width, LANES):
+            at = source + word * plane + x * stride
+            w = weights + word
+            ones = splat_u(np.uint32(0))
+            twos, fours, eights, sixteens, thirty_twos, sixty_fours = ones, ones, ones, ones, ones, ones
+            for line in range(kernel_size):
+                for column in range(kernel_size):
+                    tap = _tap(words, constants, at + (line * row + column) * dilation, stride, w)
+                    w += num_words
+                    ones, tap = xor(ones, tap), conjunction(ones, tap)
+                    twos, tap = xor(twos, tap), conjunction(twos, tap)
+                    fours, tap = xor(fours, tap), conjunction(fours, tap)
+                    eights, tap = xor(eights, tap), conjunction(eights, tap)
+                    sixteens, tap = xor(sixteens, tap), conjunction(sixteens, tap)
+                    thirty_twos, tap = xor(thirty_twos, tap), conjunction(thirty_twos, tap)
+                    sixty_fours = xor(sixty_fours, tap)
+            t = thresholds + word * width + x
+            digit = num_words * width
+            carry = _four_at_least(constants, t, digit, ones, twos, fours, eights)
+            carry = _at_least(carry, sixteens, load_u(constants, t + 4 * digit))
+            carry = _at_least(carry, thirty_twos, load_u(constants, t + 5 * digit))
+            carry = _at_least(carry, sixty_fours, load_u(constants, t + 6 * digit))
+            store_u(words, out + word * width + x, carry)
+
+
+@njit
 def pack_row(values, row, pixel, num_pixels, masks, constants, words, out, plane, num_words):
     """The signs of a row of values; `masks` (num_words) clears the bits that are no channels."""
     for word in range(num_words):

@@ -28,7 +28,8 @@ from cpnas_cli.deploy.engine.program import (
     whole_vectors,
 )
 from cpnas_cli.deploy.packed_file import LayerArrays, PackedModel, unpack_layers
-from cpnas_cli.networks.layers import CellLayers, EdgeLayers, Layer, cells_of, classifier_layer, stem_layer
+from cpnas_cli.networks.layer import Layer
+from cpnas_cli.networks.layers import CellLayers, EdgeLayers, cells_of, classifier_layer, stem_layer
 from cpnas_cli.search_space import NUM_INPUT_NODES, NUM_NODES
 
 
@@ -240,7 +241,7 @@ def _edges(
 
     for edge in edges:
         source = nodes[edge.source]
-        if edge.op.endswith(("conv_3x3", "conv_5x5")):
+        if edge.layers and edge.layers[0].feeds_next:
             depthwise, pointwise = edge.layers
             run = len(builder.products) if run is None else run
             slot = builder.slot(len(builder.products) - run, depthwise)
@@ -248,9 +249,9 @@ def _edges(
             builder.product(pointwise, arrays[pointwise.name], slot)
             continue
         end_run()
-        if edge.op.endswith("pool_3x3"):
+        if edge.layers and edge.layers[0].pooling is not None:
             (layer,) = edge.layers
-            is_max = edge.op.startswith("max")
+            is_max = layer.pooling == "max"
             steps.append(builder.pool(layer, arrays[layer.name], source.values, is_max=is_max, keep=keep))
         elif edge.layers:
             steps += _pointwise(builder, edge.layers, source, arrays, keep=keep)

@@ -20,13 +20,15 @@ import numpy as np
 from cpnas_cli.deploy.engine import bit_kernels
 from cpnas_cli.deploy.engine.lanes import LANES
 from cpnas_cli.deploy.packed_file import LayerArrays
-from cpnas_cli.networks.layers import Layer
+from cpnas_cli.networks.layer import Layer
 
 WORD_BITS = 32
 
 # Kinds of instructions and of steps of a node.
 STEM, NODE, CONCATENATE, CLASSIFY = range(4)
-DEPTHWISE_3X3, DEPTHWISE_5X5, PRODUCTS, REAL_PRODUCT, IDENTITY, POOL, SHORTCUT = range(7)
+DEPTHWISE_3X3, DEPTHWISE_5X5, PRODUCTS, REAL_PRODUCT, IDENTITY, POOL, SHORTCUT, DEPTHWISE = range(8)
+# Sizes of filters with a kernel of their own; DEPTHWISE takes any up to 11x11.
+OWN_KERNELS = {3: DEPTHWISE_3X3, 5: DEPTHWISE_5X5}
 
 NUM_COLUMNS = 16
 KIND = 0
@@ -36,7 +38,7 @@ FIRST_SOURCE, CHANNELS = FIRST_STEP, NUM_STEPS
 # Columns of a step; KEEP: whether it adds to what the steps before it left.
 KEEP = 1
 (SOURCE, SOURCE_ROW, SOURCE_PIXEL, STRIDE, WEIGHTS, SCALE, SHIFT) = range(2, 9)
-(SOURCE_PLANE, DILATION, THRESHOLDS, WIDTH, NUM_WORDS, SLOT) = range(9, 15)  # of a depthwise convolution
+(SOURCE_PLANE, DILATION, THRESHOLDS, WIDTH, NUM_WORDS, SLOT, KERNEL) = range(9, 16)  # of a depthwise convolution
 (FIRST_PRODUCT, NUM_PRODUCTS, OUT_CHANNEL, OUT_BLOCKS) = range(2, 6)  # of products
 (NUM_INPUTS, REAL_OUT_CHANNEL, REAL_OUT_BLOCKS) = range(9, 12)  # of a real product
 (SOURCE_SIZE, IS_MAX) = range(9, 11)  # of a pooling
@@ -239,8 +241,9 @@ class ProgramBuilder:
             WIDTH: slot.plane,
             NUM_WORDS: source.num_words,
             SLOT: slot.offset,
+            KERNEL: layer.kernel_size,
         }
-        return _row(DEPTHWISE_3X3 if layer.kernel_size == 3 else DEPTHWISE_5X5, columns)
+        return _row(OWN_KERNELS.get(layer.kernel_size, DEPTHWISE), columns)
 
     def product(self, layer: Layer, arrays: LayerArrays, source: Words, *, first: int = 0) -> None:
         """One more product for the next `products`; `first`: the source's row and column under the first result."""
@@ -360,7 +363,7 @@ def threshold_planes(layer: Layer, signs: np.ndarray, thresholds: np.ndarray) ->
 
 def _negated_digits(counts: np.ndarray, kernel_size: int, width: int, words: int) -> np.ndarray:
     """Whole numbers (W, C) as negated binary digits over channels: (digits, words, width)."""
-    num_digits = 4 if kernel_size == 3 else 5
+    num_digits = {3: 4, 5: 5}.get(kernel_size, 7)  # as many as the kernel of this size compares
     size, channels = counts.shape
     digits = np.zeros((num_digits, width, words * WORD_BITS), bool)
     for digit in range(num_digits):

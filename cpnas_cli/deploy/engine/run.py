@@ -21,6 +21,7 @@ from cpnas_cli.deploy.engine.bit_kernels import (
     concatenate_row,
     depthwise_3x3,
     depthwise_5x5,
+    depthwise_any,
     pack_row,
 )
 from cpnas_cli.deploy.engine.compiler import compile_program
@@ -56,7 +57,7 @@ def _node_row(row, y, memory):
         source_pixel, stride = get_i(steps, step + p.SOURCE_PIXEL), get_i(steps, step + p.STRIDE)
         weights = get_i(steps, step + p.WEIGHTS)
         scale, shift = get_i(steps, step + p.SCALE), get_i(steps, step + p.SHIFT)
-        if kind == p.DEPTHWISE_3X3 or kind == p.DEPTHWISE_5X5:
+        if kind == p.DEPTHWISE_3X3 or kind == p.DEPTHWISE_5X5 or kind == p.DEPTHWISE:
             _depthwise_row(kind, step, y, steps, table, constants, words)
         elif kind == p.PRODUCTS:
             first = products + get_i(steps, step + p.FIRST_PRODUCT) * PRODUCT_COLUMNS * 8
@@ -94,9 +95,12 @@ def _depthwise_row(kind, step, y, steps, table, constants, words):
     if kind == p.DEPTHWISE_3X3:
         depthwise_3x3(words, constants, source, source_row, plane, dilation, stride, weights, thresholds, width,
                       num_words, slot)  # fmt: skip
-    else:
+    elif kind == p.DEPTHWISE_5X5:
         depthwise_5x5(words, constants, source, source_row, plane, dilation, stride, weights, thresholds, width,
                       num_words, slot)  # fmt: skip
+    else:
+        depthwise_any(words, constants, source, source_row, plane, dilation, stride, weights, thresholds, width,
+                      num_words, slot, get_i(steps, step + p.KERNEL))  # fmt: skip
 
 
 @njit

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cpnas_cli.data.datasets import ImageSet
+from cpnas_cli.data.dataset import ImageSet
 from cpnas_cli.errors import CheckpointError, NonFiniteLossError
 from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
@@ -197,14 +197,14 @@ def calibrated(network: Network, genotype: Genotype, batches: Iterator[tuple[Ten
     to walk the shared network, with all candidates, costs more than the evaluation of a small one.
     """
     norms = network.batch_norms_of(genotype)
-    for norm in norms:
-        norm.start_collecting()
-    with torch.no_grad():
-        for x_BCHW, _ in batches:
-            network(x_BCHW, genotype)
-    for norm in norms:
-        norm.eval()
     try:
+        for norm in norms:
+            norm.start_collecting()
+        with torch.no_grad():
+            for x_BCHW, _ in batches:
+                network(x_BCHW, genotype)
+        for norm in norms:
+            norm.eval()
         yield
     finally:
         for norm in norms:

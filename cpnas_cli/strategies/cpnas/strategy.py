@@ -10,7 +10,7 @@ from cpnas_cli.strategies.base import Cost, History, Rereading, Search, Strategy
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from cpnas_cli.data.datasets import Dataset
+    from cpnas_cli.data.dataset import Dataset
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.search_space import Genotype
     from cpnas_cli.settings import Config
@@ -46,7 +46,7 @@ class Algorithm9(Strategy):
         return {"beta_p": config.search.beta_p, "num_passes": config.search.num_passes}
 
     def check(self, config: "Config", dataset: "Dataset", fabric: "Fabric | None") -> None:
-        from cpnas_cli.data.datasets import check_split
+        from cpnas_cli.data.splits import check_split
 
         if config.search.engine == "graphs" and fabric is not None and fabric.device.type != "cuda":
             raise UsageError(

@@ -12,9 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpnas_cli.errors import UsageError
-from cpnas_cli.networks.cells import Arithmetics, build_preprocessing
+from cpnas_cli.networks.arithmetic import Arithmetics, EdgeShape
+from cpnas_cli.networks.cells import build_preprocessing
+from cpnas_cli.networks.modules.batch_norm import BatchNorm
+from cpnas_cli.networks.modules.node import Node
 from cpnas_cli.networks.network import Output, build_stem
-from cpnas_cli.networks.operations import BatchNorm, EdgeShape, Node, build_operation
+from cpnas_cli.networks.operations.base import operation_of
 from cpnas_cli.networks.shapes import CellShape, cell_shapes
 from cpnas_cli.randomness import derived_seed
 from cpnas_cli.search_space import (
@@ -37,7 +40,7 @@ class ArchitectureParameters(nn.Module):
     """alpha of every (edge, operation) and beta of every edge, for both kinds of cell.
 
     Attributes:
-      alpha: {kind: (14, 8)}, beta: {kind: (14,)}, normally distributed with deviation 0.001 at first.
+      alpha: {kind: (14, operations)}, beta: {kind: (14,)}, normally distributed with deviation 0.001 at first.
     """
 
     def __init__(self, *, seed: int) -> None:
@@ -51,7 +54,7 @@ class ArchitectureParameters(nn.Module):
         self.beta = nn.ParameterDict({kind: draw(NUM_EDGES) for kind in CELL_KINDS})
 
     def operation_weights(self, kind: str) -> Tensor:
-        """softmax of alpha over the operations of each edge: (14, 8)."""
+        """softmax of alpha over the operations of each edge: (14, operations)."""
         return self.alpha[kind].softmax(dim=-1)
 
     def edge_weights(self, kind: str) -> Tensor:
@@ -81,12 +84,12 @@ class PartialNode:
 class MixedOperation(nn.Module):
     """sum_o w_o o(x) over the operations o of an edge; `none` gives zero.
 
-    Forward: (B, C, H, W) as a `Node`, and the 8 weights -> (B, C, H / stride, W / stride).
+    Forward: (B, C, H, W) as a `Node`, and a weight for each -> (B, C, H / stride, W / stride).
     """
 
     def __init__(self, edge: EdgeShape) -> None:
         super().__init__()
-        self.operations = nn.ModuleDict({op: build_operation(op, edge) for op in OPERATIONS if op != NONE})
+        self.operations = nn.ModuleDict({op: operation_of(op).build(edge) for op in OPERATIONS if op != NONE})
 
     def forward(self, node: Node, weights_O: Sequence[Tensor]) -> Tensor:
         total: Tensor | None = None
@@ -124,7 +127,7 @@ class MixedCell(nn.Module):
         )
 
     def forward(self, inputs: tuple[Node, Node], operation_weights: Tensor, edge_weights: Tensor) -> Tensor:
-        """The weights of the cell's kind: (14, 8) and (14,)."""
+        """The weights of the cell's kind: (14, operations) and (14,)."""
         nodes = [
             PartialNode(preprocess(node), self.num_mixed)
             for preprocess, node in zip(self.preprocessing, inputs, strict=True)

@@ -8,7 +8,7 @@ from cpnas_cli.strategies.base import Cost, History, Search, Strategy
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from cpnas_cli.data.datasets import Dataset
+    from cpnas_cli.data.dataset import Dataset
     from cpnas_cli.search_space import Genotype
     from cpnas_cli.settings import Config
 
@@ -36,7 +36,7 @@ class PcDarts(Strategy):
         return {"num_epochs": config.pcdarts.num_epochs}
 
     def check(self, config: "Config", dataset: "Dataset", fabric: "Fabric | None") -> None:
-        from cpnas_cli.data.datasets import check_split
+        from cpnas_cli.data.splits import check_split
         from cpnas_cli.strategies.pcdarts.mixed_network import check_partial_channels
 
         del fabric

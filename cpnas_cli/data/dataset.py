@@ -1,0 +1,133 @@
+"""A loaded data set: uint8 images and their labels, and what a run records of them.
+
+A data set is decoded once into uint8 tensors, which live on the device; everything after that is
+done in batches there (`data.batches`).
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cpnas_cli import registry
+from cpnas_cli.data.cache import checksum
+from cpnas_cli.errors import DataError
+from cpnas_cli.settings import DataConfig
+from cpnas_cli.storage.documents import DATASET_SCHEMA
+
+_PIECE = 2**22  # pixel values at a time, of which the squares take 4 bytes each
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images and their labels: uint8 (N, C, S, S) and int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor) -> "ImageSet":
+        return ImageSet(self.images[indices], self.labels[indices])
+
+    def to(self, device: torch.device) -> "ImageSet":
+        return ImageSet(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test images, the classes' names, and the training set's mean and deviation per channel.
+
+    `mean` and `std` are in units of the full range (0 to 1).
+    """
+
+    train: ImageSet
+    test: ImageSet
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def num_image_channels(self) -> int:
+        return self.train.images.shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def to(self, device: torch.device) -> "Dataset":
+        return Dataset(self.train.to(device), self.test.to(device), self.classes, self.mean, self.std)
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """The data set that the settings name, on the CPU.
+
+    Raises:
+      DataError: missing, empty, inconsistent or unreadable; the message names the folder or the file.
+    """
+    train, test, classes = registry.registered(registry.DATASETS, config.name).load(config)
+    absent = sorted(set(range(len(classes))) - set(train.labels.tolist()))
+    if absent and config.num_train is not None:
+        names = ", ".join(str(classes[label]) for label in absent[:5])
+        raise DataError(f"data.num_train={config.num_train} leaves no training image of {names}; use a larger one")
+    if len(classes) < 2:
+        raise DataError(f"a classifier needs at least two classes; {config.name} has {len(classes)}: {classes}")
+    mean, std = mean_and_deviation(train.images)
+    return Dataset(
+        train,
+        test,
+        tuple(classes),
+        # by way of float32, in which batches are normalized, and in which earlier versions computed these
+        mean=tuple(round(value, 6) for value in torch.tensor(mean).tolist()),
+        std=tuple(round(max(value, 1e-3), 6) for value in torch.tensor(std).tolist()),
+    )
+
+
+def mean_and_deviation(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of every channel of uint8 images, in units of the full range (0 to 1); the deviation is a sample's (n - 1).
+
+    From sums of whole numbers over pieces of the images, so without rounding before the last division, and without a
+    copy of all images.
+    """
+    num_channels = images_NCHW.shape[1]
+    totals, squares = [0] * num_channels, [0] * num_channels
+    for piece_NCHW in _pieces(images_NCHW):
+        values = piece_NCHW.int()
+        for sums, added in ((totals, values), (squares, values.square())):
+            for channel, value in enumerate(added.sum(dim=(0, 2, 3), dtype=torch.int64).tolist()):
+                sums[channel] += value
+    count = images_NCHW.numel() // num_channels
+    mean = tuple(total / (255 * count) for total in totals)
+    variance = (
+        (count * square - total**2) / (count * (count - 1)) for total, square in zip(totals, squares, strict=True)
+    )
+    return mean, tuple(math.sqrt(value) / 255 for value in variance)
+
+
+def _pieces(images_NCHW: Tensor) -> Iterator[Tensor]:
+    """The images, some at a time; of very large ones some rows at a time."""
+    _, channels, height, width = images_NCHW.shape
+    num_rows = max(_PIECE // (channels * width), 1)
+    num_images = max(num_rows // height, 1)
+    for start in range(0, len(images_NCHW), num_images):
+        yield from images_NCHW[start : start + num_images].split(num_rows, dim=2)
+
+
+def describe_dataset(dataset: Dataset) -> dict[str, Any]:
+    """`cpnas.dataset/1`: classes, counts, statistics and a hash over all images and labels."""
+    parts = (dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels)
+    return {
+        "schema": DATASET_SCHEMA,
+        "classes": list(dataset.classes),
+        "num_train_images": len(dataset.train),
+        "num_test_images": len(dataset.test),
+        "image_shape": list(dataset.train.images.shape[1:]),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "hash": hashlib.blake2b("".join(map(checksum, parts)).encode(), digest_size=16).hexdigest(),
+    }

@@ -1,0 +1,52 @@
+"""Where images come from, by the name that the settings give.
+
+Nothing here and in the files of the sources needs torch before `load` is called: settings are checked, and networks
+are estimated, without it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from cpnas_cli.settings import DataConfig
+
+if TYPE_CHECKING:
+    from cpnas_cli.data.dataset import ImageSet
+
+
+class LoadedImages(NamedTuple):
+    """Training and test images, and the classes' names in the order of the labels."""
+
+    train: "ImageSet"
+    test: "ImageSet"
+    classes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class ImageSource(ABC):
+    """A data set by name.
+
+    Attributes:
+      name: in `data.name`.
+      num_image_channels, num_classes: where they are known before the images are; None: they are as the images are.
+    """
+
+    name: str
+    num_image_channels: int | None = None
+    num_classes: int | None = None
+
+    def check(self, config: DataConfig) -> None:  # noqa: B027  # most have nothing to refuse
+        """Refuse settings that the source does not understand, before anything is read.
+
+        Raises:
+          ValueError: what is wrong, and what to type instead.
+        """
+
+    @abstractmethod
+    def load(self, config: DataConfig) -> LoadedImages:
+        """The images in the size, with the channels and as many as the settings ask for.
+
+        Raises:
+          DataError: missing, empty, inconsistent or unreadable; the message names the folder or the file.
+        """

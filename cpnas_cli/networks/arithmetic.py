@@ -1,0 +1,69 @@
+"""The precision of a network's parts, as plain data: what its modules are built from and its layers are listed from."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cpnas_cli.networks.shapes import Precision
+from cpnas_cli.settings import NetworkConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from cpnas_cli.networks.modules.node import Node
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The precision of convolutions: which kind, and the activation that goes with it."""
+
+    precision: Precision
+    estimator: str = "clipped"
+
+    @property
+    def is_binary(self) -> bool:
+        return self.precision == "binary"
+
+    def activate(self, node: "Node") -> "Tensor":
+        """sign(x) before a 1-bit convolution, ReLU(x) before a full-precision one."""
+        return node.sign(self.estimator) if self.is_binary else node.rectified()
+
+    def convolution(self, in_channels: int, out_channels: int, kernel_size: int, **shape: int) -> "nn.Module":
+        """A convolution without bias; `shape` holds stride, padding, dilation, groups."""
+        # imported here: `cpnas predict` lists layers without torch
+        from cpnas_cli.binarization.convolution import BinaryConv2d
+        from cpnas_cli.networks.modules.real_convolution import RealConv2d
+
+        kind = BinaryConv2d if self.is_binary else RealConv2d
+        return kind(in_channels, out_channels, kernel_size, **shape)
+
+
+FULL = Arithmetic("full")
+
+
+@dataclass(frozen=True)
+class Arithmetics:
+    """Which arithmetic each part of a network uses; what stays real in the Child is a setting."""
+
+    edges: Arithmetic
+    preprocessing: Arithmetic
+    reduction: Arithmetic
+
+    @staticmethod
+    def of(network: NetworkConfig, precision: Precision) -> "Arithmetics":
+        arithmetic = Arithmetic(precision, network.estimator)
+        real = network.real_parts
+        return Arithmetics(
+            edges=arithmetic,
+            preprocessing=FULL if "preprocessing" in real else arithmetic,
+            reduction=FULL if "factorized_reduction" in real else arithmetic,
+        )
+
+
+@dataclass(frozen=True)
+class EdgeShape:
+    """What an operation needs to know of its edge; `reduction` is the precision of a factorized reduction."""
+
+    num_channels: int
+    stride: int
+    arithmetic: Arithmetic
+    reduction: Arithmetic

@@ -1,0 +1,1 @@
+"""The candidate operations of an edge: one object each, a file for those that are built alike."""

@@ -1,0 +1,81 @@
+"""The separable convolutions, plain and dilated."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cpnas_cli.networks.arithmetic import EdgeShape
+from cpnas_cli.networks.layer import LARGEST_KERNEL, Layer, pointwise_layer
+from cpnas_cli.networks.operations.base import TIMES, Family, Look, Operation
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Okabe and Ito's colours are told apart by colour-blind readers, the dashes also in grey.
+_SEPARABLE = Look("separable", "sep: separable convolution", style="green", colour="#0072B2", width=2.0)
+_DILATED = Look(
+    "dilated", "dil: dilated convolution", style="magenta", colour="#D55E00", width=2.0, dashes=(0, (2.6, 1.1))
+)
+
+
+@dataclass(frozen=True)
+class SeparableOperation(Operation):
+    """A depthwise and a 1x1 convolution; see `SeparableConv`."""
+
+    kernel_size: int
+    dilation: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kernel_size not in range(3, LARGEST_KERNEL + 1, 2):
+            raise ValueError(f"{self.name} needs an odd kernel of 3 to {LARGEST_KERNEL} pixels, got {self.kernel_size}")
+
+    @property
+    def family(self) -> Family:
+        return "convolutions"
+
+    @property
+    def look(self) -> Look:
+        return _SEPARABLE if self.dilation == 1 else _DILATED
+
+    def build(self, edge: EdgeShape) -> "nn.Module":
+        from cpnas_cli.networks.modules.separable import SeparableConv
+
+        shape = {"stride": edge.stride, "dilation": self.dilation}
+        return SeparableConv(edge.num_channels, self.kernel_size, **shape, arithmetic=edge.arithmetic)
+
+    def layers(self, path: str, edge: EdgeShape, size: int) -> tuple[Layer, ...]:
+        channels, out_size, binary = edge.num_channels, size // edge.stride, edge.arithmetic.is_binary
+        depthwise = Layer(
+            f"{path}.depthwise",
+            "convolution",
+            channels,
+            channels,
+            size,
+            out_size,
+            kernel_size=self.kernel_size,
+            stride=edge.stride,
+            dilation=self.dilation,
+            groups=channels,
+            binary=binary,
+            ending="threshold" if binary else "nothing",
+        )
+        return depthwise, pointwise_layer(path, channels, channels, out_size, binary=binary)
+
+
+def _operation(kind: str, kernel_size: int, dilation: int) -> SeparableOperation:
+    size = f"{kernel_size}{TIMES}{kernel_size}"
+    name = f"{kind}_conv_{kernel_size}x{kernel_size}"
+    return SeparableOperation(name, f"{kind}{kernel_size}", f"{kind} {size}", kernel_size, dilation)
+
+
+def separable(kernel_size: int) -> SeparableOperation:
+    """sep_conv_KxK."""
+    return _operation("sep", kernel_size, 1)
+
+
+def dilated(kernel_size: int) -> SeparableOperation:
+    """dil_conv_KxK, whose taps lie 2 pixels apart."""
+    return _operation("dil", kernel_size, 2)
+
+
+SEP_CONV_3X3, SEP_CONV_5X5 = separable(3), separable(5)
+DIL_CONV_3X3, DIL_CONV_5X5 = dilated(3), dilated(5)
