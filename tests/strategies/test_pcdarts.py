@@ -791,9 +791,10 @@ def test_a_learning_rate_that_is_none_is_refused_before(value: str) -> None:
 def test_a_checkpoint_that_does_not_fit_is_refused(
     whole: Whole, tmp_path: Path, overrides: list[str], old: bytes, new: bytes, message: str
 ) -> None:
-    content, _ = whole.files
+    content, history = whole.files
     search = make_search(tmp_path, *overrides)
     search.run.checkpoint.parent.mkdir()
+    search.run.file(RunFolder.HISTORY).write_bytes(history)
     assert not old or content.count(old) == 1
     search.run.checkpoint.write_bytes(content.replace(old, new) if old else content)
     with pytest.raises(CheckpointError, match=message):
