@@ -24,7 +24,7 @@ from cpnas_cli.networks.shapes import PRECISIONS
 from cpnas_cli.randomness import python_generator, shuffled
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.search_space import CELL_KINDS, EDGES, NONE, Cell, Genotype
+from cpnas_cli.search_space import CELL_KINDS, EDGES, NONE, CellGenotype, Genotype
 from cpnas_cli.settings import Config, load_config
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.indicator import evaluate_operations, indicator, mean_indicator
@@ -40,7 +40,7 @@ BETAS = (0.0, 1.0, 2.0, 5.0)
 def architecture(normal: str, reduce: str) -> Genotype:
     """The architecture with these operations on the free edges."""
 
-    def cell(op: str) -> Cell:
+    def cell(op: str) -> CellGenotype:
         return tuple(op if edge == FREE_EDGE else FIXED.get(edge, NONE) for edge in EDGES)
 
     return Genotype(normal=cell(normal), reduce=cell(reduce))

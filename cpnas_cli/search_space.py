@@ -28,7 +28,7 @@ INPUT_EDGES = tuple(index for index, (source, _) in enumerate(EDGES) if source <
 
 CELL_KINDS = ("normal", "reduce")
 
-Cell = tuple[str, ...]
+CellGenotype = tuple[str, ...]
 """The operation of each of the 14 edges, in the order of `EDGES`."""
 
 CellCandidates = tuple[tuple[str, ...], ...]
@@ -39,10 +39,10 @@ CellCandidates = tuple[tuple[str, ...], ...]
 class Genotype:
     """One operation on every edge of the normal and of the reduction cell."""
 
-    normal: Cell
-    reduce: Cell
+    normal: CellGenotype
+    reduce: CellGenotype
 
-    def cells(self) -> dict[str, Cell]:
+    def cells(self) -> dict[str, CellGenotype]:
         return {"normal": self.normal, "reduce": self.reduce}
 
 
@@ -80,7 +80,7 @@ def genotype_of(candidates: Candidates) -> Genotype:
     )
 
 
-def live_nodes(cell: Cell) -> frozenset[int]:
+def live_nodes(cell: CellGenotype) -> frozenset[int]:
     """The nodes that a signal from the cell's inputs reaches.
 
     A node that no input reaches is dead: its value is zero, and the edges that leave it carry nothing
@@ -94,7 +94,7 @@ def live_nodes(cell: Cell) -> frozenset[int]:
     return frozenset(live)
 
 
-def live_edges(cell: Cell) -> tuple[int, ...]:
+def live_edges(cell: CellGenotype) -> tuple[int, ...]:
     """Indices of the edges that carry a signal: not `none`, and leaving a live node."""
     live = live_nodes(cell)
     return tuple(
@@ -102,7 +102,7 @@ def live_edges(cell: Cell) -> tuple[int, ...]:
     )
 
 
-def is_connected(cell: Cell) -> bool:
+def is_connected(cell: CellGenotype) -> bool:
     """Whether the cell's output depends on at least one of its inputs.
 
     True exactly if some edge that leaves an input node is not `none`. A network whose normal and
@@ -135,7 +135,7 @@ def draw_uniform(*, seed: int, draw: int = 0) -> Genotype:
     """A genotype drawn uniformly from the connected ones: a disconnected cell is drawn again."""
     generator = python_generator(seed, "random genotype", draw)
 
-    def cell() -> Cell:
+    def cell() -> CellGenotype:
         while True:
             ops = tuple(OPERATIONS[int(generator.random() * NUM_OPERATIONS)] for _ in EDGES)
             if is_connected(ops):
@@ -144,8 +144,8 @@ def draw_uniform(*, seed: int, draw: int = 0) -> Genotype:
     return Genotype(normal=cell(), reduce=cell())
 
 
-def check_cell(ops: Sequence[str], *, kind: str) -> Cell:
-    """The operations as a `Cell`, or a `GenotypeError` that names the edge."""
+def check_cell(ops: Sequence[str], *, kind: str) -> CellGenotype:
+    """The operations as a `CellGenotype`, or a `GenotypeError` that names the edge."""
     if len(ops) != NUM_EDGES:
         raise GenotypeError(f"the {kind} cell has {len(ops)} edges; expected {NUM_EDGES}")
     for edge, op in zip(EDGES, ops, strict=True):

@@ -16,9 +16,9 @@ from cpnas_cli.search_space import (
     NUM_INPUT_NODES,
     NUM_NODES,
     CellCandidates,
+    CellGenotype,
     live_edges,
 )
-from cpnas_cli.search_space import Cell as CellGenotype
 
 
 class Preprocessing(nn.Module):

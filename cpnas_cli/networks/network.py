@@ -23,12 +23,12 @@ from cpnas_cli.search_space import (
     NONE,
     NUM_INTERMEDIATE_NODES,
     Candidates,
+    CellGenotype,
     Genotype,
     candidates_of,
     genotype_of,
     live_edges,
 )
-from cpnas_cli.search_space import Cell as CellGenotype
 from cpnas_cli.settings import NetworkConfig
 
 

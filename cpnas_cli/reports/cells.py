@@ -25,7 +25,7 @@ from cpnas_cli.search_space import (
     NUM_INTERMEDIATE_NODES,
     NUM_NODES,
     OPERATIONS,
-    Cell,
+    CellGenotype,
     Genotype,
     live_edges,
     live_nodes,
@@ -94,7 +94,7 @@ def cells_info(genotype: Genotype, *, subtitle: str | None = None) -> CellsInfo:
     )
 
 
-def _cell_info(cell: Cell, *, title: str, input_stride: int) -> CellInfo:
+def _cell_info(cell: CellGenotype, *, title: str, input_stride: int) -> CellInfo:
     live = live_edges(cell)
     families = Counter(operation_of(op).family for op in cell)
     edges = tuple(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cpnas_cli.errors import GenotypeError
-from cpnas_cli.search_space import CELL_KINDS, EDGES, Cell, Genotype, check_cell
+from cpnas_cli.search_space import CELL_KINDS, EDGES, CellGenotype, Genotype, check_cell
 from cpnas_cli.storage.documents import GENOTYPE_SCHEMA, read_json
 
 GENOTYPE_FILE = "genotype.json"
@@ -35,7 +35,7 @@ def parse_genotype(document: Any) -> Genotype:
     return Genotype(**{kind: _parse_cell(document.get(kind), kind) for kind in CELL_KINDS})
 
 
-def _parse_cell(entries: Any, kind: str) -> Cell:
+def _parse_cell(entries: Any, kind: str) -> CellGenotype:
     if not isinstance(entries, list):
         raise GenotypeError(f"{kind!r} must be a list of {len(EDGES)} edges, got {type(entries).__name__}")
     operations: dict[tuple[int, int], str] = {}

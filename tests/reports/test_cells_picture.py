@@ -26,17 +26,19 @@ from cpnas_cli.reports.cells import (
     looks,
     save_cells,
 )
-from cpnas_cli.search_space import EDGES, NONE, NUM_EDGES, OPERATIONS, Cell, Genotype, draw_uniform
+from cpnas_cli.search_space import EDGES, NONE, NUM_EDGES, OPERATIONS, CellGenotype, Genotype, draw_uniform
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 WIDEST = "sep_conv_5x5"
 
 
-def cell_of(operations: dict[tuple[int, int], str]) -> Cell:
+def cell_of(operations: dict[tuple[int, int], str]) -> CellGenotype:
     return tuple(operations.get(edge, NONE) for edge in EDGES)
 
 
-FULL: Cell = tuple(["sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"][i % 4] for i in range(NUM_EDGES))
+FULL: CellGenotype = tuple(
+    ["sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"][i % 4] for i in range(NUM_EDGES)
+)
 SPARSE = cell_of({(0, 2): "skip_connect", (1, 3): "max_pool_3x3", (2, 5): "sep_conv_3x3"})
 # no edge reaches node 2, and node 3 hears node 2 only: both are dead, nodes 4 and 5 are not
 DEAD = cell_of(
@@ -249,7 +251,7 @@ def test_nothing_is_called_dead_where_nothing_is() -> None:
         ),
     ],
 )
-def test_counts_stand_under_the_panel(cell: Cell, line: str) -> None:
+def test_counts_stand_under_the_panel(cell: CellGenotype, line: str) -> None:
     figure, _ = rendered(Genotype(normal=FULL, reduce=cell))
     assert words_of(figure.axes[1])[1] == line
 

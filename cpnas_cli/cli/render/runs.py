@@ -12,7 +12,16 @@ from rich.text import Text
 from cpnas_cli.errors import shell_word
 from cpnas_cli.networks.operations.base import FAMILIES, operation_of
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.search_space import EDGES, NONE, NUM_INPUT_NODES, NUM_NODES, OPERATIONS, Cell, Genotype, live_nodes
+from cpnas_cli.search_space import (
+    EDGES,
+    NONE,
+    NUM_INPUT_NODES,
+    NUM_NODES,
+    OPERATIONS,
+    CellGenotype,
+    Genotype,
+    live_nodes,
+)
 from cpnas_cli.storage.genotype_file import provenance_of
 
 
@@ -38,12 +47,12 @@ def describe_origin(document: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def count_operations(cell: Cell) -> str:
+def count_operations(cell: CellGenotype) -> str:
     counts = {op: cell.count(op) for op in OPERATIONS if op in cell}
     return ", ".join(f"{count} {op}" for op, count in counts.items())
 
 
-def cell_table(cell: Cell, *, title: str) -> Table:
+def cell_table(cell: CellGenotype, *, title: str) -> Table:
     """The cell as a table: a row per intermediate node, a column per node that it reads."""
     live = live_nodes(cell)
     table = Table(

@@ -19,7 +19,16 @@ import torch.nn.functional as F
 
 from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.runs.journal import Journal, Saved
-from cpnas_cli.search_space import CELL_KINDS, EDGES, NONE, NUM_INPUT_NODES, NUM_NODES, OPERATIONS, Cell, Genotype
+from cpnas_cli.search_space import (
+    CELL_KINDS,
+    EDGES,
+    NONE,
+    NUM_INPUT_NODES,
+    NUM_NODES,
+    OPERATIONS,
+    CellGenotype,
+    Genotype,
+)
 from cpnas_cli.storage.tensors import (
     load_into,
     load_optimizer,
@@ -41,7 +50,7 @@ Strengths = Sequence[Sequence[float]]
 """The strength of every operation on each of the 14 edges, in the order of `search_space.OPERATIONS`."""
 
 
-def derive_cell(strengths: Strengths) -> Cell:
+def derive_cell(strengths: Strengths) -> CellGenotype:
     """Keep, for every node, the 2 incoming edges whose strongest operation is strongest, `none` aside.
 
     where strengths[e][o] = softmax(alpha_e)_o * b_e, the operation's weight times its edge's share.
