@@ -29,8 +29,8 @@ STRATEGIES: dict[str, str] = {
 
 DATASETS: dict[str, str] = {
     "digits": "cpnas_cli.data.digits:DIGITS",
-    "mnist": "cpnas_cli.data.torchvision_sets:MNIST",
-    "fashion-mnist": "cpnas_cli.data.torchvision_sets:FASHION_MNIST",
+    "mnist": "cpnas_cli.data.idx:MNIST",
+    "fashion-mnist": "cpnas_cli.data.idx:FASHION_MNIST",
     "cifar10": "cpnas_cli.data.torchvision_sets:CIFAR10",
     "cifar100": "cpnas_cli.data.torchvision_sets:CIFAR100",
     "folder": "cpnas_cli.data.folder:FOLDER",

@@ -41,19 +41,12 @@ class TorchvisionSet(ImageSource):
                     f"{self.files} there and name the folder with --data-dir"
                 ) from None
             images = torch.as_tensor(part.data)
-            images = images[:, None] if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+            images = images.permute(0, 3, 1, 2).contiguous()
             parts.append((images, torch.as_tensor(part.targets, dtype=torch.int64)))
             classes = part.classes
         return from_arrays(config, parts[0], parts[1], classes)
 
 
-def _mnist_like(name: str, kind: str, title: str) -> TorchvisionSet:
-    files = f"{kind}/raw/train-images-idx3-ubyte and the three other files of {title}"
-    return TorchvisionSet(name, num_image_channels=1, num_classes=10, kind=kind, files=files)
-
-
-MNIST = _mnist_like("mnist", "MNIST", "MNIST")
-FASHION_MNIST = _mnist_like("fashion-mnist", "FashionMNIST", "Fashion-MNIST")
 CIFAR10 = TorchvisionSet(
     "cifar10",
     num_image_channels=3,

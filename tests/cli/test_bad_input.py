@@ -24,6 +24,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 from typer.testing import Result
 
+from cpnas_cli.data.idx import FASHION_MNIST
 from cpnas_cli.search_space import OPERATIONS, Genotype
 from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
@@ -279,6 +280,7 @@ def test_a_download_without_a_network(name: str, named: bool, tmp_path: Path, mo
         raise urllib.error.URLError(OSError(errno.ENETUNREACH, "Network is unreachable"))
 
     monkeypatch.setattr("urllib.request.urlopen", no_network)
+    monkeypatch.setitem(vars(FASHION_MNIST), "installed", tmp_path / "not installed")
     (tmp_path / "data").mkdir()
     options = ["--data-dir", "data"] if named else []
     result = invoke("search", "--preset", "cifar10", "--set", f"data.name={name}", *options, "--out", "run", "--json")
@@ -290,6 +292,7 @@ def test_a_download_without_a_network(name: str, named: bool, tmp_path: Path, mo
     assert "--data-dir" in message
     files = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python", "mnist": "MNIST/raw"}
     assert files.get(name, "FashionMNIST/raw") in message
+    assert ("dataset-fashion-mnist" in message) == (name == "fashion-mnist")
     assert not Path("run").exists()
 
 
