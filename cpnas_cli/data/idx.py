@@ -2,8 +2,8 @@
 
 An IDX file of bytes: two zeros, the type (8), the number of dimensions, each dimension as a big-endian 32-bit number,
 then the values, the last dimension fastest. Source: "File formats" in Y. LeCun, C. Cortes and C. Burges, "The MNIST
-database of handwritten digits". Ours and not torchvision's reader, which takes no gzipped file and only fails an assertion
-on a damaged one.
+database of handwritten digits". Ours and not torchvision's reader, which takes no gzipped file and only fails an
+assertion on a damaged one.
 """
 
 import gzip
