@@ -145,10 +145,15 @@ except RunError as error:
 """
 
 
+PYTHONPATH = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
 def run_python(*arguments: str | Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", *map(str, arguments)],
         cwd=Path(cpnas_cli.__file__).parents[1],
+        # this module too, by its name
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *PYTHONPATH])},
         capture_output=True,
         text=True,
         check=False,
