@@ -1,11 +1,7 @@
-"""Binarization: sign with a pseudo-gradient, scaled signs of filters, and 1-bit convolution.
+"""The sign and its pseudo-gradient, by two estimators.
 
-Forward (XNOR-Net, Rastegari et al. 2016, arXiv 1603.05279): activations sign(x), weights
-alpha_c * sign(H_c), with sign(0) = +1. H is the latent full-precision filter and
-H^ = alpha sign(H) its reconstruction.
-
-What is saved for the backward pass is the input tensor itself (no copy) and, for weights, one real
-number per filter.
+Forward (XNOR-Net, Rastegari et al. 2016, arXiv 1603.05279): sign(x), with sign(0) = +1. What is saved for the
+backward pass is the input tensor itself (no copy).
 """
 
 from typing import Any

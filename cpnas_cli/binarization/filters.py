@@ -1,4 +1,8 @@
-"""Filters in 1 bit: their scale alpha, and their reconstruction H^ = alpha sign(H)."""
+"""Filters in 1 bit: their scale alpha, and their reconstruction H^ = alpha sign(H).
+
+Forward (XNOR-Net, Rastegari et al. 2016, arXiv 1603.05279): weights alpha_c * sign(H_c), with sign(0) = +1. H is the
+latent full-precision filter.
+"""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The device of a run, by Lightning Fabric, and the environment that is written into its folder."""
+"""The device of a run, by Lightning Fabric."""
 
 import atexit
 import logging

@@ -1,1 +1,1 @@
-"""What 1 bit saves: estimated, packed into a file, run, and measured."""
+"""What 1 bit saves: counted, against a baseline; and what is measured with: times, and the memory of processes."""

@@ -1,4 +1,4 @@
-"""Cells and networks, in Child and Parent precision.
+"""The network: stem, cells, classifier, in Child or Parent precision.
 
 One class serves both the shared network of a search, which holds every candidate's weights, and the
 network of a genotype, in which every edge has one candidate. Layout on a CPU: channels_last.

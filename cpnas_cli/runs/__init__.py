@@ -1,1 +1,1 @@
-"""A run's folder: how it is opened, what it records, and until when it may work."""
+"""A run: its folder, lock, journal, opening, environment and deadline."""

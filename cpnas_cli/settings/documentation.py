@@ -157,7 +157,8 @@ def _tables() -> Iterator[str]:
         if entry.section != section:
             section = entry.section
             model: Any = Config.model_fields[section].annotation if section else Config
-            yield from ("", f"## {section or 'seed'}", "", model.__doc__ or "", "")
+            about = model.__doc__ if section else "All randomness of a run."
+            yield from ("", f"## {section or 'seed'}", "", about or "", "")
             yield "| setting | default | allowed | unit | decides | origin of the default |"
             yield "| --- | --- | --- | --- | --- | --- |"
         cells = (f"`{entry.key}`", f"`{yaml_value(entry.default)}`", entry.allowed, entry.unit)

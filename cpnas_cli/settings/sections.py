@@ -110,7 +110,7 @@ class NetworkConfig(Section):
 
 
 class SearchConfig(Section):
-    """Algorithm 9."""
+    """The search: Algorithm 9, and what other strategies share."""
 
     strategy: str = setting("cpnas", "how the architecture is searched", names=STRATEGIES, origin="published")
     beta_p: float = setting(
