@@ -3,6 +3,9 @@
 To add one: a file with an object of a class derived from `Strategy`, and its line in `registry.STRATEGIES`; nothing
 outside this room compares its name. The modules of the objects import neither torch nor numpy, because help and
 completion read names and summaries from them: what a search needs is imported by the method that needs it.
+
+The settings import these modules lazily: `settings` asks the registry for a strategy's object, for its `fixed_beta_p`.
+So none of them may import `settings` at its top at run time.
 """
 
 from abc import ABC, abstractmethod
