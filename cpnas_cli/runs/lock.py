@@ -1,6 +1,7 @@
 """One process at a time in a folder: a lock of the operating system, which ends with the process that holds it."""
 
 import contextlib
+import errno
 import os
 import shlex
 import socket
@@ -17,6 +18,8 @@ from cpnas_cli.storage.documents import LOCK_SCHEMA, advice_for, read_document, 
 LOCK = ".lock"
 """The file that is locked. It stays: a lock on a file that another process deletes would be held twice."""
 
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
 HOLDER = ".lock.json"
 """Who holds the lock, for those who are refused; what it says of a process that is gone means nothing."""
 
@@ -30,18 +33,19 @@ def locked(folder: Path, *, command: Sequence[str] | None = None, wait_seconds: 
       wait_seconds: how long to wait for another one to end.
 
     Raises:
-      RunError: another one works there (of this process or of another); or the folder cannot be locked.
+      RunError: another one works there (of this process or of another); or the folder cannot be locked: its disk has no
+        locks, for one. A file that merely marks the folder as locked is no way out: it outlives a killed process.
     """
     path = folder / LOCK
     try:
-        held = FileLock(path).acquire(timeout=wait_seconds)
+        held = FileLock(path, fallback_to_soft=False).acquire(timeout=wait_seconds)
     except Timeout:
         raise RunError(
             f"{folder} is in use by {_describe_holder(folder)}; wait for it to end, or choose another --out"
         ) from None
-    except NotImplementedError:
-        raise RunError(f"{folder} is on a disk without file locks; choose another --out") from None
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
+            raise RunError(f"the disk of {folder} has no file locks; choose an --out on another disk") from None
         raise RunError(f"cannot lock {path}: {error.strerror or error}; {advice_for(error)}") from error
     with held:
         write_json(folder / HOLDER, _holder(command))

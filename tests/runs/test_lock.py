@@ -2,6 +2,8 @@
 
 import contextlib
 import datetime
+import errno
+import fcntl
 import json
 import os
 import shlex
@@ -130,6 +132,21 @@ def test_what_cannot_be_locked_is_one_line(tmp_path: Path, broken: str, monkeypa
     if broken == "full":
         monkeypatch.undo()
         assert_free(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP])
+def test_a_disk_without_locks_is_refused_and_not_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A mark would outlive a killed process."""
+
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", fail)
+        assert refused(tmp_path) == f"the disk of {tmp_path} has no file locks; choose an --out on another disk"
+    assert_free(tmp_path)
 
 
 # ---------------------------------------------------------------- opening
