@@ -44,8 +44,10 @@ def describe_environment(fabric: Fabric, *, command: Sequence[str] | None = None
 def differences(started: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
     """Notes on what changes the bits of a run that goes on in another environment than the one it was started in.
 
-    What one of the two does not name is not compared: older runs name less.
+    What one of the two does not name is not compared: older runs name less. One that does not name its processes had
+    one.
     """
+    started = {"num_processes": 1, **started}
     return tuple(
         f"{key} differs from the start of the run, so the bits will too ({started[key]})"
         for key in ("device_name", "num_threads", "num_processes", "libraries")

@@ -59,3 +59,9 @@ def test_what_is_not_named_is_not_another_environment(started: dict[str, Any]) -
 )
 def test_what_differs_is_said_once(change: dict[str, Any], said: str) -> None:
     assert differences({**NOW, **change}, NOW) == (said,)
+
+
+def test_a_run_that_does_not_name_its_processes_had_one() -> None:
+    started = {key: value for key, value in NOW.items() if key != "num_processes"}
+    said = "num_processes differs from the start of the run, so the bits will too (1)"
+    assert differences(started, {**NOW, "num_processes": 2}) == (said,)
