@@ -2,7 +2,8 @@
 
 A unit of work (a draw, an epoch) is committed by appending its records to the history and then replacing the
 checkpoint, which says how long the history was. Whatever kills the run, the checkpoint is whole and the history holds
-at least what it knows of; on resume the rest of the history is dropped and that work is done again.
+at least what it knows of. Who resumes restores from the checkpoint and then accepts it: the rest of the history is
+dropped and that work is done again. A checkpoint that turns out to fit nothing has dropped nothing.
 
 This is the only place that appends to a history, writes a checkpoint, or takes a run up again.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cpnas_cli.errors import RunError
+from cpnas_cli.errors import CheckpointError, RunError
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.storage.documents import advice_for, write_text
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
@@ -86,18 +87,26 @@ class Journal:
         save_tensors(self.checkpoint, tensors, schema=self.schema, state={**state, _LENGTH: length})
 
     def resume(self) -> Saved | None:
-        """What is committed, and the history cut back to it; None for a run that has committed nothing.
+        """What is committed, to be restored from and then accepted; None for a run that has committed nothing.
+
+        What such a run has left of its first unit is dropped.
 
         Raises:
           CheckpointError: the checkpoint cannot be used. RunError: the history is damaged, or shorter than the
-            checkpoint says, or such that there must have been a checkpoint.
+            checkpoint says, or such that there must have been a checkpoint; or it cannot be read or written.
         """
-        if not self.checkpoint.exists():
+        saved = self.peek()
+        if saved is None:
             self._start_again()
-            return None
-        saved = self._load()
-        self._cut(saved.state[_LENGTH])
         return saved
+
+    def accept(self, saved: Saved) -> None:
+        """Go on from what `resume` has returned, once all of it is restored: drop what the history says beyond it.
+
+        Raises:
+          RunError: the history cannot be written.
+        """
+        self._cut(saved.state[_LENGTH])
 
     def peek(self) -> Saved | None:
         """What is committed, as `resume` returns it; nothing is changed."""
@@ -111,9 +120,9 @@ class Journal:
     ) -> None:
         """Make this the whole history, and with tensors also the checkpoint: of work that another run has done.
 
-        The checkpoint is written last: a run without one has not started. `branch.json` (see `branch_document`) must
-        be there already: by it `resume` knows what a kill in between has left. Without tensors there is no checkpoint:
-        for work that is not worth being saved in between.
+        With tensors `branch.json` (see `branch_document`) must be there already: the checkpoint is written last, a run
+        without one has not started, and by `branch.json` `resume` knows what a kill in between has left. Without
+        tensors there is no checkpoint, and no `branch.json` either: for work that is done again rather than resumed.
 
         Raises:
           RunError: one of them cannot be written.
@@ -127,11 +136,15 @@ class Journal:
     def _load(self) -> Saved:
         tensors, state = load_tensors(self.checkpoint, schema=self.schema, keys=self.keys)
         history, length, size = self.run.file(RunFolder.HISTORY), state[_LENGTH], self._size()
+        if type(length) is not int or length < 0:
+            raise CheckpointError(
+                f"{self.checkpoint} has {_LENGTH} {length!r}, expected a whole number; restore it, or start a new run"
+            )
         if size < length:
             raise RunError(
                 f"{history} does not fit {self.checkpoint}: it has {size} bytes of the {length}; start a new run"
             )
-        if length and history.read_bytes()[length - 1 : length] != b"\n":
+        if length and not _read(history)[:length].endswith(b"\n"):  # as everything that was ever committed does
             raise RunError(
                 f"{history} does not fit {self.checkpoint}: one is of another search or another network; restore it, "
                 "or start a new run in another --out"
@@ -141,14 +154,17 @@ class Journal:
     def _start_again(self) -> None:
         path = self.run.file(RunFolder.HISTORY)
         branch = self.run.file(RunFolder.BRANCH)
-        num_records = path.read_bytes().count(b"\n") if path.exists() else 0  # a kill may leave half a line behind
+        num_records = _read(path).count(b"\n") if path.exists() else 0  # a kill may leave half a line behind
         if num_records > MOST_RECORDS and not branch.exists():
             raise RunError(
                 f"{self.checkpoint} is missing, and without it the {num_records} records of the history cannot be gone "
-                "on from; restore it, or start a new run in another --out"
+                f"on from; restore it, or remove {self.run.path}, or start a new run in another --out"
             )
         self._cut(0)
-        branch.unlink(missing_ok=True)  # of a `begin` that was killed: nothing is inherited
+        try:
+            branch.unlink(missing_ok=True)  # of a `begin` that was killed: nothing is inherited
+        except OSError as error:
+            raise RunError(f"cannot remove {branch}: {error.strerror or error}; {advice_for(error)}") from error
 
     def _append(self, lines: str) -> int:
         """Add these; returns the size of the history in bytes.
@@ -180,8 +196,25 @@ class Journal:
             raise RunError(f"cannot write {path}: {error.strerror or error}; {advice_for(error)}") from error
 
     def _size(self) -> int:
+        """Of the history, bytes.
+
+        Raises:
+          RunError: it is there, and its size cannot be told.
+        """
         path = self.run.file(RunFolder.HISTORY)
-        return path.stat().st_size if path.exists() else 0
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise RunError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -366,4 +366,9 @@ class Training:
             load_into(stage.class_means, without_prefix("class_means", saved.tensors), path=path)
         stage.epoch, stage.seconds = saved.state["epoch"], saved.state["seconds"]
         stage.compiled = saved.state.get("compiled", False)
-        by_first(self.fabric, lambda: saved.replay(self.notify))
+
+        def accept() -> None:
+            self.journal.accept(saved)
+            saved.replay(self.notify)
+
+        by_first(self.fabric, accept)

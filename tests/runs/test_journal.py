@@ -15,8 +15,9 @@ from safetensors.numpy import load_file
 import cpnas_cli
 from cpnas_cli.errors import CheckpointError, CpnasError, RunError
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.runs.journal import MOST_RECORDS, Journal
+from cpnas_cli.runs.journal import MOST_RECORDS, Journal, Saved
 from cpnas_cli.storage import documents
+from cpnas_cli.storage.tensors import save_tensors
 
 Records = list[dict[str, Any]]
 
@@ -51,9 +52,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def go_on(folder: Path) -> Saved | None:
+    """As who has restored all of it."""
+    journal = journal_in(folder)
+    saved = journal.resume()
+    if saved is not None:
+        journal.accept(saved)
+    return saved
+
+
 def num_done(folder: Path) -> int:
     """How many units the run goes on from, all of them whole; the journal and the files by themselves say the same."""
-    saved = journal_in(folder).resume()
+    saved = go_on(folder)
     lines = (folder / "history.jsonl").read_bytes().split(b"\n") if (folder / "history.jsonl").exists() else [b""]
     assert lines.pop() == b""
     records = [json.loads(line) for line in lines]
@@ -204,6 +214,58 @@ def test_a_first_unit_without_its_checkpoint_has_not_happened(tmp_path: Path, un
         assert num_done(tmp_path) == 0
 
 
+def test_what_came_after_the_checkpoint_stays_until_all_is_restored(two_done: Path) -> None:
+    """A checkpoint that fits no network, as its user finds out, has cost nothing."""
+    with (two_done / "history.jsonl").open("ab") as file:
+        file.write(b'{"event": "draw"}\n{"event": "dr')
+    before = contents(two_done)
+    saved = journal_in(two_done).resume()
+    assert saved is not None
+    assert saved.records == [*UNITS[0], *UNITS[1]]
+    assert contents(two_done) == before
+    journal_in(two_done).accept(saved)
+    assert contents(two_done)["history.jsonl"].count(b"\n") == 3
+    assert num_done(two_done) == 2
+
+
+@pytest.mark.parametrize("length", ["3", 3.0, None, True, -1, [1]])
+def test_a_checkpoint_without_a_length_is_one_line(two_done: Path, length: Any) -> None:
+    save_tensors(
+        two_done / "checkpoint/state.safetensors", {}, schema=SCHEMA, state={"done": 2, "history_bytes": length}
+    )
+    message = refused(two_done)
+    assert (
+        f"{two_done / 'checkpoint/state.safetensors'} has history_bytes {length!r}, expected a whole number" in message
+    )
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_history_that_cannot_be_read_is_one_line(two_done: Path, kept: bool) -> None:
+    """With a checkpoint and without."""
+    (two_done / "history.jsonl").unlink()
+    (two_done / "history.jsonl").mkdir()
+    if not kept:
+        shutil.rmtree(two_done / "checkpoint")
+    else:
+        save_tensors(
+            two_done / "checkpoint/state.safetensors", {}, schema=SCHEMA, state={"done": 2, "history_bytes": 1}
+        )
+    assert refused(two_done).startswith(f"cannot read {two_done / 'history.jsonl'}: Is a directory")
+
+
+def test_what_a_killed_beginning_has_left_and_cannot_be_removed_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "branch.json").write_text("{}")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", fail)
+        assert refused(tmp_path).startswith(f"cannot remove {tmp_path / 'branch.json'}: Permission denied; ")
+
+
 def test_peek_changes_nothing(two_done: Path) -> None:
     with (two_done / "history.jsonl").open("ab") as file:
         file.write(b'{"event": "dr')
@@ -247,7 +309,7 @@ def test_a_lost_checkpoint_is_no_full_disk(two_done: Path) -> None:
     assert f"{two_done / 'checkpoint/state.safetensors'} is missing" in message
     assert "3 records" in message
     assert "space" not in message
-    assert "--out" in message
+    assert f"restore it, or remove {two_done}, or start a new run in another --out" in message  # also of a member
 
 
 def test_another_checkpoint_is_refused(two_done: Path) -> None:
@@ -378,7 +440,7 @@ def test_a_beginning_that_is_killed_anywhere_has_happened_or_not(tmp_path: Path)
 def test_a_resumption_that_is_killed_anywhere_has_lost_nothing(two_done: Path, tmp_path: Path) -> None:
     with (two_done / "history.jsonl").open("ab") as file:
         file.write(b'{"event": "draw"}\n{"event": "dr')
-    folders = kill_at_every_line("test_journal.journal_in(folder).resume()", two_done, tmp_path / "killed")
+    folders = kill_at_every_line("test_journal.go_on(folder)", two_done, tmp_path / "killed")
     assert {num_done(folder) for folder in folders} == {2}
 
 
@@ -386,7 +448,7 @@ def test_a_resumption_after_a_killed_beginning_may_be_killed_too(tmp_path: Path)
     (tmp_path / "start").mkdir()
     begin(tmp_path / "start")
     shutil.rmtree(tmp_path / "start" / "checkpoint")
-    folders = kill_at_every_line("test_journal.journal_in(folder).resume()", tmp_path / "start", tmp_path / "killed")
+    folders = kill_at_every_line("test_journal.go_on(folder)", tmp_path / "start", tmp_path / "killed")
     assert {num_done(folder) for folder in folders} == {0}
     assert not any((folder / "branch.json").exists() for folder in folders)
 
@@ -401,7 +463,7 @@ def test_a_disk_that_fails_is_one_line(two_done: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patched:
         patched.setattr(os, name, fail)
         with pytest.raises(RunError, match=r"cannot write .*Input/output error; ") as caught:
-            journal_in(two_done).resume() if name == "truncate" else commit(two_done, 2)
+            go_on(two_done) if name == "truncate" else commit(two_done, 2)
     assert "\n" not in str(caught.value)
     assert num_done(two_done) == 2
 

@@ -100,5 +100,7 @@ def _resume(search: Search, shared: SharedNetworks, journal: Journal) -> tuple[S
     if saved is None:
         return SearchState(num_passes), 0
     shared.restore(saved.tensors, path=journal.checkpoint)
+    state = SearchState.replay(saved.records, num_passes=num_passes)
+    journal.accept(saved)
     saved.replay(search.notify)
-    return SearchState.replay(saved.records, num_passes=num_passes), saved.state["num_draws"]
+    return state, saved.state["num_draws"]

@@ -250,6 +250,7 @@ def search_pcdarts(search: Search) -> Genotype:
     saved = journal.resume()
     if saved is not None:
         state.restore(saved, path=journal.checkpoint)
+        journal.accept(saved)
         saved.replay(search.notify)
     num_epochs = search.config.pcdarts.num_epochs
     while state.epoch < num_epochs:
