@@ -65,12 +65,17 @@ def resolve_config(
     seed: str | None,
     default: str | Path,
     values: dict[str, Any] | None = None,
+    stored: bool = False,
 ) -> "Config":
-    """The settings of the preset (or of `default`) with the options applied."""
+    """The settings of the preset (or of `default`) with the options applied.
+
+    Args:
+      stored: they must be those of a run or an experiment that is there, see `config_from_document`.
+    """
     from cpnas_cli.settings import load_config
 
     given = {"seed": seed, "data.dir": str(data_dir.resolve()) if data_dir else None, **(values or {})}
-    return load_config(default if preset is None else preset, overrides=overrides or [], values=given)
+    return load_config(default if preset is None else preset, overrides=overrides or [], values=given, stored=stored)
 
 
 def default_source(
@@ -94,6 +99,13 @@ def default_source(
     if preset is None:
         raise UsageError(f"no run to resume in {out}; leave out --resume to start one, or check the name")
     return otherwise()
+
+
+def goes_on(out: Path | None, *, resume: bool) -> bool:
+    """Whether the folder holds a run that is resumed, which then has settings of its own."""
+    from cpnas_cli.runs.folder import RunFolder
+
+    return resume and out is not None and (out / RunFolder.CONFIG).exists()
 
 
 def new_folder(name: str) -> Path:

@@ -59,7 +59,7 @@ def read_subject(
     beside = run.file(RunFolder.CONFIG)
     own = beside if beside.exists() else DEFAULT_PRESET
     source = own if preset is None else preset
-    config = load_config(source, overrides=overrides)
+    config = load_config(source, overrides=overrides, stored=source == beside)
     known = _recorded(run, config.data) or _known(config.data)
     channels, classes = num_image_channels or known[0], num_classes or known[1]
     if channels is None or classes is None:

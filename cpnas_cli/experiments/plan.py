@@ -100,7 +100,8 @@ class Plan:
 
     def _member(self, name: str, group: str, seed: int, strategy: Strategy, **search: Any) -> Member:
         values = {f"search.{key}": value for key, value in (strategy.settings() | search).items()}
-        return Member(name, group, change_config(self.config, {"seed": seed, **values}))
+        # whether the shared settings fit together was judged where they came from: not for an experiment that is there
+        return Member(name, group, change_config(self.config, {"seed": seed, **values}, stored=True))
 
     @property
     def has_several_per_seed(self) -> bool:
@@ -129,7 +130,7 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
             kind=document["kind"],
             groups=tuple(document["groups"]),
             seeds=tuple(document["seeds"]),
-            config=config_from_document(document["config"]),
+            config=config_from_document(document["config"], stored=True),
             random_draws=document["random_draws"] or 1,
         )
     except (UsageError, LookupError, TypeError, AttributeError, ValueError) as error:

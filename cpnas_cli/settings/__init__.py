@@ -17,6 +17,7 @@ from cpnas_cli.settings.documentation import (
     documented_yaml,
     settings_markdown,
 )
+from cpnas_cli.settings.fields import STORED
 from cpnas_cli.settings.loading import change_config, load_config
 from cpnas_cli.settings.presets import preset_names, preset_summary, preset_text, presets_folder
 from cpnas_cli.settings.sections import (
@@ -34,6 +35,7 @@ from cpnas_cli.settings.sections import (
 
 __all__ = [
     "DEFAULT_PRESET",
+    "STORED",
     "Config",
     "DataConfig",
     "DtypeName",

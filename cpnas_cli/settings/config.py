@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from cpnas_cli import registry
 from cpnas_cli.errors import UsageError
-from cpnas_cli.settings.fields import Section, did_you_mean, is_section, setting
+from cpnas_cli.settings.fields import STORED, Section, did_you_mean, is_section, setting
 from cpnas_cli.settings.sections import DataConfig, NetworkConfig, PcDartsConfig, SearchConfig, TrainConfig
 
 DEFAULT_PRESET = "digits"
@@ -50,15 +50,18 @@ class Config(Section):
         )
 
 
-def config_from_document(document: Mapping[str, Any]) -> Config:
+def config_from_document(document: Mapping[str, Any], *, stored: bool = False) -> Config:
     """Validate a nested mapping of settings.
+
+    Args:
+      stored: they start nothing: they are of a run, a model or an experiment that is there, see `fields.STORED`.
 
     Raises:
       UsageError: an unknown key, a value out of range, or values that do not fit together.
     """
     _refuse_unknown_keys(document, Config)
     try:
-        return Config.model_validate(document)
+        return Config.model_validate(document, context=STORED if stored else None)
     except ValidationError as error:
         raise UsageError(f"{_describe(error)}; `cpnas presets show {DEFAULT_PRESET}` lists the settings") from None
 

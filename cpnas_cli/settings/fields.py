@@ -83,6 +83,19 @@ def _is_number_choice(annotation: Any) -> bool:
     return any(type(value) in (int, float) for value in get_args(annotation))
 
 
+STORED = {"stored": True}
+"""The validation context of settings that start nothing: those of a run, a model or an experiment that is there.
+
+Each value is judged as ever, but not whether they fit together: an older version may have allowed what this one would
+not start, and what such a run has left can be read all the same.
+"""
+
+
+def starts_something(info: ValidationInfo) -> bool:
+    """Whether the settings are those of something new, see `STORED`."""
+    return not (info.context or {}).get("stored", False)
+
+
 def check_first_epochs(section: str, name: str, first: int, num_epochs: int, *, why: str) -> None:
     """Refuse a beginning that takes all epochs.
 

@@ -16,7 +16,11 @@ from cpnas_cli.settings.strict_yaml import read_yaml
 
 
 def load_config(
-    source: str | Path = DEFAULT_PRESET, *, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+    source: str | Path = DEFAULT_PRESET,
+    *,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+    stored: bool = False,
 ) -> Config:
     """The settings of a preset or a YAML file, with changes.
 
@@ -24,6 +28,7 @@ def load_config(
       source: a preset's name, or the path of a YAML file (a path ends in .yaml or .yml).
       overrides: "section.key=value" texts, the value in YAML; later ones win.
       values: {"section.key": value}, applied last; a value that is None is left out.
+      stored: see `config_from_document`.
 
     Raises:
       UsageError: unknown preset or key, unreadable file, a value out of range, or values that do not fit together.
@@ -31,19 +36,22 @@ def load_config(
     document = _parse_yaml(*_read_source(source))
     changes = [_parse_override(text) for text in overrides]
     changes += [(key, value) for key, value in (values or {}).items() if value is not None]
-    return _changed(document, changes)
+    return _changed(document, changes, stored=stored)
 
 
-def change_config(config: Config, values: Mapping[str, Any]) -> Config:
+def change_config(config: Config, values: Mapping[str, Any], *, stored: bool = False) -> Config:
     """The same settings with {"section.key": value} changed, as `load_config` changes those of a file.
+
+    Args:
+      stored: see `config_from_document`.
 
     Raises:
       UsageError: as in `load_config`.
     """
-    return _changed(config.model_dump(mode="json"), values.items())
+    return _changed(config.model_dump(mode="json"), values.items(), stored=stored)
 
 
-def _changed(document: Mapping[str, Any], changes: Iterable[tuple[str, Any]]) -> Config:
+def _changed(document: Mapping[str, Any], changes: Iterable[tuple[str, Any]], *, stored: bool) -> Config:
     """What is asked for is refused where it contradicts itself; what merely stands in the document gives way."""
     changes = list(changes)
     changed = copy.deepcopy(dict(document))
@@ -51,7 +59,7 @@ def _changed(document: Mapping[str, Any], changes: Iterable[tuple[str, Any]]) ->
         _set(changed, key, value)
     if "search.beta_p" not in dict(changes):
         _drop_beta_p_of_another_strategy(changed, {_strategy(document), _strategy(changed)})
-    return config_from_document(changed)
+    return config_from_document(changed, stored=stored)
 
 
 def _drop_beta_p_of_another_strategy(document: dict[str, Any], strategies: set[str]) -> None:

@@ -2,10 +2,10 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, model_validator
 
 from cpnas_cli.registry import DATASETS, STRATEGIES, registered
-from cpnas_cli.settings.fields import Section, check_first_epochs, check_learning_rates, setting
+from cpnas_cli.settings.fields import Section, check_first_epochs, check_learning_rates, setting, starts_something
 
 EstimatorName = Literal["clipped", "polynomial"]
 RealPart = Literal["preprocessing", "factorized_reduction"]
@@ -190,14 +190,19 @@ class SearchConfig(Section):
         return values
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _has_a_beta_p_of_the_strategy(self) -> Self:
         fixed = fixed_beta_p(self.strategy)
         if fixed is not None and self.beta_p != fixed:
             raise ValueError(
                 f"search.strategy={self.strategy} is cpnas at beta_P = {fixed:g}, got search.beta_p={self.beta_p:g}; "
                 "use --strategy cpnas"
             )
-        check_learning_rates("search", start=self.learning_rate, end=self.learning_rate_min)
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self, info: ValidationInfo) -> Self:
+        if starts_something(info):
+            check_learning_rates("search", start=self.learning_rate, end=self.learning_rate_min)
         return self
 
 
@@ -238,10 +243,11 @@ class PcDartsConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        why = "the architecture never learns"
-        check_first_epochs("pcdarts", "frozen_epochs", self.frozen_epochs, self.num_epochs, why=why)
-        check_learning_rates("pcdarts", start=self.learning_rate, end=self.learning_rate_min)
+    def _fits_together(self, info: ValidationInfo) -> Self:
+        if starts_something(info):
+            why = "the architecture never learns"
+            check_first_epochs("pcdarts", "frozen_epochs", self.frozen_epochs, self.num_epochs, why=why)
+            check_learning_rates("pcdarts", start=self.learning_rate, end=self.learning_rate_min)
         return self
 
 
@@ -313,10 +319,11 @@ class TrainConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        why = "the learning rate never falls"
-        check_first_epochs("train", "warmup_epochs", self.warmup_epochs, self.num_epochs, why=why)
-        check_learning_rates("train", start=self.learning_rate, end=self.learning_rate_min)
+    def _fits_together(self, info: ValidationInfo) -> Self:
+        if starts_something(info):
+            why = "the learning rate never falls"
+            check_first_epochs("train", "warmup_epochs", self.warmup_epochs, self.num_epochs, why=why)
+            check_learning_rates("train", start=self.learning_rate, end=self.learning_rate_min)
         return self
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.shapes import PRECISIONS, NetworkName, Precision
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype
-from cpnas_cli.settings import Config, DataConfig, config_from_document
+from cpnas_cli.settings import STORED, Config, DataConfig, config_from_document
 from cpnas_cli.storage.documents import MODEL_SCHEMA
 from cpnas_cli.storage.genotype_file import genotype_document, parse_genotype, provenance_of
 from cpnas_cli.storage.tensors import load_into, load_tensors, save_tensors
@@ -90,7 +90,7 @@ class TrainedNetwork:
         document["data"]["num_channels"] = self.num_image_channels
         if data_dir is not None:
             document["data"]["dir"] = str(data_dir.resolve())
-        return config_from_document(document).data
+        return config_from_document(document, stored=True).data
 
     def untrained_parent(self) -> Network:
         """The Parent of this network as it is before any training, in evaluation mode."""
@@ -229,7 +229,7 @@ def read_trained_file(path: Path) -> TrainedNetwork:
     """
     tensors, state = load_tensors(path, schema=MODEL_SCHEMA)
     try:
-        description = _Description.model_validate(state)
+        description = _Description.model_validate(state, context=STORED)
     except ValidationError as error:
         raise CheckpointError(f"{path} {_reason(error)}; {_ADVICE}") from None
     genotype = parse_genotype(description.genotype)

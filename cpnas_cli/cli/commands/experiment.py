@@ -148,6 +148,7 @@ def _plan_and_folder(
         data_dir=typed.data_dir,
         seed=str(seeds[0]),
         default=DEFAULT_PRESET,
+        stored=typed.resume,  # there is an experiment, which must be this one
     )
     plan = make_plan(config, seeds)
     return plan, typed.out or Path("runs") / f"{config.data.name}-{kind}"

@@ -53,6 +53,7 @@ def search(
             seed=seed,
             default=options.default_source(out, preset=preset, resume=resume, otherwise=lambda: DEFAULT_PRESET),
             values={"search.strategy": strategy, "search.beta_p": beta_p},
+            stored=options.goes_on(out, resume=resume),
         )
         if beta_p is not None:
             strategy_named(config.search.strategy).check_beta_p(beta_p, instead=reference_strategy().name)

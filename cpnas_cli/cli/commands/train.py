@@ -120,7 +120,14 @@ def _request(
     source = options.default_source(
         out, preset=preset, resume=resume, otherwise=lambda: beside if beside.exists() else DEFAULT_PRESET
     )
-    config = options.resolve_config(preset=preset, overrides=overrides, data_dir=data_dir, seed=seed, default=source)
+    config = options.resolve_config(
+        preset=preset,
+        overrides=overrides,
+        data_dir=data_dir,
+        seed=seed,
+        default=source,
+        stored=options.goes_on(out, resume=resume),
+    )
     name = search_folder.resolve().name if beside.exists() else f"{genotype.stem}-seed{config.seed}"
     folder = out or options.new_folder(f"{name}-{'parent' if networks == ('parent',) else 'train'}")
     words = ["--precision", "full"] if networks == ("parent",) else ["--with-parent"] if len(networks) > 1 else []
