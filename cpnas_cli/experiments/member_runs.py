@@ -11,16 +11,14 @@ from typing import Any
 
 from cpnas_cli.errors import GenotypeError, RunError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member
-from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.search_space import EDGES, Genotype
+from cpnas_cli.runs.folder import RunFolder, differences_of_owned, differing_operations
+from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import differing_settings
 from cpnas_cli.storage.documents import read_document
-from cpnas_cli.storage.genotype_file import parse_genotype, read_genotype
+from cpnas_cli.storage.genotype_file import genotype_document, parse_genotype, read_genotype
 
 NUMBERS = ("accuracy_test", "num_parameters", "num_binary_weights", "size_bits", "num_epochs", "seconds")
 """What an experiment reads of a result."""
-
-_FOLLOW = ("mean", "std")  # of a data set: they follow from the images, up to the processor's rounding
 
 
 @dataclass(frozen=True)
@@ -66,14 +64,15 @@ class MemberRuns:
         if not run.file(RunFolder.CONFIG).exists() and not run.file(RunFolder.RESULT).exists():
             return None
         self._check_settings(run, member)
-        _check_genotype(run, read_genotype(run.path)[0], genotype)
+        _check_owned(run, {RunFolder.GENOTYPE: genotype_document(genotype, provenance={})})
         if not run.file(RunFolder.RESULT).exists():
             return None
         result = _read_result(run)
         for key, own in (("network", "child"), ("seed", member.seed)):
             if result.get(key, own) != own:
                 raise _other_run(run, f"{key}: {result[key]!r} there, {own!r} now")
-        _check_genotype(run, _genotype_of(result, run), genotype)
+        for difference in differing_operations(_genotype_of(result, run), genotype):
+            raise _other_run(run, difference)
         return result
 
     def _check_settings(self, run: RunFolder, member: Member) -> None:
@@ -81,17 +80,10 @@ class MemberRuns:
         for name in (RunFolder.CONFIG, RunFolder.DATASET):
             if not run.file(name).exists():
                 raise _other_run(run, f"it has no {name}")
-        differences: list[str] = []
         if not _holds(run, RunFolder.CONFIG, member.config_text):
-            differences = differing_settings(run.config(), member.config)
-        there = read_document(run.file(RunFolder.DATASET))
-        differences += [
-            f"dataset.{key}: {there.get(key)!r} there, {own!r} now"
-            for key, own in self.dataset.items()
-            if key not in _FOLLOW and there.get(key) != own
-        ]
-        if differences:
-            raise _other_run(run, differences[0])
+            for difference in differing_settings(run.config(), member.config):
+                raise _other_run(run, difference)
+        _check_owned(run, {RunFolder.DATASET: self.dataset})
 
 
 def _holds(run: RunFolder, name: str, text: str) -> bool:
@@ -100,11 +92,9 @@ def _holds(run: RunFolder, name: str, text: str) -> bool:
     return False
 
 
-def _check_genotype(run: RunFolder, there: Genotype, own: Genotype) -> None:
-    for kind, cell in own.cells().items():
-        for (source, node), before, now in zip(EDGES, there.cells()[kind], cell, strict=True):
-            if before != now:
-                raise _other_run(run, f"genotype: {kind} {source}->{node} {before} there, {now} now")
+def _check_owned(run: RunFolder, owned: Mapping[str, Mapping[str, Any]]) -> None:
+    for differences in differences_of_owned(run, owned).values():
+        raise _other_run(run, differences[0])
 
 
 def _read_result(run: RunFolder) -> dict[str, Any]:

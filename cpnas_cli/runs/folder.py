@@ -3,16 +3,19 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpnas_cli.errors import RunError
-from cpnas_cli.runs.lock import LOCK, locked
+from cpnas_cli.errors import CpnasError, RunError
+from cpnas_cli.runs.lock import HOLDER, LOCK, locked
+from cpnas_cli.search_space import EDGES, Genotype
 from cpnas_cli.settings import Config, config_yaml, differing_settings, load_config
-from cpnas_cli.storage.documents import BRANCH_SCHEMA, write_json, write_text
-from cpnas_cli.storage.genotype_file import GENOTYPE_FILE
+from cpnas_cli.storage.documents import BRANCH_SCHEMA, read_document, write_json, write_text
+from cpnas_cli.storage.genotype_file import GENOTYPE_FILE, parse_genotype, read_genotype
+
+_FOLLOW = ("mean", "std")  # of `dataset.json`
 
 
 def branch_document(source: "RunFolder", **inherited: int) -> dict[str, Any]:
@@ -45,19 +48,26 @@ class RunFolder:
         return self.path / name
 
     def config(self) -> Config:
-        return load_config(self.file(self.CONFIG))
+        """The settings, also those that an older version wrote.
+
+        Raises:
+          UsageError: they cannot be read, or a value is not allowed.
+        """
+        return load_config(self.file(self.CONFIG), stored=True)
 
     def history(self, *, num_bytes: int | None = None) -> list[dict[str, Any]]:
         """The records; with `num_bytes` those of the file's beginning.
 
         Raises:
-          RunError: the file is damaged.
+          RunError: the file is damaged, or cannot be read.
         """
         path = self.file(self.HISTORY)
         if not path.exists():
             return []
         try:
             return [json.loads(line) for line in path.read_bytes()[:num_bytes].decode().splitlines()]
+        except OSError as error:
+            raise RunError(f"cannot read {path}: {error.strerror or error}") from error
         except ValueError as error:
             raise RunError(f"{path} is damaged ({error}); start a new run") from None
 
@@ -69,39 +79,57 @@ def open_run(
     *,
     resume: bool,
     environment: Mapping[str, Any],
-    owned: Mapping[str, str] | None = None,
+    owned: Mapping[str, Mapping[str, Any]] | None = None,
     wait_seconds: float = 0,
 ) -> Iterator[RunFolder]:
     """The folder of a new run, or of the same run again with `resume`; nobody else has it until the block ends.
 
     Args:
-      owned: further files {name: text} that define the run (the genotype of a training); a resumed
-        run must hold the same.
+      owned: further files {name: JSON object} that define the run (the genotype of a training); a resumed run must hold
+        the same, see `differences_of_owned`.
       wait_seconds: see `locked`.
 
     Raises:
       RunError: another process has the folder; it holds something and `resume` is not set; or it holds a run with
-        other settings (the first one that differs is named) or of another kind. Then it is as it was.
+        other settings (the first one that differs is named) or of another kind. GenotypeError: that of the folder is
+        damaged. Then it is as it was.
     """
-    run = RunFolder(path)
-    files = {**(owned or {}), RunFolder.CONFIG: config_yaml(config)}
+    run, owned = RunFolder(path), owned or {}
+    files = {name: json.dumps(document, indent=2) + "\n" for name, document in owned.items()}
+    files[RunFolder.CONFIG] = config_yaml(config)
     _check_folder(path)
     try:
-        _check_usable(run, config, resume=resume, owned=owned or {})
-    except RunError:  # of a folder that was never locked it is the last word; else of another process half-way through
+        _check_usable(run, config, resume=resume, owned=owned)
+    except CpnasError:  # the last word on a folder that was never locked; else another process may be half-way through
         if not run.file(LOCK).exists():
             raise
     _make_folder(path)
     with locked(path, command=environment.get("command"), wait_seconds=wait_seconds):
-        _check_usable(run, config, resume=resume, owned=owned or {})
-        for leftover in [*path.glob(".*.tmp"), *run.checkpoint.parent.glob(".*.tmp")]:  # of a save that was killed
-            leftover.unlink(missing_ok=True)
+        _check_usable(run, config, resume=resume, owned=owned)
+        if run.file(RunFolder.CONFIG).exists():
+            _remove_leftovers(run, owned)
         if not run.file(RunFolder.CONFIG).exists():
             # config.yaml last: a folder that has it has everything
             write_json(run.file(RunFolder.ENVIRONMENT), environment)
             for name, text in files.items():
                 write_text(run.file(name), text)
         yield run
+
+
+def _remove_leftovers(run: RunFolder, owned: Iterable[str]) -> None:
+    """Of saves that were killed: the temporary files (see `replacing`) of what a run writes, and nobody else's.
+
+    Raises:
+      RunError: one cannot be removed.
+    """
+    names = {RunFolder.CONFIG, RunFolder.ENVIRONMENT, RunFolder.HISTORY, RunFolder.GENOTYPE, RunFolder.RESULT, HOLDER}
+    names |= {RunFolder.TRAINING, RunFolder.DATASET, RunFolder.BRANCH, RunFolder.MODEL, RunFolder.PARENT_MODEL, *owned}
+    for file in [*map(run.file, names), run.checkpoint]:
+        for leftover in file.parent.glob(f".{file.name}.*.tmp"):
+            try:
+                leftover.unlink(missing_ok=True)
+            except OSError as error:
+                raise RunError(f"cannot remove {leftover}: {error.strerror or error}; choose another --out") from None
 
 
 def _check_folder(path: Path) -> None:
@@ -119,7 +147,7 @@ def _make_folder(path: Path) -> None:
         raise RunError(f"cannot make {path}: {error.strerror or error}; choose another --out") from None
 
 
-def _check_usable(run: RunFolder, config: Config, *, resume: bool, owned: Mapping[str, str]) -> None:
+def _check_usable(run: RunFolder, config: Config, *, resume: bool, owned: Mapping[str, Mapping[str, Any]]) -> None:
     """Whether the folder holds nothing, or, to be resumed, this run."""
     path = run.path
     if run.file(RunFolder.CONFIG).exists():
@@ -136,17 +164,58 @@ def _check_usable(run: RunFolder, config: Config, *, resume: bool, owned: Mappin
         raise RunError(f"{path} is not empty and holds no run; choose another --out")
 
 
-def _check_same_run(run: RunFolder, config: Config, owned: Mapping[str, str]) -> None:
+def _check_same_run(run: RunFolder, config: Config, owned: Mapping[str, Mapping[str, Any]]) -> None:
     if RunFolder.TRAINING not in owned and run.file(RunFolder.TRAINING).exists():
         raise RunError(f"{run.path} holds a training, not a search; choose another --out")
     differences = differing_settings(run.config(), config)
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         raise RunError(f"{run.path} was started with other settings: {differences[0]}{more}; choose another --out")
-    for name, text in owned.items():
-        file = run.file(name)
-        if not file.exists():
+    for name in owned:
+        if not run.file(name).exists():
             raise RunError(f"{run.path} holds a run of another kind (it has no {name}); choose another --out")
-        if file.read_text(encoding="utf-8") != text:
-            what = "other images" if name == RunFolder.DATASET else f"another {name}"
-            raise RunError(f"{run.path} was started with {what}; choose another --out")
+    for name in differences_of_owned(run, owned):
+        what = "other images" if name == RunFolder.DATASET else f"another {name}"
+        raise RunError(f"{run.path} was started with {what}; choose another --out")
+
+
+# ---------------------------------------------------------------- whether a run is the same
+
+
+def differences_of_owned(run: RunFolder, owned: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What tells a run from one that these documents define: {file name: ["key: old there, new now"]}.
+
+    Of the images all counts but mean and deviation: they follow from the images, up to the processor's rounding. Of a
+    genotype its operations count, not where it comes from. Of any other document all counts.
+
+    Args:
+      owned: {file name: JSON object}; the run has all these files.
+
+    Raises:
+      RunError, GenotypeError: a file cannot be read, or is damaged.
+    """
+    found: dict[str, list[str]] = {}
+    for name, document in owned.items():
+        if name == RunFolder.GENOTYPE:
+            differences = differing_operations(read_genotype(run.file(name))[0], parse_genotype(document))
+        else:
+            there, now = read_document(run.file(name)), json.loads(json.dumps(document))
+            ignored = _FOLLOW if name == RunFolder.DATASET else ()
+            differences = [
+                f"{name.removesuffix('.json')}.{key}: {there.get(key)!r} there, {now.get(key)!r} now"
+                for key in {**now, **there}
+                if key not in ignored and there.get(key) != now.get(key)
+            ]
+        if differences:
+            found[name] = differences
+    return found
+
+
+def differing_operations(there: Genotype, now: Genotype) -> list[str]:
+    """ "genotype: kind source->node old there, new now" of every edge with another operation."""
+    return [
+        f"genotype: {kind} {source}->{node} {before} there, {after} now"
+        for kind, cell in now.cells().items()
+        for (source, node), before, after in zip(EDGES, there.cells()[kind], cell, strict=True)
+        if before != after
+    ]

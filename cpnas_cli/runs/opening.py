@@ -1,7 +1,6 @@
 """What a search and a training do before they start: images, device, folder, deadline."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,13 +77,12 @@ def open_run_for(
 
     images = by_all(fabric, load)
     owned = {**(documents or {}), RunFolder.DATASET: describe_dataset(images)}
-    texts = {file: json.dumps(document, indent=2) + "\n" for file, document in owned.items()}
     environment = describe_environment(fabric, command=command)
     with contextlib.ExitStack() as held:
 
         def start() -> tuple[RunFolder, tuple[str, ...]]:
             opened = open_run(
-                folder, config, resume=resume, environment=environment, owned=texts, wait_seconds=wait_seconds
+                folder, config, resume=resume, environment=environment, owned=owned, wait_seconds=wait_seconds
             )
             run = held.enter_context(opened)
             return run, differences(read_document(run.file(RunFolder.ENVIRONMENT)), environment)

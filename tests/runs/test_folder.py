@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from cpnas_cli.errors import CpnasError, RunError
+from cpnas_cli.errors import CpnasError, RunError, UsageError
 from cpnas_cli.runs.folder import RunFolder, open_run
+from cpnas_cli.search_space import draw_uniform
 from cpnas_cli.settings import Config, config_yaml, load_config
 from cpnas_cli.storage.documents import read_json
+from cpnas_cli.storage.genotype_file import genotype_document
 
 
 def one_line(error: BaseException) -> str:
@@ -48,13 +50,13 @@ def refused(path: Path, config: Config | None = None, **options: Any) -> str:
 
 def test_a_new_run_holds_its_settings(tmp_path: Path) -> None:
     config = load_config(overrides=["seed=3"])
-    owned = {"genotype.json": "{}\n"}
+    owned = {"training.json": {"networks": ["child"]}}
     run = start(tmp_path / "a" / "run", config, environment={"schema": "e", "torch": "2"}, owned=owned)
-    assert visible(run.path) == ["config.yaml", "environment.json", "genotype.json"]
+    assert visible(run.path) == ["config.yaml", "environment.json", "training.json"]
     assert run.config() == config
     assert run.file("config.yaml").read_text() == config_yaml(config)
     assert read_json(run.file("environment.json")) == {"schema": "e", "torch": "2"}
-    assert run.file("genotype.json").read_text() == "{}\n"
+    assert run.file("training.json").read_text() == '{\n  "networks": [\n    "child"\n  ]\n}\n'
     assert run.history() == []
 
 
@@ -85,17 +87,19 @@ def test_a_file_is_no_folder(tmp_path: Path, resume: bool) -> None:
 
 def test_the_same_run_goes_on(tmp_path: Path) -> None:
     config = load_config(overrides=["train.learning_rate=1e-5", "network.real_parts=[preprocessing]"])
-    start(tmp_path, config, owned={"genotype.json": "{}"}, environment={"first": True})
-    run = start(tmp_path, config, owned={"genotype.json": "{}"}, environment={"first": False}, resume=True)
+    start(tmp_path, config, owned={"training.json": {"networks": ["child"]}}, environment={"first": True})
+    run = start(
+        tmp_path, config, owned={"training.json": {"networks": ["child"]}}, environment={"first": False}, resume=True
+    )
     assert run == RunFolder(tmp_path)
     assert read_json(tmp_path / "environment.json") == {"first": True}
 
 
 def test_a_run_that_died_while_it_was_made_is_made_again(tmp_path: Path) -> None:
     """config.yaml comes last; without it nothing was done yet."""
-    start(tmp_path, owned={"genotype.json": "{}"})
+    start(tmp_path, owned={"training.json": {"networks": ["child"]}})
     (tmp_path / "config.yaml").unlink()
-    start(tmp_path, owned={"genotype.json": "{}"}, resume=True)
+    start(tmp_path, owned={"training.json": {"networks": ["child"]}}, resume=True)
     assert (tmp_path / "config.yaml").exists()
 
 
@@ -120,13 +124,33 @@ def test_other_settings_are_another_run(tmp_path: Path, overrides: list[str], ex
 
 
 def test_another_genotype_is_another_run(tmp_path: Path) -> None:
-    start(tmp_path, owned={"genotype.json": "one"})
-    assert "another genotype.json" in refused(tmp_path, owned={"genotype.json": "two"}, resume=True)
+    """Whoever found it."""
+    one, other = (draw_uniform(seed=0, draw=draw) for draw in range(2))
+    start(tmp_path, owned={"genotype.json": genotype_document(one, provenance={"seed": 0, "device": "cpu"})})
+    start(tmp_path, owned={"genotype.json": genotype_document(one, provenance={"seed": 1})}, resume=True)
+    message = refused(tmp_path, owned={"genotype.json": genotype_document(other, provenance={"seed": 0})}, resume=True)
+    assert "another genotype.json" in message
+
+
+def test_the_same_images_are_the_same_run_whatever_rounds_their_mean(tmp_path: Path) -> None:
+    images = {"sha256": "abc", "classes": ["a", "b"], "mean": [0.5], "std": [0.25]}
+    start(tmp_path, owned={"dataset.json": images})
+    start(tmp_path, owned={"dataset.json": images | {"mean": [0.50000001], "std": [0.2499999]}}, resume=True)
+    for other in ({"sha256": "abd"}, {"classes": ["a"]}, {"more": 1}):
+        assert "other images" in refused(tmp_path, owned={"dataset.json": images | other}, resume=True)
+    fewer = {key: value for key, value in images.items() if key != "sha256"}
+    assert "other images" in refused(tmp_path, owned={"dataset.json": fewer}, resume=True)
+
+
+def test_other_networks_are_another_run(tmp_path: Path) -> None:
+    start(tmp_path, owned={"training.json": {"networks": ["child"]}})
+    message = refused(tmp_path, owned={"training.json": {"networks": ["child", "parent"]}}, resume=True)
+    assert "another training.json" in message
 
 
 def test_a_search_is_not_resumed_as_a_training(tmp_path: Path) -> None:
     start(tmp_path)
-    message = refused(tmp_path, owned={"networks.json": "[]"}, resume=True)
+    message = refused(tmp_path, owned={"networks.json": {}}, resume=True)
     assert "a run of another kind (it has no networks.json)" in message
 
 
@@ -148,8 +172,34 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 def test_what_a_killed_save_left_behind_goes(tmp_path: Path) -> None:
     run = start(tmp_path)
     run.checkpoint.parent.mkdir()
-    left = [tmp_path / ".result.json.x.tmp", run.checkpoint.parent / ".state.safetensors.x.tmp"]
-    for file in left:
+    names = [".result.json.x.tmp", ".model.safetensors.x.tmp", "..lock.json.x.tmp", ".config.yaml.x.tmp"]
+    left = [*map(run.file, names), run.checkpoint.parent / ".state.safetensors.x.tmp"]
+    others = [tmp_path / ".thesis.tex.x.tmp", tmp_path / ".tmp", run.checkpoint.parent / ".result.json.x.tmp"]
+    for file in [*left, *others]:
         file.write_text("half")
     start(tmp_path, resume=True)
     assert not any(file.exists() for file in left)
+    assert all(file.exists() for file in others)
+
+
+def test_in_a_folder_without_a_run_nothing_is_a_leftover(tmp_path: Path) -> None:
+    (tmp_path / ".result.json.x.tmp").write_text("half")
+    start(tmp_path)
+    assert (tmp_path / ".result.json.x.tmp").exists()
+
+
+def test_settings_that_an_older_version_wrote_are_read_and_gone_on_with(tmp_path: Path) -> None:
+    """They need not fit together as those of a new run must; a value out of range is refused as ever."""
+    start(tmp_path)
+    written = tmp_path / "config.yaml"
+    text = written.read_text()
+    for key, value in (("frozen_epochs: 15", "frozen_epochs: 50"), ("warmup_epochs: 0", "warmup_epochs: 40")):
+        assert text.count(key) == 1
+        text = text.replace(key, value)
+    written.write_text(text)
+    config = RunFolder(tmp_path).config()
+    assert (config.pcdarts.frozen_epochs, config.train.warmup_epochs) == (50, 40)
+    start(tmp_path, config, resume=True)
+    written.write_text(text.replace("frozen_epochs: 50", "frozen_epochs: -1"))
+    with pytest.raises(UsageError, match=r"pcdarts\.frozen_epochs"):
+        RunFolder(tmp_path).config()
