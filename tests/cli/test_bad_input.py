@@ -21,6 +21,7 @@ import torch
 from command_line import CELL, DOCUMENT, GENOTYPE, error_line, error_of, invoke
 from conftest import TINY_OPTIONS
 from PIL import Image
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from typer.testing import Result
 
@@ -587,6 +588,23 @@ def test_a_checkpoint_of_a_training_of_another_network(training_run: Path, tmp_p
         shutil.copy(tmp_path / name / "checkpoint/state.safetensors", training_run / "checkpoint/state.safetensors")
         message = refused_checkpoint(training_run, "train", "g.json")
         assert "another network" in message
+
+
+@pytest.mark.parametrize("kind", ["search", "training"])
+def test_a_checkpoint_that_fits_no_network_leaves_the_history_whole(kind: str, request: pytest.FixtureRequest) -> None:
+    """Though it says how long the history was, and the history is longer."""
+    run = request.getfixturevalue(f"{kind}_run")
+    words = ["search"] if kind == "search" else ["train", "g.json"]
+    checkpoint = run / "checkpoint" / "state.safetensors"
+    with safe_open(checkpoint, framework="np") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    name = max(tensors, key=lambda name: tensors[name].size)
+    save_file({**tensors, name: tensors[name][:-1].copy()}, checkpoint, metadata=metadata)
+    with (run / "history.jsonl").open("a") as history:
+        history.write('{"event": "dr')
+    expected = "is of another search" if kind == "search" else "belongs to another network"
+    assert expected in refused_checkpoint(run, *words)
 
 
 def test_a_search_checkpoint_is_no_training_checkpoint(training_run: Path, partial_search: Path) -> None:

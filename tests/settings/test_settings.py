@@ -592,3 +592,35 @@ def test_a_quoted_text_stays_a_text() -> None:
 
 def test_bnas_hides_no_bad_value() -> None:
     assert "search.beta_p" in refusal("search.strategy=bnas", "search.beta_p=two")
+
+
+UNFIT = {
+    "train": {"num_epochs": 3, "warmup_epochs": 3},
+    "pcdarts": {"num_epochs": 10, "frozen_epochs": 15},
+    "search": {"learning_rate": 0.001, "learning_rate_min": 0.01},
+}
+
+
+@pytest.mark.parametrize("section", UNFIT)
+def test_only_what_starts_something_must_fit_together(section: str, tmp_path: Path) -> None:
+    """What an older version wrote is read as it stands."""
+    document = {section: UNFIT[section]}
+    file = write(tmp_path, yaml.safe_dump(document))
+    for refused in (lambda: load_config(file), lambda: config_from_document(document)):
+        with pytest.raises(UsageError, match="add --set "):
+            refused()
+    with pytest.raises(ValidationError, match="add --set "):
+        Config.model_validate(document)
+    for config in (load_config(file, stored=True), config_from_document(document, stored=True)):
+        assert {key: flat_settings(config)[f"{section}.{key}"] for key in UNFIT[section]} == UNFIT[section]
+        assert change_config(config, {"seed": 3}, stored=True).seed == 3
+        with pytest.raises(UsageError, match="add --set "):
+            change_config(config, {"seed": 3})
+
+
+@pytest.mark.parametrize("overrides", ["train.warmup_epochs=-1", "pcdarts.num_epochs=0", "search.learning_rate=0"])
+def test_a_range_holds_for_what_is_stored_too(overrides: str) -> None:
+    with pytest.raises(UsageError, match=overrides.partition("=")[0]):
+        load_config(overrides=[overrides], stored=True)
+    with pytest.raises(UsageError, match="use --strategy cpnas"):
+        config_from_document({"search": {"strategy": "bnas", "beta_p": 3.0}}, stored=True)
