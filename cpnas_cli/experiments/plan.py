@@ -12,7 +12,7 @@ from cpnas_cli.settings import Config, change_config, config_from_document, conf
 from cpnas_cli.strategies import reference_strategy, strategies_to_compare, strategy_named, strategy_names
 from cpnas_cli.strategies.base import Strategy
 
-Kind = Literal["ablation", "comparison"]
+ExperimentKind = Literal["ablation", "comparison"]
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Plan:
       UsageError: a group of a comparison is no strategy.
     """
 
-    kind: Kind
+    kind: ExperimentKind
     groups: tuple[str, ...]
     seeds: tuple[int, ...]
     config: Config

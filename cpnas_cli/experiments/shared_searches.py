@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from cpnas_cli.errors import CpnasError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member
-from cpnas_cli.experiments.tasks import LEFT_BEHIND_SECONDS, Circumstances, SearchTask
+from cpnas_cli.experiments.tasks import LOST_NODE_SECONDS, Circumstances, SearchTask
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.runs.lock import locked
 from cpnas_cli.strategies.base import Rereading
@@ -74,7 +74,7 @@ def _branches(
     target = folder.search(member.name)
     try:
         target.path.mkdir(parents=True, exist_ok=True)
-        with locked(target.path, command=command, wait_seconds=LEFT_BEHIND_SECONDS):
+        with locked(target.path, command=command, wait_seconds=LOST_NODE_SECONDS):
             member.strategy.branch(folder.search(source), target, rereading)
     except (CpnasError, OSError):  # the checkpoint is gone or damaged, or the folder cannot be used
         return False

@@ -8,7 +8,7 @@ import pytest
 
 from cpnas_cli.errors import RunError, UsageError
 from cpnas_cli.experiments.plan import (
-    Kind,
+    ExperimentKind,
     Member,
     Plan,
     difference,
@@ -143,7 +143,7 @@ def test_a_strategy_given_twice_is_refused() -> None:
 
 
 def plan(
-    kind: Kind = "ablation",
+    kind: ExperimentKind = "ablation",
     groups: tuple[str, ...] = ("0", "2.5"),
     seeds: tuple[int, ...] = (0, 1),
     *overrides: str,
