@@ -77,11 +77,11 @@ class Plan:
             for group in self.groups:
                 strategy_named(group)
         # what every member has of its own says nothing here; so that equal plans are equal, it is always the same
-        search = self.config.search.model_copy(update={"strategy": reference_strategy().name})
+        common: dict[str, Any] = {"seed": self.seeds[0], "search.strategy": reference_strategy().name}
         if self.kind == "ablation":
-            search = search.model_copy(update={"beta_p": 0.0})
-        config = self.config.model_copy(update={"seed": self.seeds[0], "search": search})
-        object.__setattr__(self, "config", config)
+            common["search.beta_p"] = 0.0
+        # the beta_P of a strategy that fixes it is not that of the others: they have the default again
+        object.__setattr__(self, "config", change_config(self.config, common))
 
     @cached_property
     def members(self) -> tuple[Member, ...]:
