@@ -250,11 +250,9 @@ class BusyShare:
         return statistics.fmean(self.samples) if self.samples else None
 
 
-def tabulate_search(
-    *, max_seconds: float, num_images: int = NUM_IMAGES, device: str = "cuda", engine: str = "graphs"
-) -> Rows:
+def tabulate_search(*, max_seconds: float, num_images: int = NUM_IMAGES, device: str = "cuda") -> Rows:
     """The whole search through the product's own code: history, checkpoints and all."""
-    config = preset(search__engine=engine, search__dtype="bfloat16")
+    config = preset(search__engine="graphs", search__dtype="bfloat16")
     dataset, total = noise(config, num_images), num_draws_of_search(config.search.num_passes)
     seconds: list[float] = []
 
@@ -273,7 +271,7 @@ def tabulate_search(
         elapsed = time.monotonic() - started
     return [
         {
-            "engine": engine,
+            "engine": config.search.engine,
             "type": config.search.dtype,
             "images": num_images,
             "draws": f"{len(seconds)} of {total}",

@@ -15,8 +15,7 @@ import torch
 from benchmarks.tables import Rows, run_alone
 from benchmarks.training_step import noise_batch, search_of, step_of_draw
 from benchmarks.workload import SHAPES, Shape, Workload
-from cpnas_cli.binarization import estimators as binarize
-from cpnas_cli.binarization import normalized_sign
+from cpnas_cli.binarization import estimators, filters, normalized_sign
 from cpnas_cli.efficiency.timing import interleaved, paired_ratio
 from cpnas_cli.networks.modules import batch_norm
 from cpnas_cli.search_space import ALL_CANDIDATES, draw_pass
@@ -30,7 +29,7 @@ def sign_in_three_passes(x: torch.Tensor, *, out: torch.Tensor | None = None) ->
 
 
 def sign_apart(norm: batch_norm.BatchNorm, x_BCHW: torch.Tensor, *, estimator: str) -> torch.Tensor:
-    return binarize.binarize_activation(norm(x_BCHW), estimator=estimator)
+    return estimators.binarize_activation(norm(x_BCHW), estimator=estimator)
 
 
 def measure(shape: Shape, repetitions: int) -> Rows:
@@ -43,10 +42,11 @@ def measure(shape: Shape, repetitions: int) -> Rows:
         turns = iter(genotypes * repetitions)
 
         def step() -> float:
-            used = sign_in_three_passes if three_passes else binarize.sign
+            used = sign_in_three_passes if three_passes else estimators.sign
             sign_of_norm = sign_apart if apart else batch_norm.BatchNorm.sign
             with (
-                mock.patch.object(binarize, "sign", used),
+                mock.patch.object(estimators, "sign", used),
+                mock.patch.object(filters, "sign", used),
                 mock.patch.object(normalized_sign, "sign", used),
                 mock.patch.object(batch_norm.BatchNorm, "sign", sign_of_norm),
             ):

@@ -26,12 +26,12 @@ HELP = (sys.executable, "-m", "cpnas_cli", "--help")
 WATCHED = """
 import sys
 from cpnas_cli.cli import app
-from cpnas_cli.cli.views import runs as live
-notify = live.SearchView.notify
+from cpnas_cli.cli.views import runs as views
+notify = views.SearchView.notify
 def watched(view, record):
     print(record["event"], flush=True)
     notify(view, record)
-live.SearchView.notify = watched
+views.SearchView.notify = watched
 app.main()
 """
 

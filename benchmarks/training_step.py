@@ -24,7 +24,7 @@ from cpnas_cli.training.training import Training
 NOWHERE = RunFolder(Path("unused"))  # nothing is written
 
 Batch = tuple[Tensor, Tensor]
-Step = Callable[[], Tensor]
+TimedStep = Callable[[], Tensor]
 """Called again it goes on; returns what `TrainStep` does."""
 
 
@@ -40,7 +40,7 @@ def search_of(workload: Workload) -> Search:
 
 def step_of_training(
     name: NetworkName, genotype: Genotype, shape: Shape, batch: Batch, *, child_parent_loss: bool = False
-) -> Step:
+) -> TimedStep:
     """Of a network of the genotype as it is before its first epoch; `child_parent_loss`: with every term of (4.17)."""
     workload = Workload(shape, num_images=shape.batch_size)
     config = workload.config()
@@ -66,7 +66,7 @@ def step_of_draw(shared: SharedNetworks, name: NetworkName, genotype: Genotype, 
     shared.new_train_step(name, genotype)(*batch)
 
 
-def step_of_pcdarts(search: Search, batch: Batch) -> Step:
+def step_of_pcdarts(search: Search, batch: Batch) -> TimedStep:
     """One step of the architecture parameters and one of the weights."""
     mixed = MixedSearch(search)
 

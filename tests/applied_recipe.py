@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cpnas_cli
@@ -49,13 +49,23 @@ def apply_recipe(section: str, *, table: str, folder: Path) -> Path:
 
 
 def runner_of(folder: Path) -> Run:
-    """`cpnas WORDS` of the copy in the folder, which must succeed unless `code` says otherwise."""
+    """`cpnas WORDS` of the copy in the folder, which must succeed unless `code` says otherwise.
 
-    def run(*words: str | Path, code: int = 0, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    With `program` that Python text, for which `import cpnas_cli` is the copy, in place of `cpnas`.
+    """
+
+    def run(
+        *words: str | Path,
+        code: int = 0,
+        timeout: float = 240,
+        program: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        own = {"PYTHONPATH": str(folder / "copy"), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
         answer = subprocess.run(
-            [sys.executable, "-m", "cpnas_cli", *map(str, words)],
+            [sys.executable, *(["-m", "cpnas_cli"] if program is None else ["-c", program]), *map(str, words)],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(folder / "copy"), "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **own, **(environment or {})},
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cpnas_cli.runs.opening import Check, OpenedRun
     from cpnas_cli.settings import Config, DtypeName
 
-LEFT_BEHIND_SECONDS = 2.0
+KILLED_TRAINING_SECONDS = 2.0
 """For the processes of a training that was killed, which end just after it, to let its folder go."""
 
 
@@ -49,7 +49,7 @@ def open_from_options(
         deadline=deadline,
         check=check,
         documents=documents,
-        wait_seconds=LEFT_BEHIND_SECONDS,
+        wait_seconds=KILLED_TRAINING_SECONDS,
     ) as opened:
         for note in opened.notes:
             say(f"note: {note}")

@@ -77,7 +77,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         raise DataError(f"data.num_train={config.num_train} leaves no training image of {names}; use a larger one")
     if len(classes) < 2:
         raise DataError(f"a classifier needs at least two classes; {config.name} has {len(classes)}: {classes}")
-    mean, std = mean_and_deviation(train.images)
+    mean, std = channel_statistics(train.images)
     return Dataset(
         train,
         test,
@@ -88,7 +88,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     )
 
 
-def mean_and_deviation(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Of every channel of uint8 images, in units of the full range (0 to 1); the deviation is a sample's (n - 1).
 
     From sums of whole numbers over pieces of the images, so without rounding before the last division, and without a

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from cpnas_cli.efficiency.process_memory import peak_memory_of
 
-KINDS = ("nothing", "packed", "onnx", "eager")
-
 
 def measure_footprint(kind: str, file: Path) -> int:
     """Bytes of the largest resident set of a process of its own.

@@ -24,7 +24,7 @@ _LOOPS = 32  # of the packed operation in one call
 
 
 @dataclass(frozen=True)
-class Operation:
+class MeasuredOperation:
     """One kind of operation at one shape.
 
     Attributes:
@@ -57,7 +57,7 @@ class OperationTimes:
       noise: how far apart the 10th and the 90th percentile of the empty call lie, seconds.
     """
 
-    operation: Operation
+    operation: MeasuredOperation
     packed: Timing
     float32: Timing
     noise: float
@@ -68,31 +68,31 @@ class OperationTimes:
         return self.float32.median / self.packed.median if self.float32.median > self.noise else None
 
 
-def operations_of(model: PackedModel) -> list[tuple[Operation, Callable[[], Callable[[], object]]]]:
+def operations_of(model: PackedModel) -> list[tuple[MeasuredOperation, Callable[[], Callable[[], object]]]]:
     """Every distinct operation, with what makes the call that runs it packed `_LOOPS` times."""
     arrays = unpack_layers(model)
-    found = dict[object, tuple[Operation, Callable[[], Callable[[], object]]]]()
+    found = dict[object, tuple[MeasuredOperation, Callable[[], Callable[[], object]]]]()
     counts = Counter[object]()
 
-    def add(operation: Operation, program: Callable[[], Program]) -> None:
+    def add(operation: MeasuredOperation, program: Callable[[], Program]) -> None:
         shapes = ((layer.in_channels, layer.out_channels, layer.in_size, layer.stride) for layer in operation.layers)
         key = (operation.name, *shapes)
         counts[key] += 1
         found.setdefault(key, (operation, lambda: _loop(program())))
 
     stem = stem_layer(model.settings, model.surroundings)
-    found["stem"] = (Operation("stem", (stem,), 1), lambda: _loop_of_engine(model, 0))
+    found["stem"] = (MeasuredOperation("stem", (stem,), 1), lambda: _loop_of_engine(model, 0))
     for cell in cells_of(model.settings, model.genotype, model.surroundings, precision="binary"):
         for number, layers in enumerate(cell.preprocessing):
             name = "preprocessing" if len(layers) == 1 else "preprocessing, halves"
-            operation = Operation(name, layers, 1, cell.shortcuts[number])
+            operation = MeasuredOperation(name, layers, 1, cell.shortcuts[number])
             add(operation, lambda cell=cell, number=number: compile_preprocessing(cell, number, arrays))
         for edge in cell.edges:
             if edge.layers:
-                operation = Operation(edge.op, edge.layers, 1)
+                operation = MeasuredOperation(edge.op, edge.layers, 1)
                 add(operation, lambda cell=cell, edge=edge: compile_edge(cell, edge, arrays))
     classifier = classifier_layer(model.settings, model.surroundings)
-    found["classifier"] = (Operation("classifier", (classifier,), 1), lambda: _loop_of_engine(model, -1))
+    found["classifier"] = (MeasuredOperation("classifier", (classifier,), 1), lambda: _loop_of_engine(model, -1))
     return [(replace(operation, count=max(counts[key], 1)), make) for key, (operation, make) in found.items()]
 
 
@@ -155,7 +155,7 @@ def _model(nodes: list[Any], source: Any, result: Any, constants: list[Any]) -> 
     return helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
 
 
-def float_model(operation: Operation, *, features_size: int) -> bytes:
+def float_model(operation: MeasuredOperation, *, features_size: int) -> bytes:
     """The operation as the Parent has it, batch norms folded into the convolutions, at batch 1.
 
     `features_size`: rows and columns that the classifier takes the mean of.

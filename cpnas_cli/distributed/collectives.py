@@ -58,14 +58,14 @@ def by_first(fabric: Fabric, action: Callable[[], Result]) -> Result:
     """
     if fabric.world_size == 1:
         return action()
-    outcome: Any = None
+    answer: Any = None
     if fabric.is_global_zero:
         try:
-            outcome = True, action()
+            answer = True, action()
         except CpnasError as error:
-            outcome = False, error
+            answer = False, error
     with all_present():
-        is_good, value = fabric.broadcast(outcome)
+        is_good, value = fabric.broadcast(answer)
     if not is_good:
         raise value
     return value

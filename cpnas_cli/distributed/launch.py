@@ -33,14 +33,14 @@ _OURS = "CPNAS_STARTED_BY_US"
 
 
 @dataclass(frozen=True)
-class Ending:
+class ProcessesEnd:
     """How the processes of a command ended: the command's exit code, and what none of them could say."""
 
     exit_code: int
     message: str | None = None
 
 
-def run_processes(target: Callable[..., int], *arguments: Any, num_processes: int) -> Ending:
+def run_processes(target: Callable[..., int], *arguments: Any, num_processes: int) -> ProcessesEnd:
     """Run `target(*arguments)` in so many new processes, which find each other by their environment.
 
     They are a session of their own: Ctrl-C on a terminal reaches this process alone, which hands it on. They end
@@ -61,9 +61,9 @@ def run_processes(target: Callable[..., int], *arguments: Any, num_processes: in
     except KeyboardInterrupt:
         _signal(processes, signal.SIGINT)
         _join(processes)
-        return Ending(EXIT_INTERRUPTED, "interrupted")
+        return ProcessesEnd(EXIT_INTERRUPTED, "interrupted")
     except _Terminated:
-        return Ending(128 + signal.SIGTERM, "ended by SIGTERM")
+        return ProcessesEnd(128 + signal.SIGTERM, "ended by SIGTERM")
     finally:
         _end(processes)
         signal.signal(signal.SIGTERM, before)
@@ -146,20 +146,20 @@ def _wait(processes: Sequence[BaseProcess]) -> list[BaseProcess]:
     return ended
 
 
-def _ending(processes: Sequence[BaseProcess], ended: Sequence[BaseProcess]) -> Ending:
+def _ending(processes: Sequence[BaseProcess], ended: Sequence[BaseProcess]) -> ProcessesEnd:
     codes = {process: process.exitcode or 0 for process in ended}
     if len(ended) == len(processes) and set(codes.values()) == {0}:
-        return Ending(0)
+        return ProcessesEnd(0)
     killed = [process for process in ended if codes[process] < 0]
     first_code = codes.get(processes[0])
     if not killed and first_code in _SAID:
-        return Ending(first_code)
+        return ProcessesEnd(first_code)
     failed = killed or [process for process in ended if codes[process] not in (0, EXIT_LOST)]
     if not failed:
-        return Ending(EXIT_ERROR, "the processes lost each other")
+        return ProcessesEnd(EXIT_ERROR, "the processes lost each other")
     process = failed[0]
     number = f"process {processes.index(process) + 1} of {len(processes)}"
-    return Ending(EXIT_ERROR, f"{number} {'died' if killed else 'ended'} ({how_ended(process.exitcode)})")
+    return ProcessesEnd(EXIT_ERROR, f"{number} {'died' if killed else 'ended'} ({how_ended(process.exitcode)})")
 
 
 def _started(processes: Sequence[BaseProcess]) -> list[BaseProcess]:

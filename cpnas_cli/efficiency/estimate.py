@@ -13,7 +13,7 @@ from operator import add
 from typing import Any
 
 from cpnas_cli.efficiency.baselines import DESCRIPTIONS
-from cpnas_cli.efficiency.named_network import Subject
+from cpnas_cli.efficiency.named_network import NamedNetwork
 from cpnas_cli.networks.dataflow import (
     BITS_PER_SIGN,
     Dataflow,
@@ -210,16 +210,16 @@ def compare(child: NetworkEstimate, baseline: NetworkEstimate) -> Savings:
 
 
 def efficiency_document(
-    subject: Subject, child: NetworkEstimate, baseline: NetworkEstimate, *, baseline_name: str
+    named: NamedNetwork, child: NetworkEstimate, baseline: NetworkEstimate, *, baseline_name: str
 ) -> dict[str, Any]:
     """`cpnas.efficiency/1`: the layers and totals of the Child, the totals of the baseline, and their ratios."""
     return {
         "schema": EFFICIENCY_SCHEMA,
-        "genotype": str(subject.path),
-        "image_size": subject.shape.image_size,
-        "num_image_channels": subject.shape.num_image_channels,
-        "num_classes": subject.shape.num_classes,
-        "network": subject.network.model_dump(mode="json"),
+        "genotype": str(named.path),
+        "image_size": named.shape.image_size,
+        "num_image_channels": named.shape.num_image_channels,
+        "num_classes": named.shape.num_classes,
+        "network": named.network.model_dump(mode="json"),
         "conventions": CONVENTIONS,
         "layers": [{**asdict(layer), "size_bits": layer.size_bits} for layer in child.layers],
         "totals": _totals(child),

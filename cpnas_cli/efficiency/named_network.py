@@ -15,7 +15,7 @@ from cpnas_cli.storage.genotype_file import read_genotype
 
 
 @dataclass(frozen=True)
-class Subject:
+class NamedNetwork:
     """A genotype with all that its network depends on.
 
     Attributes:
@@ -29,14 +29,14 @@ class Subject:
     source: str
 
 
-def read_subject(
+def read_named_network(
     path: Path,
     *,
     preset: str | None = None,
     overrides: Sequence[str] = (),
     num_image_channels: int | None = None,
     num_classes: int | None = None,
-) -> Subject:
+) -> NamedNetwork:
     """The network of a genotype file, of a search or of a training; no image is read.
 
     Args:
@@ -70,7 +70,7 @@ def read_subject(
         ]
         raise UsageError(f"data.name={config.data.name} does not say what its images are; add {' and '.join(lacking)}")
     shape = Surroundings(config.data.image_size, channels, classes)
-    return Subject(
+    return NamedNetwork(
         path, genotype, config.network, shape, str(source) if source is own and beside.exists() else f"preset {source}"
     )
 

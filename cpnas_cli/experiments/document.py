@@ -1,19 +1,17 @@
 """`experiment.json`: the one document of an experiment, made from the folders of its members."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cpnas_cli.errors import CpnasError, RunError
-from cpnas_cli.experiments.member_runs import MemberRuns
+from cpnas_cli.experiments.member_runs import DAMAGES, MemberRuns
 from cpnas_cli.experiments.plan import ExperimentFolder, Member, Plan
 from cpnas_cli.experiments.summary import summarize, warnings_of
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import OPERATIONS, Genotype
 from cpnas_cli.storage.documents import EXPERIMENT_SCHEMA, read_document
-
-_DAMAGES = (CpnasError, OSError, LookupError, TypeError, ValueError, AttributeError)
-"""What reading a member's files raises where somebody has damaged them: also JSON of another shape."""
 
 
 def build_document(
@@ -62,8 +60,10 @@ def member_record(
         "error": failure,
     }
     try:
-        record |= _found(runs, member, failed=failure is not None)
-    except _DAMAGES as error:
+        found = _found(runs, member, failed=failure is not None)
+        json.dumps(found, allow_nan=False)  # NaN in one member's file must not keep the document from being written
+        record |= found
+    except DAMAGES as error:
         record |= {"state": "failed", "error": failure or _in_words(error, member)}
     return record | ({"notes": list(notes)} if notes else {})
 
@@ -109,7 +109,7 @@ def search_cost(run: RunFolder, member: Member) -> dict[str, Any]:
     its strategy's to say.
     """
     history, origin = run.history(), _origin(run)
-    seconds = sum(record.get("seconds", 0.0) for record in history)
+    seconds = sum((record.get("seconds", 0.0) for record in history), 0.0)
     cost = member.strategy.cost(history, num_inherited=origin.get("num_draws", 0))
     return {
         "seconds": round(seconds, 3),

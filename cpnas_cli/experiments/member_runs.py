@@ -5,11 +5,12 @@ is there says nothing; only what fits is used, and what does not is named and le
 """
 
 import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cpnas_cli.errors import GenotypeError, RunError
+from cpnas_cli.errors import CpnasError, GenotypeError, RunError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member
 from cpnas_cli.runs.folder import RunFolder, differences_of_owned, differing_operations
 from cpnas_cli.search_space import Genotype
@@ -19,6 +20,9 @@ from cpnas_cli.storage.genotype_file import genotype_document, parse_genotype, r
 
 NUMBERS = ("accuracy_test", "num_parameters", "num_binary_weights", "size_bits", "num_epochs", "seconds")
 """What an experiment reads of a result."""
+
+DAMAGES = (CpnasError, OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What reading a member's files raises where somebody has damaged them: also JSON of another shape."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,16 @@ class MemberRuns:
         if run.file(RunFolder.CONFIG).exists() or run.file(RunFolder.GENOTYPE).exists():
             self._check_settings(run, member)
 
+    def check_training(self, member: Member) -> None:
+        """Refuse a training folder that holds another run, as far as it shows before the genotype is known.
+
+        Raises:
+          RunError: it does, and the first difference. UsageError: its settings are damaged.
+        """
+        run = self.folder.training(member.name)
+        if _holds_training(run):
+            self._check_settings(run, member)
+
     def genotype(self, member: Member) -> Genotype | None:
         """What the member's search has found; None if it has not ended.
 
@@ -61,7 +75,7 @@ class MemberRuns:
           RunError: the folder holds another run, or a file of it is damaged. UsageError, GenotypeError.
         """
         run = self.folder.training(member.name)
-        if not run.file(RunFolder.CONFIG).exists() and not run.file(RunFolder.RESULT).exists():
+        if not _holds_training(run):
             return None
         self._check_settings(run, member)
         _check_owned(run, {RunFolder.GENOTYPE: genotype_document(genotype, provenance={})})
@@ -86,6 +100,10 @@ class MemberRuns:
         _check_owned(run, {RunFolder.DATASET: self.dataset})
 
 
+def _holds_training(run: RunFolder) -> bool:
+    return run.file(RunFolder.CONFIG).exists() or run.file(RunFolder.RESULT).exists()
+
+
 def _holds(run: RunFolder, name: str, text: str) -> bool:
     with contextlib.suppress(OSError):
         return run.file(name).read_bytes() == text.encode()
@@ -104,9 +122,19 @@ def _read_result(run: RunFolder) -> dict[str, Any]:
     except RunError as error:
         raise RunError(f"{error}; remove it and type the command again") from None
     for key in NUMBERS:
-        if isinstance(result.get(key), bool) or not isinstance(result.get(key), int | float):
+        if not _is_finite(result.get(key)):
             raise _damaged(run, f"{key}: {result.get(key)!r}")
     return result
+
+
+def _is_finite(value: object) -> bool:
+    """Whether it is a number, and one that a float can hold: JSON, as Python reads it, has NaN and Infinity too."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _genotype_of(result: Mapping[str, Any], run: RunFolder) -> Genotype:

@@ -12,7 +12,7 @@ from cpnas_cli.settings import Config, change_config, config_from_document, conf
 from cpnas_cli.strategies import reference_strategy, strategies_to_compare, strategy_named, strategy_names
 from cpnas_cli.strategies.base import Strategy
 
-Kind = Literal["ablation", "comparison"]
+ExperimentKind = Literal["ablation", "comparison"]
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Plan:
       UsageError: a group of a comparison is no strategy.
     """
 
-    kind: Kind
+    kind: ExperimentKind
     groups: tuple[str, ...]
     seeds: tuple[int, ...]
     config: Config
@@ -77,11 +77,11 @@ class Plan:
             for group in self.groups:
                 strategy_named(group)
         # what every member has of its own says nothing here; so that equal plans are equal, it is always the same
-        search = self.config.search.model_copy(update={"strategy": reference_strategy().name})
+        common: dict[str, Any] = {"seed": self.seeds[0], "search.strategy": reference_strategy().name}
         if self.kind == "ablation":
-            search = search.model_copy(update={"beta_p": 0.0})
-        config = self.config.model_copy(update={"seed": self.seeds[0], "search": search})
-        object.__setattr__(self, "config", config)
+            common["search.beta_p"] = 0.0
+        # the beta_P of a strategy that fixes it is not that of the others: they have the default again
+        object.__setattr__(self, "config", change_config(self.config, common))
 
     @cached_property
     def members(self) -> tuple[Member, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cpnas_cli.errors import CpnasError, UsageError
-from cpnas_cli.experiments.tasks import LEFT_BEHIND_SECONDS, Task, TaskEnd, run_task
+from cpnas_cli.experiments.tasks import LOST_NODE_SECONDS, Task, TaskEnd, run_task
 
 CONNECT_SECONDS = 5
 NODE_SECONDS = 60  # for a node to come back when none is left
@@ -111,7 +111,7 @@ class RayExecutor:
         self._output.close()
 
 
-def run_task_alone(task: Task, *, num_threads: int, wait_seconds: float = LEFT_BEHIND_SECONDS) -> TaskEnd:
+def run_task_alone(task: Task, *, num_threads: int, wait_seconds: float = LOST_NODE_SECONDS) -> TaskEnd:
     """`run_task` in a Ray worker, which is the only process of its task."""
     for name in ("SLURM_PROCID", "SLURM_NTASKS"):  # where srun started the node; a worker is none of srun's tasks
         os.environ.pop(name, None)

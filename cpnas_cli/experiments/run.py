@@ -29,12 +29,27 @@ def stored_plan(path: Path) -> Plan:
     return plan_of(read_experiment(path))
 
 
+def _stored(folder: ExperimentFolder) -> dict[str, Any]:
+    """The document, with an environment and members that have names and states.
+
+    Raises:
+      RunError: it is damaged.
+    """
+    document = read_experiment(folder.path)
+    match document:
+        case {"environment": dict(), "members": [*members]} if all(
+            isinstance(member, dict) and {"name", "state"} <= member.keys() for member in members
+        ):
+            return document
+    raise RunError(f"{folder.document} is damaged (it lacks environment or members); choose another --out")
+
+
 def lost_members(path: Path) -> list[str]:
     """Members that the document calls finished and whose folders are gone; they will run again."""
     folder = ExperimentFolder(path)
     if not folder.document.exists():
         return []
-    finished = [member["name"] for member in read_experiment(path)["members"] if member["state"] == "finished"]
+    finished = [member["name"] for member in _stored(folder)["members"] if member["state"] == "finished"]
     return [name for name in finished if not _has_folders(folder, name)]
 
 
@@ -44,8 +59,7 @@ def _has_folders(folder: ExperimentFolder, name: str) -> bool:
 
 def _stored_notes(folder: ExperimentFolder) -> dict[str, list[str]]:
     """What was noted of the runs that are there; a deleted folder takes its notes with it."""
-    members = read_experiment(folder.path)["members"]
-    noted = {member["name"]: list(member.get("notes", ())) for member in members}
+    noted = {member["name"]: list(member.get("notes", ())) for member in _stored(folder)["members"]}
     return {name: notes for name, notes in noted.items() if _has_folders(folder, name)}
 
 
@@ -78,14 +92,9 @@ def run_experiment(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, command=environment.get("command")):
         _check_folder(place, plan)  # again: another process may have been faster
-        workers = executor()  # before anything is written
-        started, notes = environment, dict[str, list[str]]()
-        if place.document.exists():
-            started = read_experiment(place.path)["environment"]
-            notes = _stored_notes(place)
-        else:
-            write_json(place.path / RunFolder.ENVIRONMENT, environment)
-            write_text(place.path / RunFolder.CONFIG, config_yaml(plan.config))
+        is_new = not place.document.exists()
+        started = environment if is_new else _stored(place)["environment"]
+        notes = {} if is_new else _stored_notes(place)
         runs, failures = MemberRuns(place, dataset), dict[str, str]()
 
         def save() -> dict[str, Any]:
@@ -93,7 +102,11 @@ def run_experiment(
             write_json(place.document, document)
             return document
 
+        workers = executor()  # before anything is written; from here on it is closed whatever happens
         try:
+            if is_new:
+                write_json(place.path / RunFolder.ENVIRONMENT, environment)
+                write_text(place.path / RunFolder.CONFIG, config_yaml(plan.config))
             save()
             stop_at = None if deadline.max_seconds is None else time.time() + deadline.seconds_left()
             schedule = Schedule(

@@ -114,6 +114,11 @@ class Schedule:
             except CpnasError as error:
                 self._foreign.add(member.name)
                 self._give_up(member, f"search: {error}")
+                continue
+            try:
+                self.runs.check_training(member)
+            except CpnasError as error:  # now, and not when its search has ended
+                self._give_up(member, f"training: {error}")
         for members in groups.values():
             self._searches += self._next_searches(members)
         self._enter(self.plan.members)

@@ -5,14 +5,22 @@ decisions differ; then those that differ branch off the leader's checkpoint and 
 Where the tree stands is read from the folders alone, so that an experiment can be stopped anywhere and go on.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 
 from cpnas_cli.errors import CpnasError
+from cpnas_cli.experiments.member_runs import DAMAGES
 from cpnas_cli.experiments.plan import ExperimentFolder, Member
-from cpnas_cli.experiments.tasks import LEFT_BEHIND_SECONDS, Circumstances, SearchTask
+from cpnas_cli.experiments.tasks import Circumstances, SearchTask
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.runs.lock import locked
 from cpnas_cli.strategies.base import Rereading
+
+BRANCH_SECONDS = 3.0
+"""How long planning waits, for all members together, for folders that workers of a lost node still hold.
+
+The experiment stands still meanwhile. The task of a member that could not branch waits longer, beside the others.
+"""
 
 
 def has_genotype(folder: ExperimentFolder, member: Member) -> bool:
@@ -37,9 +45,6 @@ def plan_searches(
 
     Args:
       given_up: members that failed; they lead nobody, but what they have searched can be branched.
-
-    Raises:
-      RunError: another process works in the folder of a member that is to branch off.
     """
     folder = ExperimentFolder(circumstances.folder)
     started = [member for member in members if has_started(folder, member)]
@@ -49,15 +54,19 @@ def plan_searches(
     }
     histories = {member.name: _usable_history(folder, member) for member in started if waiting}
     roots: list[Member] = []
+    until = time.monotonic() + BRANCH_SECONDS
     for member in waiting:
         if member in given_up:
             continue
         source, rereading = _nearest(member, histories)
         if source in followers and rereading is not None and rereading.agrees:
             followers[source].append(member)
-        elif rereading is not None and _branches(folder, source, member, rereading, command=circumstances.command):
-            histories[member.name] = list(rereading.records)
-            followers[member.name] = []
+            continue
+        seconds_left = max(until - time.monotonic(), 0.0)
+        if rereading is not None and _branches(folder, source, member, rereading, circumstances, seconds_left):
+            histories[member.name] = _usable_history(folder, member)
+            if not has_genotype(folder, member):
+                followers[member.name] = []
         elif roots:
             followers[roots[0].name].append(member)
         else:
@@ -68,13 +77,23 @@ def plan_searches(
 
 
 def _branches(
-    folder: ExperimentFolder, source: str, member: Member, rereading: Rereading, *, command: Sequence[str]
+    folder: ExperimentFolder,
+    source: str,
+    member: Member,
+    rereading: Rereading,
+    circumstances: Circumstances,
+    wait_seconds: float,
 ) -> bool:
-    """Whether the member can go on from the source; if not, it searches like one that found nobody to go on from."""
+    """Whether the member has started, from the source; if not, it searches like one that found nobody to go on from.
+
+    What a worker that was left behind has committed meanwhile stays: the member goes on from that.
+    """
     target = folder.search(member.name)
     try:
         target.path.mkdir(parents=True, exist_ok=True)
-        with locked(target.path, command=command, wait_seconds=LEFT_BEHIND_SECONDS):
+        with locked(target.path, command=circumstances.command, wait_seconds=wait_seconds):
+            if has_started(folder, member):
+                return True
             member.strategy.branch(folder.search(source), target, rereading)
     except (CpnasError, OSError):  # the checkpoint is gone or damaged, or the folder cannot be used
         return False
@@ -82,11 +101,13 @@ def _branches(
 
 
 def _usable_history(folder: ExperimentFolder, member: Member) -> list[dict[str, object]]:
-    """Empty where it is damaged: then nobody goes on from it, and its own search says what is wrong."""
+    """Empty where it is damaged, and its own search says what is wrong; nobody goes on from an empty one."""
     try:
-        return member.strategy.saved_history(folder.search(member.name))
-    except CpnasError:
+        history = member.strategy.saved_history(folder.search(member.name))
+        member.strategy.reread(history, member.config)  # JSON that is no record shows here
+    except DAMAGES:
         return []
+    return history
 
 
 def _nearest(member: Member, histories: Mapping[str, Sequence[Mapping[str, object]]]) -> tuple[str, Rereading | None]:
@@ -97,6 +118,8 @@ def _nearest(member: Member, histories: Mapping[str, Sequence[Mapping[str, objec
     best: tuple[str, Rereading | None] = ("", None)
     furthest = (0, False)
     for name, history in histories.items():
+        if not history:  # a damaged one says nothing of the checkpoint beside it
+            continue
         rereading = member.strategy.reread(history, member.config)
         if rereading is not None and (len(history), rereading.agrees) > furthest:
             best, furthest = (name, rereading), (len(history), rereading.agrees)

@@ -6,12 +6,9 @@ One of them trains; those that wait take over from it. If it fails for good, the
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 from cpnas_cli.experiments.plan import Member
 from cpnas_cli.search_space import Genotype
-
-TrainingState = Literal["waiting", "running", "done", "failed"]
 
 
 @dataclass
@@ -32,15 +29,6 @@ class SharedTraining:
     finished: list[Member] = field(default_factory=list)
     failed: list[Member] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def state(self) -> TrainingState:
-        """Of the training itself: done as soon as one member has its result, failed when nobody is left to train it."""
-        if self.finished:
-            return "done"
-        if self.running:
-            return "running"
-        return "waiting" if self.waiting else "failed"
 
     @property
     def trainer(self) -> Member | None:

@@ -32,7 +32,7 @@ from cpnas_cli.strategies.checks import check_search
 from cpnas_cli.training.checks import check_training
 from cpnas_cli.training.training import Training, journal_of
 
-LEFT_BEHIND_SECONDS = 120
+LOST_NODE_SECONDS = 120
 """For whoever had the task before to end.
 
 When a node is lost, Ray reports its tasks as failed at once. Its workers end some seconds later, or, where only the
@@ -99,7 +99,7 @@ class _Notes:
             self.texts.append(record["text"])
 
 
-def run_task(task: Task, *, num_threads: int | None = None, wait_seconds: float = LEFT_BEHIND_SECONDS) -> TaskEnd:
+def run_task(task: Task, *, num_threads: int | None = None, wait_seconds: float = LOST_NODE_SECONDS) -> TaskEnd:
     """Run the task in this process, after whoever had its folder before is gone.
 
     Never raises an `Exception`: what went wrong is in its end and the log.

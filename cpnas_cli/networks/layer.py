@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["convolution", "pool", "linear"]
+LayerKind = Literal["convolution", "pool", "linear"]
 Pooling = Literal["max", "avg"]
 
 # What follows the sums of a layer and is stored with it.
@@ -29,7 +29,7 @@ class Layer:
     """
 
     name: str
-    kind: Kind
+    kind: LayerKind
     in_channels: int
     out_channels: int
     in_size: int

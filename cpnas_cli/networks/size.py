@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cpnas_cli.binarization.convolution import BinaryConv2d
+from cpnas_cli.networks.layer import BITS_PER_REAL, BITS_PER_THRESHOLD
 from cpnas_cli.networks.modules.separable import SeparableConv
 from cpnas_cli.networks.network import Network
 from cpnas_cli.networks.shapes import Precision
@@ -27,7 +28,7 @@ class NetworkSize:
 
     @property
     def size_bits(self) -> int:
-        return self.num_binary_weights + 32 * self.num_real_values + 8 * self.num_thresholds
+        return self.num_binary_weights + BITS_PER_REAL * self.num_real_values + BITS_PER_THRESHOLD * self.num_thresholds
 
 
 def network_size(network: Network) -> NetworkSize:

@@ -27,7 +27,6 @@ class Speedup:
 @dataclass(frozen=True)
 class SpeedupsInfo:
     rows: tuple[Speedup, ...]
-    whole_network: float | None
     caption: str
 
 
@@ -55,7 +54,7 @@ def speedups_info(document: Mapping[str, Any]) -> SpeedupsInfo:
         )
     except (KeyError, StopIteration, TypeError) as error:
         raise RunError(f"the measurement is incomplete ({error!r}); measure again") from None
-    return SpeedupsInfo(rows, whole, caption)
+    return SpeedupsInfo(rows, caption)
 
 
 def draw_speedups(info: SpeedupsInfo) -> Figure:

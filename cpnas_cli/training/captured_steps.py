@@ -20,7 +20,7 @@ from cpnas_cli.training.epoch import StepLoss, TrainStep, evaluation_step, make_
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class StepSettings:
     """How the steps of an epoch train; see `SearchConfig`."""
 
     optimizer: Literal["sgd", "adam"]
@@ -50,7 +50,7 @@ class TrainingSteps:
         *,
         pipeline: Pipeline,
         fabric: Fabric,
-        settings: TrainingSettings,
+        settings: StepSettings,
         order_N: Tensor,
         noise_N5: Tensor,
         learning_rates: Sequence[float],

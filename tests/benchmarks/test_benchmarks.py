@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import child_step, convolution, draws, epochs, growth, memory, product, startup
+from benchmarks import child_step, convolution, draws, epochs, growth, memory, product, sign, startup
 from benchmarks.workload import Shape, Workload
+from cpnas_cli.binarization import filters
 from cpnas_cli.efficiency.process_memory import Resident
 from cpnas_cli.runs.folder import RunFolder
 
@@ -95,6 +96,16 @@ def test_every_benchmark_of_the_registry_is_promised():
 
 
 # ---------------------------------------------------------------- epochs
+
+
+def test_the_signs_of_filters_are_computed_as_the_row_says(monkeypatch: pytest.MonkeyPatch):
+    """Every module that computes one has the sign of the row, and none its own."""
+
+    def its_own(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the sign that was there before")
+
+    monkeypatch.setattr(filters, "sign", its_own)
+    assert len(sign.measure(SHAPE, 1)) == 3
 
 
 def test_each_call_trains_one_more_epoch_of_the_same_training(tmp_path: Path):

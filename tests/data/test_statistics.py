@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cpnas_cli.data import dataset as module
-from cpnas_cli.data.dataset import load_dataset, mean_and_deviation
+from cpnas_cli.data.dataset import channel_statistics, load_dataset
 from cpnas_cli.settings import DataConfig
 
 
@@ -27,7 +27,7 @@ def test_they_are_those_of_numpy_in_float64(
             pytest.skip("a great many pieces")
         monkeypatch.setattr(module, "_PIECE", piece)
     images = random_images(*shape, low=low, high=high)
-    mean, std = mean_and_deviation(images)
+    mean, std = channel_statistics(images)
     pixels = images.numpy().astype(np.float64).transpose(1, 0, 2, 3).reshape(shape[1], -1) / 255
     np.testing.assert_allclose(mean, pixels.mean(axis=1), rtol=1e-12)
     np.testing.assert_allclose(std, pixels.std(axis=1, ddof=1), rtol=1e-9, atol=1e-12)
@@ -51,7 +51,7 @@ class Sizes(TorchDispatchMode):
 def test_no_copy_of_all_images_is_made(shape: tuple[int, ...]) -> None:
     images = random_images(*shape)
     with Sizes() as sizes:
-        mean_and_deviation(images)
+        channel_statistics(images)
     assert 0 < sizes.largest <= 4 * module._PIECE < 4 * images.numel() / 1.5
 
 

@@ -17,7 +17,7 @@ from cpnas_cli.deploy.footprint import measure_footprint
 from cpnas_cli.deploy.packed_file import PackedModel
 from cpnas_cli.deploy.packing import pack
 from cpnas_cli.deploy.runtimes import onnx_session
-from cpnas_cli.deploy.single_operations import Operation, float_model
+from cpnas_cli.deploy.single_operations import MeasuredOperation, float_model
 from cpnas_cli.errors import CpnasError, RunError
 from cpnas_cli.networks.layers import Surroundings, cells_of, classifier_layer, stem_layer
 from cpnas_cli.reports.efficiency import draw_speedups, speedups_info
@@ -54,7 +54,7 @@ def test_the_float_operation_is_the_parents(op: str, kind: str) -> None:
     cell = next(cell for cell in cells if cell.shape.kind == kind)
     edge = cell.edges[0]
     layer = edge.layers[0]
-    model = float_model(Operation(op, edge.layers, 1), features_size=2)
+    model = float_model(MeasuredOperation(op, edge.layers, 1), features_size=2)
     x = np.random.default_rng(0).normal(size=(1, layer.in_channels, layer.in_size, layer.in_size)).astype(np.float32)
     values = [torch.from_numpy(array.copy()) for array in constants(model)]
     given = torch.from_numpy(x)
@@ -81,7 +81,7 @@ def test_stem_classifier_and_halving_have_their_shapes() -> None:
     )
 
     def result_shape(name: str, layers: Any, *shape: int) -> tuple[int, ...]:
-        model = float_model(Operation(name, layers, 1), features_size=2)
+        model = float_model(MeasuredOperation(name, layers, 1), features_size=2)
         return run_model(model, np.zeros(shape, np.float32)).shape
 
     assert result_shape("stem", (stem,), 1, 3, 8, 8) == (1, 18, 8, 8)
@@ -96,7 +96,7 @@ def test_the_float_preprocessing_has_the_shortcut(halves: bool) -> None:
     settings = NetworkConfig(num_cells=5, num_channels=6, stem_multiplier=3)
     cells = cells_of(settings, genotype, SHAPE, precision="binary")
     layers = next(c.preprocessing[0] for c in cells if (len(c.preprocessing[0]) == 2) == halves and c.shortcuts[0])
-    model = float_model(Operation("preprocessing", layers, 1, has_shortcut=True), features_size=2)
+    model = float_model(MeasuredOperation("preprocessing", layers, 1, has_shortcut=True), features_size=2)
     first, size = layers[0], layers[0].in_size
     x = np.random.default_rng(0).normal(size=(1, first.in_channels, size, size)).astype(np.float32)
     given, values = torch.from_numpy(x), [torch.from_numpy(array.copy()) for array in constants(model)]
@@ -116,9 +116,9 @@ def test_the_estimate_of_an_operation_is_xnor_nets() -> None:
     genotype = Genotype(("sep_conv_3x3",) * 14, ("max_pool_3x3",) * 14)
     cells = cells_of(SETTINGS, genotype, SHAPE, precision="binary")
     separable, pooling = cells[0].edges[0], cells[1].edges[0]
-    speedup = Operation("sep_conv_3x3", separable.layers, 1).estimated_speedup
+    speedup = MeasuredOperation("sep_conv_3x3", separable.layers, 1).estimated_speedup
     assert speedup == pytest.approx((9 + 6) / (9 / 64 + 1 + 6 / 64 + 1))
-    assert Operation("max_pool_3x3", pooling.layers, 1).estimated_speedup is None
+    assert MeasuredOperation("max_pool_3x3", pooling.layers, 1).estimated_speedup is None
 
 
 def test_the_memory_of_a_fresh_process(tmp_path: Path) -> None:

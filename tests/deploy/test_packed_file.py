@@ -6,7 +6,6 @@ import math
 import os
 import random
 import struct
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -732,13 +731,11 @@ def test_a_small_file_of_a_huge_network_costs_nothing(parts: Parts) -> None:
     for kind, ops in genotype.cells().items():
         entries = parts.document["genotype"][kind]
         parts.document["genotype"][kind] = [entry | {"op": op} for entry, op in zip(entries, ops, strict=True)]
-    start = time.perf_counter()
     parts.write()
     assert peak_bytes(parts.path) < 50_000_000
     parts.data = b""
     parts.write()
     assert peak_bytes(parts.path) < 50_000_000
-    assert time.perf_counter() - start < 20
 
 
 def test_a_huge_file_is_not_read(parts: Parts) -> None:

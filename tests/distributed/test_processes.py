@@ -23,7 +23,7 @@ from cpnas_cli.data.dataset import Dataset, ImageSet
 from cpnas_cli.distributed import launch
 from cpnas_cli.distributed.collectives import add_over_processes, by_all, by_first, synchronized_batch_norm
 from cpnas_cli.distributed.device import open_device
-from cpnas_cli.distributed.launch import EXIT_LOST, Ending, how_ended, run_processes
+from cpnas_cli.distributed.launch import EXIT_LOST, ProcessesEnd, how_ended, run_processes
 from cpnas_cli.distributed.processes import World, check_shares, this_world
 from cpnas_cli.errors import DataError, UsageError
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
@@ -182,7 +182,7 @@ def fail_on_second() -> None:
 
 
 def test_two_processes_compute_what_one_does(tmp_path):
-    assert run_processes(compute_together, tmp_path, num_processes=NUM_PROCESSES) == Ending(0)
+    assert run_processes(compute_together, tmp_path, num_processes=NUM_PROCESSES) == ProcessesEnd(0)
     found = [load_file(tmp_path / f"{rank}.safetensors") for rank in range(NUM_PROCESSES)]
     check_norm(found, name="double", rel=1e-11)
     # float32's own rounding of values near 100, 4e-6, divided by the deviation 2 and multiplied by weights up to 2
@@ -222,22 +222,24 @@ def check_norm(found: list[dict[str, Tensor]], *, name: str, rel: float) -> None
 @pytest.mark.parametrize(
     ("codes", "expected"),
     [
-        ((0, 0), Ending(0)),
-        ((75, 75), Ending(75)),
-        ((2, 2), Ending(2)),
-        ((1, EXIT_LOST), Ending(1)),  # the first one has said it
-        ((-9, EXIT_LOST), Ending(1, "process 1 of 2 died (SIGKILL)")),
-        ((EXIT_LOST, -9), Ending(1, "process 2 of 2 died (SIGKILL)")),
-        ((EXIT_LOST, 1), Ending(1, "process 2 of 2 ended (exit code 1)")),
-        ((0, 7), Ending(1, "process 2 of 2 ended (exit code 7)")),
-        ((EXIT_LOST, EXIT_LOST), Ending(1, "the processes lost each other")),
+        ((0, 0), ProcessesEnd(0)),
+        ((75, 75), ProcessesEnd(75)),
+        ((2, 2), ProcessesEnd(2)),
+        ((1, EXIT_LOST), ProcessesEnd(1)),  # the first one has said it
+        ((-9, EXIT_LOST), ProcessesEnd(1, "process 1 of 2 died (SIGKILL)")),
+        ((EXIT_LOST, -9), ProcessesEnd(1, "process 2 of 2 died (SIGKILL)")),
+        ((EXIT_LOST, 1), ProcessesEnd(1, "process 2 of 2 ended (exit code 1)")),
+        ((0, 7), ProcessesEnd(1, "process 2 of 2 ended (exit code 7)")),
+        ((EXIT_LOST, EXIT_LOST), ProcessesEnd(1, "the processes lost each other")),
     ],
 )
 def test_how_the_processes_ended_is_said_once(codes, expected):
     assert run_processes(end_with, codes, num_processes=2) == expected
 
 
-@pytest.mark.parametrize(("code", "expected"), [(2, Ending(2)), (9, Ending(1, "process 1 of 2 ended (exit code 9)"))])
+@pytest.mark.parametrize(
+    ("code", "expected"), [(2, ProcessesEnd(2)), (9, ProcessesEnd(1, "process 1 of 2 ended (exit code 9)"))]
+)
 def test_a_process_that_hangs_after_another_failed_is_killed(tmp_path, monkeypatch, code, expected):
     monkeypatch.setattr(launch, "GRACE_SECONDS", 0.3)
     assert run_processes(refuse_to_end, tmp_path / "ready", code, num_processes=2) == expected

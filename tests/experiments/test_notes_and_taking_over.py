@@ -16,7 +16,7 @@ from cpnas_cli.settings import load_config
 from cpnas_cli.training import training
 
 CONFIG = load_config(overrides=[*TINY_SETTINGS, "train.num_epochs=2"])
-FIRST, SECOND, THIRD = random_plan(3, config=CONFIG).members
+FIRST, SECOND = random_plan(2, config=CONFIG).members
 
 
 @pytest.fixture

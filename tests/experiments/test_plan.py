@@ -8,7 +8,7 @@ import pytest
 
 from cpnas_cli.errors import RunError, UsageError
 from cpnas_cli.experiments.plan import (
-    Kind,
+    ExperimentKind,
     Member,
     Plan,
     difference,
@@ -143,7 +143,7 @@ def test_a_strategy_given_twice_is_refused() -> None:
 
 
 def plan(
-    kind: Kind = "ablation",
+    kind: ExperimentKind = "ablation",
     groups: tuple[str, ...] = ("0", "2.5"),
     seeds: tuple[int, ...] = (0, 1),
     *overrides: str,
@@ -210,6 +210,13 @@ def test_the_members_of_a_comparison() -> None:
 def test_a_comparison_keeps_the_beta_of_the_settings() -> None:
     members = plan("comparison", ("bnas", "cpnas"), (0,), "search.beta_p=3.5").members
     assert [member.config.search.beta_p for member in members] == [0.0, 3.5]
+
+
+@pytest.mark.parametrize("typed", [("search.strategy=bnas",), ("search.strategy=bnas", "search.beta_p=0")])
+def test_the_beta_of_a_strategy_that_fixes_it_is_not_that_of_the_others(typed: tuple[str, ...]) -> None:
+    there = plan("comparison", ("bnas", "cpnas"), (0,), *typed)
+    assert [member.config.search.beta_p for member in there.members] == [0.0, 2.0]
+    assert there == plan("comparison", ("bnas", "cpnas"), (0,))
 
 
 def test_one_member_and_none() -> None:

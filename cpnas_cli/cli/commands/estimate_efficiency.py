@@ -38,27 +38,27 @@ def estimate_efficiency(
     with reported_errors():
         from cpnas_cli.efficiency.baselines import baseline_dataflow, check_baseline
         from cpnas_cli.efficiency.estimate import efficiency_document, estimate, layers_csv
-        from cpnas_cli.efficiency.named_network import read_subject
+        from cpnas_cli.efficiency.named_network import read_named_network
         from cpnas_cli.networks.dataflow import dataflow_of
         from cpnas_cli.storage.documents import write_text
 
         check_baseline(baseline)
-        subject = read_subject(
+        named = read_named_network(
             genotype,
             preset=preset,
             overrides=set_ or [],
             num_image_channels=_number("--image-channels", image_channels, allowed=(1, 3)),
             num_classes=_number("--num-classes", num_classes),
         )
-        child = dataflow_of(subject.network, subject.genotype, subject.shape, precision="binary")
-        reference = baseline_dataflow(baseline, subject.network, subject.genotype, subject.shape)
-        document = efficiency_document(subject, estimate(child), estimate(reference), baseline_name=baseline)
+        child = dataflow_of(named.network, named.genotype, named.shape, precision="binary")
+        reference = baseline_dataflow(baseline, named.network, named.genotype, named.shape)
+        document = efficiency_document(named, estimate(child), estimate(reference), baseline_name=baseline)
         if csv is not None:
             write_text(csv, layers_csv(document), advice="choose another --csv")
         if json_:
             print_json(document)
         else:
-            _print(document, settings=subject.source if preset is None else None, csv=csv)
+            _print(document, settings=named.source if preset is None else None, csv=csv)
 
 
 def _print(document: "Mapping[str, Any]", *, settings: str | None, csv: Path | None) -> None:

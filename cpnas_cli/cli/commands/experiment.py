@@ -83,7 +83,7 @@ def run(
         make_executor = _executor(typed)
         plan, folder = _plan_and_folder(kind, typed, chosen=chosen, make_plan=make_plan)
         fabric = open_device("cpu" if typed.ray else typed.device)
-        dataset = _check_members(plan, fabric=None if typed.ray else fabric)
+        dataset = _check_members(plan, fabric, is_cluster=typed.ray is not None)
         for lost in lost_members(folder):
             say(f"note: a folder of {lost} is gone; it runs again")
         say(f"{kind} of {len(plan.members)} members on {plan.config.data.name}: {folder}")
@@ -154,25 +154,19 @@ def _plan_and_folder(
     return plan, typed.out or Path("runs") / f"{config.data.name}-{kind}"
 
 
-def _check_members(plan: "Plan", *, fabric: "Fabric | None") -> dict[str, Any]:
+def _check_members(plan: "Plan", fabric: "Fabric", *, is_cluster: bool) -> dict[str, Any]:
     """What one member could not do, none begins; returns what identifies their images, see `describe_dataset`.
 
     Args:
-      fabric: the device of all members; None where it is a cluster's.
+      fabric: the device of all members. is_cluster: it is not that, but a cluster's.
     """
     from cpnas_cli.data.dataset import describe_dataset, load_dataset
-    from cpnas_cli.distributed.processes import check_shares
+    from cpnas_cli.training.checks import check_training
 
     dataset = load_dataset(plan.config.data)
     for member in plan.members:
-        member.strategy.check(member.config, dataset, fabric)
-        train = member.config.train
-        check_shares(
-            batch_size=train.batch_size,
-            num_parts=train.gradient_accumulation_steps,
-            num_processes=1,
-            num_images=len(dataset.train),
-        )
+        member.strategy.check(member.config, dataset, None if is_cluster else fabric)
+        check_training(member.config, dataset, fabric)
     return describe_dataset(dataset)
 
 

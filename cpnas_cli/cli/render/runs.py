@@ -47,7 +47,7 @@ def describe_origin(document: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def count_operations(cell: CellGenotype) -> str:
+def operations_line(cell: CellGenotype) -> str:
     counts = {op: cell.count(op) for op in OPERATIONS if op in cell}
     return ", ".join(f"{count} {op}" for op, count in counts.items())
 
@@ -89,7 +89,7 @@ def print_genotype(genotype: Genotype, document: Mapping[str, Any], *, folder: P
         title = "normal cell" if kind == "normal" else "reduction cell (stride 2 from nodes 0 and 1)"
         console.print()
         console.print(cell_table(cell, title=title))
-        console.print(f"[dim]{count_operations(cell)}[/dim]", highlight=False)
+        console.print(f"[dim]{operations_line(cell)}[/dim]", highlight=False)
     print_precision(document, folder=folder)
 
 

@@ -14,7 +14,7 @@ from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import BATCHES, SharedNetworks, calibrated
-from cpnas_cli.training.captured_steps import EvaluationSteps, TrainingSettings, TrainingSteps
+from cpnas_cli.training.captured_steps import EvaluationSteps, StepSettings, TrainingSteps
 from cpnas_cli.training.cuda_graphs import CapturedSteps, GraphStream, Replays, Stream, replay_in_turn
 from cpnas_cli.training.epoch import cross_entropy, epoch_means, evaluated_fraction
 
@@ -87,7 +87,7 @@ class GraphedNetworks(SharedNetworks):
                 cross_entropy,
                 pipeline=self.pipeline,
                 fabric=self.fabric,
-                settings=TrainingSettings(
+                settings=StepSettings(
                     optimizer=search.optimizer,
                     momentum=search.momentum,
                     weight_decay=search.weight_decay,

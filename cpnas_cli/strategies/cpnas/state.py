@@ -56,15 +56,15 @@ class SearchState:
             )
             for kind, edges in self.indicators.items()
         }
-        outcome = {kind: abandon(evaluations[kind]) for kind in CELL_KINDS}
-        self.candidates = Candidates(normal=outcome["normal"][0], reduce=outcome["reduce"][0])
+        decisions = {kind: abandon(evaluations[kind]) for kind in CELL_KINDS}
+        self.candidates = Candidates(normal=decisions["normal"][0], reduce=decisions["reduce"][0])
         self.pass_index = 0
         self._clear()
         record: dict[str, Any] = {"event": "abandon", "num_candidates": num_candidates}
         for kind in CELL_KINDS:
             record[kind] = [
                 {"from": source, "to": node, "evaluation": evaluation, "abandoned": gone}
-                for (source, node), evaluation, gone in zip(EDGES, evaluations[kind], outcome[kind][1], strict=True)
+                for (source, node), evaluation, gone in zip(EDGES, evaluations[kind], decisions[kind][1], strict=True)
             ]
         return record
 
