@@ -81,7 +81,7 @@ class Plan:
         if self.kind == "ablation":
             common["search.beta_p"] = 0.0
         # the beta_P of a strategy that fixes it is not that of the others: they have the default again
-        object.__setattr__(self, "config", change_config(self.config, common))
+        object.__setattr__(self, "config", change_config(self.config, common, stored=True))  # judged where it came from
 
     @cached_property
     def members(self) -> tuple[Member, ...]:
