@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from cpnas_cli.binarization.estimators import sign
-from cpnas_cli.binarization.fast_convolution import convolve
+from cpnas_cli.binarization.fast_convolution import Convolution2d
 from cpnas_cli.binarization.filters import binarize_filters
 
 
-class BinaryConv2d(nn.Module):
+class BinaryConv2d(Convolution2d):
     """A convolution of 1-bit activations with scaled 1-bit weights; no bias (batch norm follows).
 
     The input is expected to hold only +1 and -1 (see `binarize_activation`), so that one sign can be
@@ -21,39 +21,17 @@ class BinaryConv2d(nn.Module):
       weight: H, the latent filters, (C_out, C_in / groups, k, k).
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
-        self.reset_parameters()
-
     def reset_parameters(self) -> None:
         """He initialization for a sign, whose gain is 1: standard deviation 1 / sqrt(fan_in)."""
-        fan_in = self.weight[0].numel()
-        nn.init.normal_(self.weight, std=1 / math.sqrt(fan_in))
+        nn.init.normal_(self.weight, std=1 / math.sqrt(self.fan_in))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self._convolve(x_BCHW, binarize_filters(self.weight))
+        return self.convolve(x_BCHW, binarize_filters(self.weight))
 
     @torch.no_grad()
     def accumulate(self, x_BCHW: Tensor) -> Tensor:
         """The sums of signs alone, without the scale: integers, exact in float32 in any order of summation."""
-        return self._convolve(x_BCHW, sign(self.weight))
-
-    def _convolve(self, x_BCHW: Tensor, weight: Tensor) -> Tensor:
-        return convolve(
-            x_BCHW, weight, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
-        )
+        return self.convolve(x_BCHW, sign(self.weight))
 
     def extra_repr(self) -> str:
         out_channels, in_channels, kernel_size, _ = self.weight.shape

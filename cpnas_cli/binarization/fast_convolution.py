@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 # Measured: below this many pixels (B * H * W) the set-up of a 1x1 convolution outweighs its work.
@@ -161,3 +161,42 @@ def _batch_to_space(x_BCHW: Tensor, size: int) -> Tensor:
     phases = x_BCHW.permute(0, 2, 3, 1).reshape(size, size, batch // size**2, height, width, channels)
     x_BHWC = phases.permute(2, 3, 0, 4, 1, 5).reshape(batch // size**2, height * size, width * size, channels)
     return x_BHWC.permute(0, 3, 1, 2)
+
+
+class Convolution2d(nn.Module):
+    """The filters and the shape of a convolution without bias; a derived class says how both are used.
+
+    Attributes:
+      weight: (C_out, C_in / groups, k, k).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.reset_parameters()
+
+    @property
+    def fan_in(self) -> int:
+        """The values that one filter reads."""
+        return self.weight[0].numel()
+
+    def reset_parameters(self) -> None:
+        """Draw the filters from torch's global generator."""
+        raise RuntimeError("each convolution draws its own filters")
+
+    def convolve(self, x_BCHW: Tensor, weight: Tensor) -> Tensor:
+        """The input convolved with these filters, in this shape."""
+        return convolve(
+            x_BCHW, weight, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
+        )
