@@ -292,6 +292,7 @@ def test_a_member_that_fails_once_is_tried_again(ablation, tmp_path):
     assert accuracies(document) == accuracies(read_document(ablation))
 
 
+@pytest.mark.slow
 def test_a_leader_that_fails_twice_does_not_take_its_followers_with_it(ablation, tmp_path):
     def before(task: Task) -> TaskEnd | None:
         if task.member.name == "beta-0-seed-1":

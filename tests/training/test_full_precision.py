@@ -63,6 +63,7 @@ def test_the_record_names_the_network(runs: Path) -> None:
     assert both["accuracy_test"] == both["recorded_accuracy_test"] == accuracy_of_parent(runs / "both", "child")
 
 
+@pytest.mark.slow
 def test_what_can_be_exported_of_it(runs: Path) -> None:
     full = runs / "full"
     assert "a Parent is not 1-bit and has no packed form" in error_of(invoke("export", full), code=2)

@@ -53,6 +53,7 @@ def test_a_killed_training_resumes_to_the_same_bits(cpnas, tmp_path):
         assert result[key] == expected[key]
 
 
+@pytest.mark.slow
 def test_a_history_line_beyond_the_checkpoint_is_dropped(cpnas, tmp_path, tiny_search):
     """Killed between the history and the checkpoint, or in the middle of a line."""
     process = start(tmp_path, "search", *TINY_OPTIONS, "--out", "run")
@@ -65,6 +66,7 @@ def test_a_history_line_beyond_the_checkpoint_is_dropped(cpnas, tmp_path, tiny_s
     assert without_seconds(run / "history.jsonl") == without_seconds(tiny_search / "history.jsonl")
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_says_how_to_go_on(cpnas, tmp_path, tiny_search):
     process = start(tmp_path, "search", *TINY_OPTIONS, "--out", "run")
     run = tmp_path / "run"
