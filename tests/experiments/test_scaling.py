@@ -512,7 +512,7 @@ def test_an_array_is_requeued_and_killed_until_it_is_done_and_joined(scheduler, 
 
 
 @needs_proc
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_ray_cluster_inside_a_job_is_requeued_until_it_is_done(scheduler, tmp_path):
     pytest.importorskip("ray")
