@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpnas_cli.data.source import ImageSource, LoadedImages
+from cpnas_cli.data.torchvision_sets import data_folder, download
 from cpnas_cli.errors import DataError
 from cpnas_cli.settings import DataConfig
 
@@ -103,29 +104,18 @@ class IdxSet(ImageSource):
         return None
 
     def _candidates(self, config: DataConfig) -> Sequence[Path]:
-        root = _root(config)
+        root = data_folder(config)
         candidates = [root, root / "raw", root / self.kind / "raw"]
         return candidates + ([self.installed] if self.installed and not config.dir else [])
 
     def _downloaded(self, config: DataConfig) -> Path:
-        import torchvision.datasets
-        from filelock import FileLock
-
-        from cpnas_cli.data.cache import cache_folder
-
-        root = _root(config)
-        try:
-            cache_folder().mkdir(parents=True, exist_ok=True)
-            with FileLock(cache_folder() / f"{self.name}.lock"):  # another process may be downloading the same
-                getattr(torchvision.datasets, self.kind)(str(root), download=True)
-        except (OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:120]
-            package = f", or install Debian's package {self.package}" if self.package else ""
-            raise DataError(
-                f"{self.name} is not in {root} and could not be downloaded ({reason}); put train-images-idx3-ubyte and "
-                f"the three other files of {self.title} there, gzipped or not, or into {self.kind}/raw, and name the "
-                f"folder with --data-dir{package}"
-            ) from None
+        root = data_folder(config)
+        package = f", or install Debian's package {self.package}" if self.package else ""
+        advice = (
+            f"put train-images-idx3-ubyte and the three other files of {self.title} there, gzipped or not, or into "
+            f"{self.kind}/raw, and name the folder with --data-dir{package}"
+        )
+        download(self.name, self.kind, root, train=True, advice=advice)
         return root / self.kind / "raw"
 
     def _part(self, folder: Path, part: str) -> "tuple[Tensor, Tensor]":
@@ -151,12 +141,6 @@ class IdxSet(ImageSource):
                 f"{found['labels']} holds the label {labels.max()}; {self.title} has 0 to {self.num_classes - 1}"
             )
         return torch.from_numpy(images.copy())[:, None], torch.from_numpy(labels.astype(np.int64))
-
-
-def _root(config: DataConfig) -> Path:
-    from cpnas_cli.data.cache import cache_folder
-
-    return Path(config.dir) if config.dir else cache_folder() / "datasets"
 
 
 def _find(folder: Path, part: str, kind: str) -> Path | None:

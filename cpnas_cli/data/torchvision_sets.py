@@ -1,4 +1,4 @@
-"""The data sets that torchvision downloads and reads."""
+"""The data sets that torchvision downloads, and those that it reads too."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,36 @@ from typing import Any
 from cpnas_cli.data.source import ImageSource, LoadedImages
 from cpnas_cli.errors import DataError
 from cpnas_cli.settings import DataConfig
+
+
+def data_folder(config: DataConfig) -> Path:
+    """Where a data set is looked for and downloaded to: the folder that the settings name, else one in the cache."""
+    from cpnas_cli.data.cache import cache_folder
+
+    return Path(config.dir) if config.dir else cache_folder() / "datasets"
+
+
+def download(name: str, kind: str, folder: Path, *, train: bool, advice: str) -> Any:
+    """The part of a data set as torchvision gives it, downloaded where it is not there.
+
+    Args:
+      kind: the class in `torchvision.datasets`. advice: the end of the error's line, what to do instead.
+
+    Raises:
+      DataError: it is not there, and could not be downloaded.
+    """
+    from filelock import FileLock
+    from torchvision import datasets
+
+    from cpnas_cli.data.cache import cache_folder
+
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with FileLock(cache_folder() / f"{name}.lock"):  # another process may be downloading the same
+            return getattr(datasets, kind)(str(folder), train=train, download=True)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"{name} is not in {folder} and could not be downloaded ({reason}); {advice}") from None
 
 
 @dataclass(frozen=True)
@@ -21,27 +51,14 @@ class TorchvisionSet(ImageSource):
 
     def load(self, config: DataConfig) -> LoadedImages:
         import torch
-        from filelock import FileLock
-        from torchvision import datasets
 
         from cpnas_cli.data.arrays import from_arrays
-        from cpnas_cli.data.cache import cache_folder
 
-        folder = Path(config.dir) if config.dir else cache_folder() / "datasets"
+        advice = f"put {self.files} there and name the folder with --data-dir"
         parts, classes = [], []
         for train in (True, False):
-            try:
-                cache_folder().mkdir(parents=True, exist_ok=True)
-                with FileLock(cache_folder() / f"{self.name}.lock"):  # another process may be downloading the same
-                    part: Any = getattr(datasets, self.kind)(str(folder), train=train, download=True)
-            except (OSError, RuntimeError) as error:
-                reason = " ".join(str(error).split())[:120]
-                raise DataError(
-                    f"{self.name} is not in {folder} and could not be downloaded ({reason}); put "
-                    f"{self.files} there and name the folder with --data-dir"
-                ) from None
-            images = torch.as_tensor(part.data)
-            images = images.permute(0, 3, 1, 2).contiguous()
+            part = download(self.name, self.kind, data_folder(config), train=train, advice=advice)
+            images = torch.as_tensor(part.data).permute(0, 3, 1, 2).contiguous()
             parts.append((images, torch.as_tensor(part.targets, dtype=torch.int64)))
             classes = part.classes
         return from_arrays(config, parts[0], parts[1], classes)
