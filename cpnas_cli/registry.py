@@ -1,4 +1,4 @@
-"""The names that a run may use for an operation, a strategy or a data set, and the object that each stands for.
+"""The names that a run may use for an operation, a block, a strategy or a data set, and the object of each.
 
 An object is given as "module:ATTRIBUTE" and imported when it is first asked for, so that names can be checked, listed
 and completed without torch. To add one: its file, and its line here.
@@ -14,10 +14,16 @@ OPERATIONS: dict[str, str] = {
     "skip_connect": "cpnas_cli.networks.operations.skip:SKIP_CONNECT",
     "max_pool_3x3": "cpnas_cli.networks.operations.pooling:MAX_POOL_3X3",
     "avg_pool_3x3": "cpnas_cli.networks.operations.pooling:AVG_POOL_3X3",
-    "sep_conv_3x3": "cpnas_cli.networks.operations.separable:SEP_CONV_3X3",
-    "sep_conv_5x5": "cpnas_cli.networks.operations.separable:SEP_CONV_5X5",
-    "dil_conv_3x3": "cpnas_cli.networks.operations.separable:DIL_CONV_3X3",
-    "dil_conv_5x5": "cpnas_cli.networks.operations.separable:DIL_CONV_5X5",
+    "sep_conv_3x3": "cpnas_cli.networks.operations.convolution:SEP_CONV_3X3",
+    "sep_conv_5x5": "cpnas_cli.networks.operations.convolution:SEP_CONV_5X5",
+    "dil_conv_3x3": "cpnas_cli.networks.operations.convolution:DIL_CONV_3X3",
+    "dil_conv_5x5": "cpnas_cli.networks.operations.convolution:DIL_CONV_5X5",
+}
+
+# What a convolution of a cell is made of.
+BLOCKS: dict[str, str] = {
+    "separable": "cpnas_cli.networks.blocks.separable:SEPARABLE",
+    "residual": "cpnas_cli.networks.blocks.residual:RESIDUAL",
 }
 
 STRATEGIES: dict[str, str] = {

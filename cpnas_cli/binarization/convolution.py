@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cpnas_cli.binarization.estimators import sign
 from cpnas_cli.binarization.fast_convolution import Convolution2d
-from cpnas_cli.binarization.filters import binarize_filters
+from cpnas_cli.binarization.filters import binarize_filters, filter_scale
 
 
 class BinaryConv2d(Convolution2d):
@@ -29,9 +29,19 @@ class BinaryConv2d(Convolution2d):
         return self.convolve(x_BCHW, binarize_filters(self.weight))
 
     @torch.no_grad()
+    def signs(self) -> Tensor:
+        """The signs of the filters, +1 and -1, in the shape of `weight`."""
+        return sign(self.weight)
+
+    @torch.no_grad()
+    def scale(self) -> Tensor:
+        """alpha, (C_out, 1, 1, 1)."""
+        return filter_scale(self.weight)
+
+    @torch.no_grad()
     def accumulate(self, x_BCHW: Tensor) -> Tensor:
         """The sums of signs alone, without the scale: integers, exact in float32 in any order of summation."""
-        return self.convolve(x_BCHW, sign(self.weight))
+        return self.convolve(x_BCHW, self.signs())
 
     def extra_repr(self) -> str:
         out_channels, in_channels, kernel_size, _ = self.weight.shape

@@ -33,13 +33,15 @@ from torch import Tensor, nn
 
 from cpnas_cli import __version__
 from cpnas_cli.binarization.convolution import BinaryConv2d
-from cpnas_cli.binarization.estimators import sign
 from cpnas_cli.errors import CpnasError
 from cpnas_cli.networks.modules.batch_norm import BatchNorm, folded_scale
+from cpnas_cli.networks.modules.classifier import Classifier
+from cpnas_cli.networks.modules.ending import Ending
 from cpnas_cli.networks.modules.pointwise import PointwiseConv
 from cpnas_cli.networks.modules.pooling import Pool
 from cpnas_cli.networks.modules.real_convolution import RealConv2d
 from cpnas_cli.networks.modules.reduction import FactorizedReduction
+from cpnas_cli.networks.modules.residual import ResidualConv
 from cpnas_cli.networks.modules.separable import SeparableConv
 from cpnas_cli.networks.network import Network
 from cpnas_cli.storage.documents import replacing
@@ -208,9 +210,14 @@ def folded(network: Network) -> Network:
                 _fold(module, ["pointwise"], "norm")
             case FactorizedReduction():
                 _fold(module, ["even", "odd"], "norm")
+            case ResidualConv():
+                _fold(module, ["convolution"], "norm")
             case Pool():
-                setattr(module, "norm", _Affine(*module.norm.folded()))  # noqa: B010
-    _fold(network.stem, ["0"], "1")
+                setattr(module, "norm", _Affine(*module.norm.stored()))  # noqa: B010
+            case Ending() | Classifier():
+                module.keep_as_stored()
+    for index in range(0, len(network.stem), 2):
+        _fold(network.stem, [str(index)], str(index + 1))
     for module in list(network.modules()):  # those without a batch norm: depthwise, in the Parent
         for name, child in module.named_children():
             if isinstance(child, RealConv2d):
@@ -226,14 +233,36 @@ def _fold(parent: nn.Module, names: Sequence[str], norm_name: str) -> None:
     binary = [convolution for convolution in convolutions if isinstance(convolution, BinaryConv2d)]
     if binary:
         for name, convolution in zip(names, binary, strict=True):
-            setattr(parent, name, _Convolution(convolution, sign(convolution.weight)))
+            setattr(parent, name, _Convolution(convolution, convolution.signs()))
         setattr(parent, norm_name, _Affine(*folded_scale(binary, norm)))
+        return
+    if norm.exact_evaluation:
+        _fold_as_stored(parent, names, norm_name)
         return
     real = [convolution for convolution in convolutions if isinstance(convolution, RealConv2d)]
     sizes = [len(convolution.weight) for convolution in real]
     parts = zip(names, real, *(values_C.split(sizes) for values_C in norm.folded()), strict=True)
     for name, convolution, scale_C, shift_C in parts:
         setattr(parent, name, _Convolution(convolution, convolution.weight * scale_C.view(-1, 1, 1, 1), shift_C))
+    setattr(parent, norm_name, nn.Identity())
+
+
+def _fold_as_stored(parent: nn.Module, names: Sequence[str], norm_name: str) -> None:
+    """Real convolutions of a Child: filters, scale and shift are those that are stored."""
+    real = [parent.get_submodule(name) for name in names]
+    norm = parent.get_submodule(norm_name)
+    assert isinstance(norm, BatchNorm)
+    convolutions = [convolution for convolution in real if isinstance(convolution, RealConv2d)]
+    if any(convolution.input_steps > 1 for convolution in convolutions):  # of whole numbers: kept as such
+        for name, convolution in zip(names, convolutions, strict=True):
+            setattr(parent, name, _Convolution(convolution, convolution.stored_filters()))
+        setattr(parent, norm_name, _Affine(*folded_scale(convolutions, norm)))
+        return
+    sizes = [len(convolution.weight) for convolution in convolutions]
+    parts = zip(names, convolutions, *(part.split(sizes) for part in folded_scale(convolutions, norm)), strict=True)
+    for name, convolution, scale_C, shift_C in parts:
+        filters = convolution.stored_filters() * scale_C.view(-1, 1, 1, 1)
+        setattr(parent, name, _Convolution(convolution, filters, shift_C))
     setattr(parent, norm_name, nn.Identity())
 
 

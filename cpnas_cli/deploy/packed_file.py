@@ -1,11 +1,14 @@
 """The packed model: a trained Child in one file, 1 bit per binary weight and every real value once.
 
-A safetensors file of three arrays, in which the layers of `layers.layers_of` follow one another:
+A safetensors file of arrays, in which the layers of `layers.layers_of` follow one another:
 
   bits        uint8    the signs of all binary weights (C_out, C / groups, k, k), 1 for +1, eight to a byte, the first
                        in the lowest bit; only the last byte is padded, with zeros
   thresholds  int8     per channel of a depthwise convolution: the least sum of signs that gives +1
-  values      float32  per layer: real weights (of the stem as (C_out, C, k, k)), then scale and shift, or bias
+  values      float32 or float16 (`network.real_format`)  per layer: real weights (of the stem as (C_out, C, k, k)),
+                       then scale and shift, or bias; of an ending its values, one row of channels after the other
+  weights     int8 or float16 (`network.weight_format`)  the real weights, where their format is another one; then there
+                       are none in `values`
 
 and of one metadata entry: genotype, network settings, classes, image size and normalization.
 This module needs no torch; `packing` makes the arrays from a trained network.
@@ -38,8 +41,7 @@ PACKED_NAME = "model.packed.safetensors"
 _METADATA_KEY = "cpnas"
 _MAX_HEADER_BYTES = 1 << 23
 _MAX_CLASSES = 1 << 16
-_ARRAYS = {"bits": np.dtype(np.uint8), "thresholds": np.dtype(np.int8), "values": np.dtype(np.float32)}
-_TYPE_NAMES = {"bits": "U8", "thresholds": "I8", "values": "F32"}  # in the header of the file
+_TYPE_NAMES = {"uint8": "U8", "int8": "I8", "float16": "F16", "float32": "F32"}  # in the header of the file
 _FIELDS = ("classes", "image_size", "num_image_channels", "mean", "std")  # as they are in the model and in the file
 _MAX_SHOWN, _MAX_REASON = 200, 300  # characters in an error's line: of a value of the file; of all that is wrong
 
@@ -72,6 +74,7 @@ class PackedModel:
 
     Attributes:
       mean, std: of the training images' channels, of pixels in [0, 1].
+      weights: None where the real weights stand in `values`.
     """
 
     settings: NetworkConfig
@@ -84,6 +87,12 @@ class PackedModel:
     bits: np.ndarray
     thresholds: np.ndarray
     values: np.ndarray
+    weights: np.ndarray | None = None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Those that the file holds."""
+        found = {"bits": self.bits, "thresholds": self.thresholds, "values": self.values, "weights": self.weights}
+        return {name: array for name, array in found.items() if array is not None}
 
     @property
     def surroundings(self) -> Surroundings:
@@ -100,8 +109,9 @@ class LayerArrays:
     Attributes:
       signs: bool, (C_out, C / groups, k, k), True for +1.
       thresholds: int8, (C_out,).
-      weights: float32, (C_out, C / groups, k, k).
+      weights: float32, (C_out, C / groups, k, k); whole numbers where they are stored as such.
       scale, shift: float32, (C_out,); a bias is a shift.
+      ending: float32, (n, C): the values of an ending.
     """
 
     signs: np.ndarray
@@ -109,45 +119,67 @@ class LayerArrays:
     weights: np.ndarray
     scale: np.ndarray
     shift: np.ndarray
+    ending: np.ndarray
 
 
 def unpack_layers(model: PackedModel) -> dict[str, LayerArrays]:
     """The arrays of every layer, by its name."""
     layers = model.layers()
     signs = np.unpackbits(model.bits, count=sum(layer.num_binary_weights for layer in layers), bitorder="little")
-    bit = threshold = value = 0
+    bit = threshold = 0
     arrays = dict[str, LayerArrays]()
-
-    def take_values(count: int) -> np.ndarray:
-        nonlocal value
-        value += count
-        return model.values[value - count : value]
-
+    values = _Reader(model.values)
+    real_weights = values if model.weights is None else _Reader(model.weights)
     for layer in layers:
         shape = (layer.out_channels, layer.inputs_per_filter, layer.kernel_size, layer.kernel_size)
-        num_real = 0 if layer.binary else layer.num_weights
-        weights = take_values(num_real)
-        scale = take_values(layer.out_channels if layer.ending == "affine" else 0)
-        shift = take_values(layer.out_channels if layer.ending in ("affine", "bias") else 0)
+        num_real = layer.num_real_weights
+        weights = real_weights.take(num_real)
+        scale = values.take(layer.out_channels if layer.ending == "affine" else 0)
+        shift = values.take(layer.out_channels if layer.ending in ("affine", "bias") else 0)
+        ending = values.take(layer.num_channel_values * layer.out_channels)
         arrays[layer.name] = LayerArrays(
             signs[bit : bit + layer.num_binary_weights].astype(bool).reshape(shape if layer.binary else (0,)),
             model.thresholds[threshold : threshold + layer.num_thresholds],
             weights.reshape(shape if num_real else (0,)),
             scale,
             shift,
+            ending.reshape(layer.num_channel_values, layer.out_channels),
         )
         bit += layer.num_binary_weights
         threshold += layer.num_thresholds
     return arrays
 
 
-def array_sizes(layers: list[Layer]) -> dict[str, int]:
+class _Reader:
+    """Takes one part of an array after the other, as float32."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array, self._place = array, 0
+
+    def take(self, count: int) -> np.ndarray:
+        self._place += count
+        return self._array[self._place - count : self._place].astype(np.float32)
+
+
+def array_types(settings: NetworkConfig) -> dict[str, np.dtype]:
+    """The arrays of the file and their types."""
+    types = {"bits": "uint8", "thresholds": "int8", "values": settings.real_format}
+    if settings.weight_format != settings.real_format:
+        types["weights"] = settings.weight_format
+    return {name: np.dtype(text) for name, text in types.items()}
+
+
+def array_sizes(settings: NetworkConfig, layers: list[Layer]) -> dict[str, int]:
     """The length that each array of the file must have."""
-    return {
+    num_weights = sum(layer.num_real_weights for layer in layers)
+    sizes = {
         "bits": math.ceil(sum(layer.num_binary_weights for layer in layers) / 8),
         "thresholds": sum(layer.num_thresholds for layer in layers),
-        "values": sum(layer.num_real_values for layer in layers),
+        "values": sum(layer.num_affine_values for layer in layers),
     }
+    if "weights" in array_types(settings):
+        return {**sizes, "weights": num_weights}
+    return {**sizes, "values": sizes["values"] + num_weights}
 
 
 def header_bytes(path: Path) -> int:
@@ -169,7 +201,7 @@ def save_packed(model: PackedModel, path: Path) -> None:
     except ValidationError as error:
         raise RunError(f"the network cannot be packed: {_first_of(error)}; type --format onnx") from None
     document = {"schema": PACKED_SCHEMA, **description.model_dump(mode="json")}
-    arrays = {name: np.ascontiguousarray(getattr(model, name)) for name in _ARRAYS}
+    arrays = {name: np.ascontiguousarray(array) for name, array in model.arrays().items()}
     with replacing(path, advice="choose another --out") as temporary:
         try:
             save_file(arrays, temporary, metadata={_METADATA_KEY: json.dumps(document, separators=(",", ":"))})
@@ -187,9 +219,10 @@ def load_packed(path: Path) -> PackedModel:
     try:
         header = _read_header(path)
         model_of = _check_description(path, header.get("__metadata__"))
-        sizes = _check_sizes(path, header, model_of)
+        expected = _check_sizes(path, header, model_of)
         arrays: dict[str, Any] = load(path.read_bytes())
-        _check_types(path, {name: _type_and_shape(array) for name, array in arrays.items()}, sizes)  # by another parser
+        found = {name: _type_and_shape(array) for name, array in arrays.items()}
+        _check_types(path, found, expected)  # by another parser
     except FileNotFoundError:
         raise CheckpointError(f"no file {path}; `cpnas export RUN` makes a packed model") from None
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
@@ -259,40 +292,43 @@ def _check_description(path: Path, metadata: Any) -> dict[str, Any]:
     }
 
 
-def _check_sizes(path: Path, header: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, int]:
+def _check_sizes(path: Path, header: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, tuple[str, list[int]]]:
     """The arrays are those that the genotype needs, and the file holds them: known before anything is allocated.
 
     Returns:
-      the sizes of the arrays.
+      {name: (type as the file names it, shape)} of the arrays.
     """
+    settings: NetworkConfig = fields["settings"]
     surroundings = Surroundings(fields["image_size"], fields["num_image_channels"], len(fields["classes"]))
-    sizes = array_sizes(layers_of(fields["settings"], fields["genotype"], surroundings, precision="binary"))
+    sizes = array_sizes(settings, layers_of(settings, fields["genotype"], surroundings, precision="binary"))
+    types = array_types(settings)
+    expected = {name: (_TYPE_NAMES[types[name].name], [size]) for name, size in sizes.items()}
     entries = {name: entry if isinstance(entry, dict) else {} for name, entry in header.items()}
     del entries["__metadata__"]
-    _check_types(path, {name: (entry.get("dtype"), entry.get("shape")) for name, entry in entries.items()}, sizes)
-    num_bytes = sum(size * _ARRAYS[name].itemsize for name, size in sizes.items())
+    _check_types(path, {name: (entry.get("dtype"), entry.get("shape")) for name, entry in entries.items()}, expected)
+    num_bytes = sum(size * types[name].itemsize for name, size in sizes.items())
     if path.stat().st_size != header_bytes(path) + num_bytes:
         reason = f"has {path.stat().st_size} bytes, its genotype needs {header_bytes(path) + num_bytes}"
         raise _refusal(path, reason, "export or copy it again")
-    return sizes
+    return expected
 
 
-def _check_types(path: Path, types: Mapping[str, tuple[Any, Any]], sizes: Mapping[str, int]) -> None:
+def _check_types(
+    path: Path, found: Mapping[str, tuple[Any, Any]], expected: Mapping[str, tuple[str, list[int]]]
+) -> None:
     """
     Args:
-      types: {name: (type as the file names it, shape)} of all arrays.
+      found, expected: {name: (type as the file names it, shape)} of all arrays.
     """
-    if types.keys() != sizes.keys():
-        raise _refusal(path, f"holds {_shown(sorted(types))}, expected {sorted(sizes)}")
-    for name, size in sizes.items():
-        expected = _TYPE_NAMES[name], [size]
-        if types[name] != expected:
-            raise _refusal(path, f"has {name} {_shown(types[name])}, its genotype needs {expected!r}")
+    if found.keys() != expected.keys():
+        raise _refusal(path, f"holds {_shown(sorted(found))}, expected {sorted(expected)}")
+    for name, needed in expected.items():
+        if found[name] != needed:
+            raise _refusal(path, f"has {name} {_shown(found[name])}, its genotype needs {needed!r}")
 
 
 def _type_and_shape(array: np.ndarray) -> tuple[str, list[int]]:
-    names = {_ARRAYS[name]: type_name for name, type_name in _TYPE_NAMES.items()}
-    return names.get(array.dtype, str(array.dtype)), list(array.shape)
+    return _TYPE_NAMES.get(array.dtype.name, str(array.dtype)), list(array.shape)
 
 
 def _check_content(path: Path, model: PackedModel) -> None:
@@ -300,7 +336,7 @@ def _check_content(path: Path, model: PackedModel) -> None:
     spare = -sum(layer.num_binary_weights for layer in layers) % 8
     if spare and model.bits[-1] >> (8 - spare):
         raise _refusal(path, "has set bits behind its last weight")
-    if not np.isfinite(model.values).all():
+    if not all(np.isfinite(array).all() for array in model.arrays().values()):
         raise _refusal(path, "has values that are not finite")
     limits = np.concatenate([_limits(layer) for layer in layers if layer.num_thresholds] or [np.zeros(0, np.int8)])
     if (model.thresholds < -limits).any() or (model.thresholds > limits + 1).any():

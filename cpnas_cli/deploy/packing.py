@@ -1,17 +1,18 @@
 """From a trained Child to its packed model."""
 
-import dataclasses
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from cpnas_cli.binarization.convolution import BinaryConv2d
-from cpnas_cli.deploy.packed_file import LayerArrays, PackedModel, save_packed
+from cpnas_cli.deploy.packed_file import LayerArrays, PackedModel, array_types, save_packed
 from cpnas_cli.errors import RunError, UsageError
 from cpnas_cli.networks.layer import Layer
 from cpnas_cli.networks.modules.batch_norm import BatchNorm, folded_scale
+from cpnas_cli.networks.modules.ending import Ending
 from cpnas_cli.networks.modules.real_convolution import RealConv2d
 from cpnas_cli.networks.network import Network
 from cpnas_cli.training.trained_network import TrainedNetwork
@@ -46,33 +47,51 @@ def pack(child: TrainedNetwork) -> PackedModel:
         values=_EMPTY,
     )
     arrays = [_arrays(network, layer) for layer in model.layers()]
-    values = np.concatenate([part.ravel() for each in arrays for part in (each.weights, each.scale, each.shift)])
-    _check_finite(values)
-    return dataclasses.replace(
+    types = array_types(model.settings)
+    own = "weights" in types  # the real weights have an array of their own
+    values = _joined(
+        part for each in arrays for part in ((() if own else (each.weights,)) + (each.scale, each.shift, each.ending))
+    )
+    weights = _joined(each.weights for each in arrays)
+    _check_finite(values, weights)
+    return replace(
         model,
         bits=np.packbits(np.concatenate([each.signs.ravel() for each in arrays]), bitorder="little"),
         thresholds=np.concatenate([each.thresholds for each in arrays]),
-        values=values.astype(np.float32),
+        values=values.astype(types["values"]),
+        weights=weights.astype(types["weights"]) if own else None,
     )
 
 
+def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([part.ravel() for part in parts])
+
+
 def _arrays(network: Network, layer: Layer) -> LayerArrays:
-    none = LayerArrays(np.zeros(0, bool), np.zeros(0, np.int8), _EMPTY, _EMPTY, _EMPTY)
+    none = LayerArrays(np.zeros(0, bool), np.zeros(0, np.int8), _EMPTY, _EMPTY, _EMPTY, _EMPTY)
     if layer.kind == "linear":
-        linear = network.classifier
-        return LayerArrays(none.signs, none.thresholds, _numpy(linear.weight), _EMPTY, _numpy(linear.bias))
+        weight, scale, bias = map(_numpy, network.classifier.stored_weights())
+        return replace(none, weights=weight, scale=scale if layer.ending == "affine" else _EMPTY, shift=bias)
+    if layer.kind == "ending":
+        ending = network.get_submodule(layer.name)
+        assert isinstance(ending, Ending)
+        return replace(none, ending=np.stack([_numpy(values) for values in ending.stored_values()]))
+    if layer.kind == "pool":
+        if layer.ending == "nothing":
+            return none
+        norm = network.get_submodule(layer.name).norm
+        assert isinstance(norm, BatchNorm)
+        scale, shift = map(_numpy, norm.stored())
+        return replace(none, scale=scale, shift=shift)
     convolution, scale, shift = _convolution_and_norm(network, layer)
-    if convolution is None:
-        return LayerArrays(none.signs, none.thresholds, _EMPTY, scale, shift)
-    weight = _numpy(convolution.weight)
-    if not layer.binary:
-        return LayerArrays(none.signs, none.thresholds, weight, scale, shift)
-    signs = weight >= 0
+    if isinstance(convolution, RealConv2d):
+        return replace(none, weights=_numpy(convolution.stored_filters()), scale=scale, shift=shift)
+    signs = _numpy(convolution.signs()) > 0
     if layer.ending == "affine":
-        return LayerArrays(signs, none.thresholds, _EMPTY, scale, shift)
+        return replace(none, signs=signs, scale=scale, shift=shift)
     _check_finite(scale, shift)  # a threshold does not show it
     thresholds, flipped = sign_thresholds(scale, shift, largest_sum=layer.kernel_size**2)
-    return LayerArrays(signs ^ flipped[:, None, None, None], thresholds, _EMPTY, _EMPTY, _EMPTY)
+    return replace(none, signs=signs ^ flipped[:, None, None, None], thresholds=thresholds)
 
 
 def _check_finite(*arrays: np.ndarray) -> None:
@@ -84,21 +103,14 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(tensor.detach().cpu().numpy())
 
 
-def _convolution_and_norm(
-    network: Network, layer: Layer
-) -> tuple[BinaryConv2d | RealConv2d | None, np.ndarray, np.ndarray]:
-    """The layer's convolution (a pooling has none) with the scale and the shift of what follows it."""
-    module = network.get_submodule(layer.name)
-    if layer.kind == "pool":
-        assert isinstance(module.norm, BatchNorm)
-        scale, shift = module.norm.folded()
-        return None, _numpy(scale), _numpy(shift)
-    if isinstance(module, nn.Sequential):  # the stem
-        convolution, norm = module
-        assert isinstance(convolution, RealConv2d)
-        assert isinstance(norm, BatchNorm)
-        scale, shift = norm.folded()
+def _convolution_and_norm(network: Network, layer: Layer) -> tuple[BinaryConv2d | RealConv2d, np.ndarray, np.ndarray]:
+    """The layer's convolution with the scale and the shift of what follows it."""
+    if layer.name.startswith("stem"):
+        index = int(layer.name.removeprefix("stem").removeprefix(".") or 0)
+        convolution, norm = network.stem.pairs()[index]
+        scale, shift = folded_scale([convolution], norm)
         return convolution, _numpy(scale), _numpy(shift)
+    module = network.get_submodule(layer.name)
     block, _, own = layer.name.rpartition(".")
     parent = network.get_submodule(block)
     names = ("even", "odd") if own in ("even", "odd") else (own,)
@@ -106,7 +118,7 @@ def _convolution_and_norm(
     convolutions = [getattr(parent, name) for name in names]
     assert isinstance(norm, BatchNorm)
     assert isinstance(module, BinaryConv2d | RealConv2d)
-    scale, shift = folded_scale(convolutions, norm) if layer.binary else norm.folded()
+    scale, shift = folded_scale(convolutions, norm)
     start = 0 if own != "odd" else convolutions[0].weight.shape[0]
     part = slice(start, start + module.weight.shape[0])
     return module, _numpy(scale)[part], _numpy(shift)[part]

@@ -14,11 +14,11 @@ import numpy as np
 from cpnas_cli.deploy.engine import Engine, Runner
 from cpnas_cli.deploy.engine.compiler import compile_edge, compile_preprocessing
 from cpnas_cli.deploy.engine.program import Program
-from cpnas_cli.deploy.packed_file import PackedModel, unpack_layers
+from cpnas_cli.deploy.packed_file import PackedModel
 from cpnas_cli.deploy.runtimes import onnx_session
 from cpnas_cli.efficiency.timing import Timing, time_interleaved
 from cpnas_cli.networks.layer import Layer
-from cpnas_cli.networks.layers import cells_of, classifier_layer, stem_layer
+from cpnas_cli.networks.layers import cells_of, classifier_layer, stem_layers
 
 _LOOPS = 32  # of the packed operation in one call
 
@@ -70,7 +70,6 @@ class OperationTimes:
 
 def operations_of(model: PackedModel) -> list[tuple[MeasuredOperation, Callable[[], Callable[[], object]]]]:
     """Every distinct operation, with what makes the call that runs it packed `_LOOPS` times."""
-    arrays = unpack_layers(model)
     found = dict[object, tuple[MeasuredOperation, Callable[[], Callable[[], object]]]]()
     counts = Counter[object]()
 
@@ -80,19 +79,20 @@ def operations_of(model: PackedModel) -> list[tuple[MeasuredOperation, Callable[
         counts[key] += 1
         found.setdefault(key, (operation, lambda: _loop(program())))
 
-    stem = stem_layer(model.settings, model.surroundings)
-    found["stem"] = (MeasuredOperation("stem", (stem,), 1), lambda: _loop_of_engine(model, 0))
+    stem = stem_layers(model.settings, model.surroundings, precision="binary")
+    convolutions = tuple(layer for layer in stem if layer.kind == "convolution")
+    found["stem"] = (MeasuredOperation("stem", convolutions, 1), lambda: _loop_of_engine(model, 0, len(convolutions)))
     for cell in cells_of(model.settings, model.genotype, model.surroundings, precision="binary"):
         for number, layers in enumerate(cell.preprocessing):
             name = "preprocessing" if len(layers) == 1 else "preprocessing, halves"
             operation = MeasuredOperation(name, layers, 1, cell.shortcuts[number])
-            add(operation, lambda cell=cell, number=number: compile_preprocessing(cell, number, arrays))
+            add(operation, lambda cell=cell, number=number: compile_preprocessing(model, cell, number))
         for edge in cell.edges:
             if edge.layers:
                 operation = MeasuredOperation(edge.op, edge.layers, 1)
-                add(operation, lambda cell=cell, edge=edge: compile_edge(cell, edge, arrays))
-    classifier = classifier_layer(model.settings, model.surroundings)
-    found["classifier"] = (MeasuredOperation("classifier", (classifier,), 1), lambda: _loop_of_engine(model, -1))
+                add(operation, lambda cell=cell, edge=edge: compile_edge(model, cell, edge))
+    classifier = classifier_layer(model.settings, model.surroundings, precision="binary")
+    found["classifier"] = (MeasuredOperation("classifier", (classifier,), 1), lambda: _loop_of_engine(model, -1, None))
     return [(replace(operation, count=max(counts[key], 1)), make) for key, (operation, make) in found.items()]
 
 
@@ -101,12 +101,13 @@ def _loop(program: Program) -> Callable[[], object]:
     return lambda: runner.run(nothing)
 
 
-def _loop_of_engine(model: PackedModel, instruction: int) -> Callable[[], object]:
+def _loop_of_engine(model: PackedModel, first: int, last: int | None) -> Callable[[], object]:
+    """The instructions from `first` to before `last`; -1 is the last one."""
     runner = Engine(model, num_threads=1).runner
     images = np.zeros((_LOOPS, model.num_image_channels, model.image_size, model.image_size), np.uint8)
     runner.run(images)
-    index = instruction % len(runner.program.instructions)
-    return lambda: runner.run(images, index, index + 1)
+    first %= len(runner.program.instructions)
+    return lambda: runner.run(images, first, last)
 
 
 def time_operations(model: PackedModel, *, repetitions: int) -> list[OperationTimes]:
@@ -173,10 +174,14 @@ def float_model(operation: MeasuredOperation, *, features_size: int) -> bytes:
             sum(layer.out_channels for layer in operation.layers) if last.stride == 2 and first.groups == 1 else 0
         )
         out_shape = [1, channels or last.out_channels, last.out_size, last.out_size]
-        if first.kind == "pool":
+        if first.pooling == "halving":
+            builder.add("AveragePool", ["x"], "y", kernel_shape=[2, 2], strides=[2, 2])
+        elif first.kind == "pool":
             builder.pool(first, is_max=first.pooling == "max")
         elif operation.name == "stem":
-            builder.convolution("x", "y", first)
+            builder.stem(operation.layers)
+        elif first.residual:
+            builder.residual(first)
         else:
             result = "unshortened" if operation.has_shortcut else "y"
             if len(operation.layers) == 2 and first.groups == 1:
@@ -226,6 +231,23 @@ class _GraphBuilder:
             dilations=[layer.dilation] * 2,
             group=layer.groups,
         )
+
+    def stem(self, layers: Sequence[Layer]) -> None:
+        source = "x"
+        for index, layer in enumerate(layers):
+            last = index == len(layers) - 1
+            self.convolution(source, "y" if last else f"s{index}", layer)
+            if not last:
+                self.add("Relu", [f"s{index}"], f"r{index}")
+                source = f"r{index}"
+
+    def residual(self, layer: Layer) -> None:
+        self.convolution("x", "h", layer)
+        source = "x"
+        if layer.stride == 2:
+            source = "halved"
+            self.add("AveragePool", ["x"], source, kernel_shape=[2, 2], strides=[2, 2])
+        self.add("Add", ["h", source], "y")
 
     def chain(self, layers: Sequence[Layer], result: str) -> None:
         self.add("Relu", ["x"], "h0")

@@ -35,11 +35,14 @@ CONVENTIONS = {
     "flops": "full-precision multiply-accumulates that remain; each counts as 1",
     "ops": "flops + bops / 64",
     "elementwise": (
-        "1 per output element of a batch norm, bias, threshold, sum, sign or ReLU; 9 per output element of a 3x3 "
-        "pooling; 1 per input element of a mean"
+        "1 per output element of a batch norm, bias, threshold, sum, sign, ReLU or learned value of an ending; 9 per "
+        "output element of a 3x3 pooling, 4 of a 2x2 mean; 1 per input element of another mean"
     ),
     "xnor_cost": "flops + bops / 64 + output elements of the 1-bit layers",
-    "size_bits": "1 per 1-bit weight, 8 per threshold, 32 per real value; a batch norm is a scale and a shift",
+    "size_bits": (
+        "1 per 1-bit weight, 8 per threshold, 32 per real value (fewer where the settings say so); a batch norm is a "
+        "scale and a shift"
+    ),
     "peak_activation_bits": (
         "largest sum of the values held at once at batch 1: 32 per element that a real operation still reads, "
         "1 per sign that a 1-bit layer still reads"
@@ -72,7 +75,7 @@ class LayerEstimate:
       elementwise: see `dataflow.Elementwise`; of the sums, shortcuts and activations those that this layer
         completes.
       xnor_speedup: of a 1-bit layer.
-      affine_bits: scales and shifts (a folded batch norm), biases.
+      affine_bits: scales and shifts (a folded batch norm), biases, the values of an ending.
       activation_bits_in: of all that it reads, each value once as float32 and once as signs.
       activation_bits_out: of what is held of its result, see `dataflow.held_values`.
     """
@@ -158,15 +161,16 @@ class NetworkEstimate:
 
     @property
     def storage(self) -> Storage:
-        inner = [layer for layer in self.layers if layer.name not in ("stem", "classifier")]
-        ends = {layer.name: layer.size_bits for layer in self.layers}
+        stem = [layer for layer in self.layers if layer.name.startswith("stem")]
+        (classifier,) = (layer for layer in self.layers if layer.name == "classifier")
+        inner = [layer for layer in self.layers if layer not in stem and layer is not classifier]
         return Storage(
             binary_weights=sum(layer.weight_bits for layer in inner if layer.precision == "1-bit"),
             real_weights=sum(layer.weight_bits for layer in inner if layer.precision == "real"),
             thresholds=sum(layer.threshold_bits for layer in inner),
             scales_and_shifts=sum(layer.affine_bits for layer in inner),
-            stem=ends["stem"],
-            classifier=ends["classifier"],
+            stem=sum(layer.size_bits for layer in stem),
+            classifier=classifier.size_bits,
         )
 
 
@@ -261,12 +265,11 @@ def _estimate_layer(step: Step, elementwise: int, flow: Dataflow, stored: dict[s
     flops = layer.macs if layer is not None and not binary else 0
     reads = {(read.value, BITS_PER_SIGN if read.form == "sign" else BITS_PER_REAL) for read in step.reads}
     shape = ("in_channels", "out_channels", "kernel_size", "stride", "dilation", "groups", "in_size", "out_size")
-    weights = layer.num_weights if layer is not None else 0
-    real_weights = 0 if binary else weights
+    real_weights = layer.num_real_weights if layer is not None else 0
     return LayerEstimate(
         name=step.name,
         kind=layer.kind if layer is not None else "skip",
-        precision="1-bit" if binary else "real" if weights else "none",
+        precision="1-bit" if binary else "real" if real_weights else "none",
         **{name: getattr(layer, name) if layer is not None else None for name in shape},
         num_outputs=step.num_outputs,
         macs=bops + flops,
@@ -275,9 +278,9 @@ def _estimate_layer(step: Step, elementwise: int, flow: Dataflow, stored: dict[s
         ops=flops + bops / WORD_BITS,
         elementwise=elementwise,
         xnor_speedup=xnor_speedup(layer.inputs_per_filter, layer.kernel_size**2) if layer and binary else None,
-        weight_bits=layer.num_binary_weights + BITS_PER_REAL * real_weights if layer is not None else 0,
+        weight_bits=layer.num_binary_weights + layer.weight_bits * real_weights if layer is not None else 0,
         threshold_bits=BITS_PER_THRESHOLD * layer.num_thresholds if layer is not None else 0,
-        affine_bits=BITS_PER_REAL * (layer.num_real_values - real_weights) if layer is not None else 0,
+        affine_bits=layer.value_bits * layer.num_affine_values if layer is not None else 0,
         activation_bits_in=sum(bits * flow.num_elements[value] for value, bits in reads),
         activation_bits_out=step.num_outputs * stored[step.writes],
     )

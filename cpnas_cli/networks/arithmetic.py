@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cpnas_cli.networks.blocks.base import Block, block_of
+from cpnas_cli.networks.blocks.separable import SEPARABLE
 from cpnas_cli.networks.shapes import Precision
 from cpnas_cli.settings import NetworkConfig
 
@@ -14,18 +16,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The precision of convolutions: which kind, and the activation that goes with it."""
+    """The precision of convolutions: which kind, and the activation that goes with it.
+
+    Attributes:
+      rectifies: whether a ReLU stands before a full-precision convolution, see `Block`.
+    """
 
     precision: Precision
     estimator: str = "clipped"
+    rectifies: bool = True
 
     @property
     def is_binary(self) -> bool:
         return self.precision == "binary"
 
     def activate(self, node: "Node") -> "Tensor":
-        """sign(x) before a 1-bit convolution, ReLU(x) before a full-precision one."""
-        return node.sign(self.estimator) if self.is_binary else node.rectified()
+        """sign(x) before a 1-bit convolution, ReLU(x) or x before a full-precision one."""
+        if self.is_binary:
+            return node.sign(self.estimator)
+        return node.rectified() if self.rectifies else node.value
 
     def convolution(self, in_channels: int, out_channels: int, kernel_size: int, **shape: int) -> "nn.Module":
         """A convolution without bias; `shape` holds stride, padding, dilation, groups."""
@@ -42,20 +51,32 @@ FULL = Arithmetic("full")
 
 @dataclass(frozen=True)
 class Arithmetics:
-    """Which arithmetic each part of a network uses; what stays real in the Child is a setting."""
+    """Which arithmetic each part of a network uses, and its block; what stays real in the Child is a setting."""
 
     edges: Arithmetic
     preprocessing: Arithmetic
     reduction: Arithmetic
+    block: Block
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the network is the Child."""
+        return self.edges.is_binary
+
+    def edge(self, num_channels: int, *, stride: int) -> "EdgeShape":
+        return EdgeShape(num_channels, stride, self.edges, self.reduction, self.block)
 
     @staticmethod
     def of(network: NetworkConfig, precision: Precision) -> "Arithmetics":
-        arithmetic = Arithmetic(precision, network.estimator)
+        block = block_of(network)
+        arithmetic = Arithmetic(precision, network.estimator, block.rectifies)
+        full = Arithmetic("full", rectifies=block.rectifies)
         real = network.real_parts
         return Arithmetics(
             edges=arithmetic,
-            preprocessing=FULL if "preprocessing" in real else arithmetic,
-            reduction=FULL if "factorized_reduction" in real else arithmetic,
+            preprocessing=full if "preprocessing" in real else arithmetic,
+            reduction=full if "factorized_reduction" in real else arithmetic,
+            block=block,
         )
 
 
@@ -67,3 +88,4 @@ class EdgeShape:
     stride: int
     arithmetic: Arithmetic
     reduction: Arithmetic
+    block: Block = SEPARABLE

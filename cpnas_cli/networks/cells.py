@@ -1,10 +1,11 @@
 """A cell: two preprocessed inputs and the operations of its 14 edges."""
 
+from collections.abc import Iterable, Iterator, Mapping
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cpnas_cli.networks.arithmetic import Arithmetics, EdgeShape
+from cpnas_cli.networks.arithmetic import Arithmetics
 from cpnas_cli.networks.modules.node import Node
 from cpnas_cli.networks.modules.pointwise import PointwiseConv
 from cpnas_cli.networks.modules.reduction import FactorizedReduction
@@ -46,7 +47,7 @@ class Preprocessing(nn.Module):
         result_BCHW = self.convolution(node)
         if not self.shortcut:
             return result_BCHW
-        x_BCHW = F.avg_pool2d(node.value, 2) if self.halves else node.value
+        x_BCHW = node.halved() if self.halves else node.value
         groups = x_BCHW.split(self.out_channels, dim=1)
         for group in groups:
             result_BCHW = result_BCHW + group * (1 / len(groups))  # two roundings, see `modules.batch_norm`
@@ -67,10 +68,18 @@ def build_preprocessing(shape: CellShape, *, shortcut: bool, arithmetics: Arithm
     )
 
 
+def build_endings(shape: CellShape, nodes: Iterable[int], arithmetics: Arithmetics) -> nn.ModuleDict:
+    """The `Ending` of each of these nodes; none where the block has none."""
+    built = {
+        str(node): arithmetics.block.build_ending(shape.num_channels, binary=arithmetics.is_binary) for node in nodes
+    }
+    return nn.ModuleDict({name: ending for name, ending in built.items() if ending is not None})
+
+
 class Cell(nn.Module):
     """A cell with the candidate operations of its 14 edges.
 
-    Forward: two nodes -> (B, 4C, H / stride, W / stride), the concatenated intermediate nodes. A dead
+    Forward: two nodes -> a node, (B, 4C, H / stride, W / stride), the concatenated intermediate nodes. A dead
     node contributes zeros, and the edges that leave it are not computed (see `search_space.live_nodes`).
     """
 
@@ -88,17 +97,14 @@ class Cell(nn.Module):
         self.preprocessing = build_preprocessing(shape, shortcut=shortcut, arithmetics=arithmetics)
         self.edges = nn.ModuleList()
         for (source, _), alive in zip(EDGES, candidates, strict=True):
-            edge = EdgeShape(
-                shape.num_channels,
-                stride=shape.stride(source),
-                arithmetic=arithmetics.edges,
-                reduction=arithmetics.reduction,
-            )
+            edge = arithmetics.edge(shape.num_channels, stride=shape.stride(source))
             self.edges.append(nn.ModuleDict({op: operation_of(op).build(edge) for op in alive if op != NONE}))
+        reached = {EDGES[edge][1] for edge, alive in enumerate(candidates) if set(alive) != {NONE}}
+        self.endings = build_endings(shape, [*range(NUM_INPUT_NODES), *sorted(reached)], arithmetics)
 
-    def forward(self, inputs: tuple[Node, Node], choice: CellGenotype) -> Tensor:
+    def forward(self, inputs: tuple[Node, Node], choice: CellGenotype) -> Node:
         nodes: dict[int, Node] = {
-            index: Node(preprocess(node))
+            index: self._ended(index, preprocess(node))
             for index, (preprocess, node) in enumerate(zip(self.preprocessing, inputs, strict=True))
         }
         incoming: dict[int, list[int]] = {}
@@ -107,15 +113,23 @@ class Cell(nn.Module):
         for node in range(NUM_INPUT_NODES, NUM_NODES):
             if node in incoming:
                 values = [self.operation(edge, choice)(nodes[EDGES[edge][0]]) for edge in incoming[node]]
-                nodes[node] = Node(_sum(values))
+                nodes[node] = self._ended(node, _sum(values))
         return self._concatenate(nodes)
+
+    def _ended(self, node: int, value_BCHW: Tensor) -> Node:
+        return ended(self.endings, node, value_BCHW)
+
+    def endings_of(self, choice: CellGenotype) -> Iterator[nn.Module]:
+        """Of the inputs and of the live nodes."""
+        nodes = {*range(NUM_INPUT_NODES), *(EDGES[edge][1] for edge in live_edges(choice))}
+        yield from (ending for name, ending in self.endings.items() if int(name) in nodes)
 
     def operation(self, edge: int, choice: CellGenotype) -> nn.Module:
         operations = self.edges[edge]
         assert isinstance(operations, nn.ModuleDict)
         return operations[choice[edge]]
 
-    def _concatenate(self, nodes: dict[int, Node]) -> Tensor:
+    def _concatenate(self, nodes: dict[int, Node]) -> Node:
         batch, channels, height, width = nodes[0].value.shape
         shape = (batch, channels, height // 2, width // 2) if self.reduces else (batch, channels, height, width)
         values = [
@@ -124,7 +138,22 @@ class Cell(nn.Module):
             else nodes[0].value.new_zeros(shape).contiguous(memory_format=torch.channels_last)
             for node in range(NUM_INPUT_NODES, NUM_NODES)
         ]
-        return torch.cat(values, dim=1)
+        return Node(torch.cat(values, dim=1), concatenated_shifts(nodes, channels))
+
+
+def ended(endings: nn.ModuleDict, node: int, value_BCHW: Tensor) -> Node:
+    """The node of this value, after its ending where it has one."""
+    name = str(node)
+    return endings[name](value_BCHW) if name in endings else Node(value_BCHW)
+
+
+def concatenated_shifts(nodes: Mapping[int, Node], num_channels: int) -> Tensor | None:
+    """Of the intermediate nodes side by side, (4C,), zero where one is dead or has none; None if all have none."""
+    shifts = [nodes[node].shift if node in nodes else None for node in range(NUM_INPUT_NODES, NUM_NODES)]
+    known = [shift for shift in shifts if shift is not None]
+    if not known:
+        return None
+    return torch.cat([known[0].new_zeros(num_channels) if shift is None else shift for shift in shifts])
 
 
 def _sum(values: list[Tensor]) -> Tensor:

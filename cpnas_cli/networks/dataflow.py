@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
+from cpnas_cli.networks.blocks.base import block_of
 from cpnas_cli.networks.layer import BITS_PER_REAL, Layer
 from cpnas_cli.networks.layers import (
     CellLayers,
@@ -16,7 +17,7 @@ from cpnas_cli.networks.layers import (
     Surroundings,
     cells_of,
     classifier_layer,
-    stem_layer,
+    stem_layers,
 )
 from cpnas_cli.networks.shapes import Precision
 from cpnas_cli.search_space import NUM_INPUT_NODES, Genotype
@@ -81,14 +82,17 @@ def dataflow_of(settings: NetworkConfig, genotype: Genotype, shape: Surroundings
 
     A dead node is a constant zero: no step gives it, and it takes no memory.
     """
-    stem, classifier = stem_layer(settings, shape), classifier_layer(settings, shape)
-    steps = [Step(stem.name, (Read(IMAGE),), stem.name, num_outputs(stem), stem)]
-    num_elements = {IMAGE: stem.in_channels * stem.in_size**2, stem.name: num_outputs(stem)}
-    inputs: tuple[tuple[str, ...], tuple[str, ...]] = ((stem.name,), (stem.name,))
+    classifier = classifier_layer(settings, shape, precision=precision)
+    rectifies = block_of(settings).rectifies
+    steps, num_elements, stem = _stem_steps(settings, shape, precision)
+    inputs: tuple[tuple[str, ...], tuple[str, ...]] = ((stem,), (stem,))
     num_averaged = 0
     for index, cell in enumerate(cells_of(settings, genotype, shape, precision=precision)):
         path = f"cells.{index}"
-        added = [*_preprocessing_steps(cell, path, inputs), *_edge_steps(cell, path)]
+        added = [
+            *_preprocessing_steps(cell, path, inputs, rectifies=rectifies),
+            *_edge_steps(cell, path, rectifies=rectifies),
+        ]
         steps += added
         num_elements |= _cell_elements(cell, path, added)
         nodes = {_node(path, edge.node): None for edge in cell.edges}  # in order, each once
@@ -103,10 +107,34 @@ def _node(path: str, node: int) -> str:
     return f"{path}.inputs.{node}" if node < NUM_INPUT_NODES else f"{path}.nodes.{node}"
 
 
-def _form_before(layer: Layer) -> Form:
+def _form_before(layer: Layer, *, rectifies: bool) -> Form:
     if layer.kind == "pool":
         return "value"
-    return "sign" if layer.binary else "relu"
+    return "sign" if layer.binary else "relu" if rectifies else "value"
+
+
+def _stem_steps(
+    settings: NetworkConfig, shape: Surroundings, precision: Precision
+) -> tuple[list[Step], dict[str, int], str]:
+    """The steps of the stem, the elements of their values, and the name of the last one."""
+    layers = stem_layers(settings, shape, precision=precision)
+    num_elements = {IMAGE: layers[0].in_channels * layers[0].in_size ** 2}
+    steps, value = list[Step](), IMAGE
+    for index, layer in enumerate(layers):
+        if layer.kind == "ending":
+            steps.append(_ending_step(layer, value))
+            continue
+        steps.append(
+            Step(layer.name, (Read(value, "relu" if index else "value"),), layer.name, num_outputs(layer), layer)
+        )
+        value = layer.name
+        num_elements[value] = num_outputs(layer)
+    return steps, num_elements, value
+
+
+def _ending_step(layer: Layer, value: str) -> Step:
+    """It changes the value in passing, where it is: it reads nothing that would have to be held for it."""
+    return Step(layer.name, (), value, num_outputs(layer), layer)
 
 
 def _cell_elements(cell: CellLayers, path: str, steps: Iterable[Step]) -> dict[str, int]:
@@ -117,11 +145,11 @@ def _cell_elements(cell: CellLayers, path: str, steps: Iterable[Step]) -> dict[s
 
 
 def _preprocessing_steps(
-    cell: CellLayers, path: str, inputs: tuple[tuple[str, ...], tuple[str, ...]]
+    cell: CellLayers, path: str, inputs: tuple[tuple[str, ...], tuple[str, ...]], *, rectifies: bool
 ) -> Iterable[Step]:
     for index, (layers, values) in enumerate(zip(cell.preprocessing, inputs, strict=True)):
         for layer in layers:
-            reads = tuple(Read(value, _form_before(layer)) for value in values)
+            reads = tuple(Read(value, _form_before(layer, rectifies=rectifies)) for value in values)
             num_shortcut = 0
             if cell.shortcuts[index] and layer is layers[-1]:
                 reads += tuple(Read(value) for value in values)
@@ -129,9 +157,11 @@ def _preprocessing_steps(
                 # the mean over 2x2 pixels
                 num_shortcut = layer.in_channels * (layer.out_size**2 + (layer.in_size**2 if layer.stride == 2 else 0))
             yield Step(layer.name, reads, _node(path, index), num_outputs(layer), layer, num_shortcut=num_shortcut)
+        if index in cell.endings:
+            yield _ending_step(cell.endings[index], _node(path, index))
 
 
-def _edge_steps(cell: CellLayers, path: str) -> Iterable[Step]:
+def _edge_steps(cell: CellLayers, path: str, *, rectifies: bool) -> Iterable[Step]:
     edges_into: dict[int, list[EdgeLayers]] = {}
     for edge in cell.edges:
         edges_into.setdefault(edge.node, []).append(edge)
@@ -145,14 +175,34 @@ def _edge_steps(cell: CellLayers, path: str) -> Iterable[Step]:
                 name = f"{path}.edges.{edge.index}.{edge.op}"
                 yield Step(name, (Read(source),), target, num_elements, num_added=num_added, shares=shares)
                 continue
-            reads = (Read(source, _form_before(layers[0])),)
+            reads = (Read(source, _form_before(layers[0], rectifies=rectifies)),)
             while layers[0].feeds_next:  # and the next has no ReLU before it
                 first = layers.pop(0)
                 yield Step(first.name, reads, first.name, num_outputs(first), first)
                 reads = (Read(first.name, "sign" if layers[0].binary else "value"),)
             for layer in layers:
                 num_added = num_outputs(layer) if edge is not edges[0] else 0
-                yield Step(layer.name, reads, target, num_outputs(layer), layer, num_added=num_added, shares=shares)
+                num_shortcut = 0
+                if layer.residual:
+                    reads += (Read(source),)
+                    num_shortcut = _num_residual(layer)
+                yield Step(
+                    layer.name,
+                    reads,
+                    target,
+                    num_outputs(layer),
+                    layer,
+                    num_added=num_added,
+                    num_shortcut=num_shortcut,
+                    shares=shares,
+                )
+        if node in cell.endings:
+            yield _ending_step(cell.endings[node], _node(path, node))
+
+
+def _num_residual(layer: Layer) -> int:
+    """Operations of a residual: the sum, and before it the mean over 2x2 pixels where the image shrinks."""
+    return num_outputs(layer) + (layer.in_channels * layer.in_size**2 if layer.stride == 2 else 0)
 
 
 # ---------------------------------------------------------------- element-wise work
@@ -163,9 +213,10 @@ class Elementwise:
     """Real operations outside of multiply-accumulates, for one image.
 
     Convention (ours; XNOR-Net's estimate leaves them all out): 1 for each output element of a batch norm
-    (one multiply-add), a bias, a threshold (one comparison), a sum of two edges, a sign or a ReLU; 9 for each
-    output element of a 3x3 pooling; 1 for each input element of a mean (over groups of channels or over
-    pixels). A sign or a ReLU counts once, however many layers read it.
+    (one multiply-add), a bias, a threshold (one comparison), a sum of two edges or with a residual, a sign or a ReLU,
+    and for each learned value of an ending (the slope of a PReLU, a shift); 9 for each output element of a 3x3 pooling;
+    1 for each input element of a mean (over groups of channels or over pixels). A sign or a ReLU counts once, however
+    many layers read it.
     """
 
     affine: int = 0
@@ -174,6 +225,7 @@ class Elementwise:
     sum: int = 0
     shortcut: int = 0
     activation: int = 0
+    ending: int = 0
     mean: int = 0
 
     @property
@@ -201,14 +253,22 @@ def elementwise_of(flow: Dataflow) -> list[Elementwise]:
             Elementwise(
                 affine=step.num_outputs if ending in ("affine", "bias") else 0,
                 threshold=step.num_outputs if ending == "threshold" else 0,
-                pool=9 * step.num_outputs if step.layer is not None and step.layer.kind == "pool" else 0,
+                pool=_num_pooled(step),
                 sum=step.num_added,
                 shortcut=step.num_shortcut,
                 activation=activations * flow.num_elements[step.writes],
+                ending=step.layer.num_channel_values * step.num_outputs if step.layer is not None else 0,
                 mean=step.num_averaged,
             )
         )
     return counts
+
+
+def _num_pooled(step: Step) -> int:
+    """Of a pooling: 1 for each value that an output element is made of."""
+    if step.layer is None or step.layer.kind != "pool":
+        return 0
+    return step.layer.kernel_size**2 * step.num_outputs
 
 
 # ---------------------------------------------------------------- memory of the values

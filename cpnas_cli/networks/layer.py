@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-LayerKind = Literal["convolution", "pool", "linear"]
-Pooling = Literal["max", "avg"]
+LayerKind = Literal["convolution", "pool", "linear", "ending"]
+Pooling = Literal["max", "avg", "halving"]  # halving: the mean over 2x2 pixels
 
 # What follows the sums of a layer and is stored with it.
 #   "affine": a batch norm, folded to a scale and a shift per output channel (2 real values)
@@ -20,12 +20,15 @@ LARGEST_KERNEL = 11  # of a layer with thresholds: 121 signs, whose sums and the
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution, pooling or linear layer; image sizes in pixels, square.
+    """One convolution, pooling or linear layer, or the ending of a value; image sizes in pixels, square.
 
     Attributes:
       name: of the module in the `Network`.
       binary: whether weights and activations are 1-bit.
       pooling: of a pool alone.
+      residual: whether what it reads, halved at stride 2, is added to its result.
+      num_channel_values: of an ending, real values per channel.
+      value_bits, weight_bits: of a stored real value, and of a real weight.
     """
 
     name: str
@@ -41,11 +44,15 @@ class Layer:
     binary: bool = False
     ending: Ending = "affine"
     pooling: Pooling | None = None
+    residual: bool = False
+    num_channel_values: int = 0
+    value_bits: int = BITS_PER_REAL
+    weight_bits: int = BITS_PER_REAL
 
     @property
     def feeds_next(self) -> bool:
         """Whether its result goes into the next layer of its operation alone, and not into a node."""
-        return self.ending in ("threshold", "nothing")
+        return self.kind == "convolution" and self.ending in ("threshold", "nothing")
 
     @property
     def padding(self) -> int:
@@ -59,26 +66,38 @@ class Layer:
 
     @property
     def num_weights(self) -> int:
-        return 0 if self.kind == "pool" else self.out_channels * self.inputs_per_filter * self.kernel_size**2
+        return (
+            0 if self.kind in ("pool", "ending") else self.out_channels * self.inputs_per_filter * self.kernel_size**2
+        )
 
     @property
     def num_binary_weights(self) -> int:
         return self.num_weights if self.binary else 0
 
     @property
+    def num_real_weights(self) -> int:
+        return 0 if self.binary else self.num_weights
+
+    @property
     def num_thresholds(self) -> int:
         return self.out_channels if self.ending == "threshold" else 0
 
     @property
+    def num_affine_values(self) -> int:
+        """Scales, shifts, biases, and the values of an ending."""
+        per_channel = {"affine": 2, "bias": 1, "threshold": 0, "nothing": 0}[self.ending] + self.num_channel_values
+        return per_channel * self.out_channels
+
+    @property
     def num_real_values(self) -> int:
-        """Weights that are not 1-bit, scales, shifts, biases."""
-        ending = {"affine": 2, "bias": 1, "threshold": 0, "nothing": 0}[self.ending] * self.out_channels
-        return ending + (0 if self.binary else self.num_weights)
+        """Weights that are not 1-bit, and `num_affine_values`."""
+        return self.num_affine_values + self.num_real_weights
 
     @property
     def size_bits(self) -> int:
         thresholds = BITS_PER_THRESHOLD * self.num_thresholds
-        return self.num_binary_weights + thresholds + BITS_PER_REAL * self.num_real_values
+        real = self.weight_bits * self.num_real_weights + self.value_bits * self.num_affine_values
+        return self.num_binary_weights + thresholds + real
 
     @property
     def macs(self) -> int:

@@ -10,10 +10,11 @@ layers from one object. A test builds networks of random genotypes and settings 
 module of its name, and every module against a layer.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from cpnas_cli.networks.arithmetic import Arithmetics, EdgeShape
+from cpnas_cli.networks.arithmetic import Arithmetics
+from cpnas_cli.networks.blocks.base import block_of
 from cpnas_cli.networks.layer import Layer, pointwise_layer, reduction_layers
 from cpnas_cli.networks.operations.base import operation_of
 from cpnas_cli.networks.shapes import (
@@ -21,10 +22,10 @@ from cpnas_cli.networks.shapes import (
     Precision,
     cell_shapes,
     has_shortcut,
-    num_stem_channels,
     stem_kernel_size,
+    stem_shapes,
 )
-from cpnas_cli.search_space import EDGES, NUM_INTERMEDIATE_NODES, Genotype, live_edges
+from cpnas_cli.search_space import EDGES, NUM_INPUT_NODES, NUM_INTERMEDIATE_NODES, Genotype, live_edges
 from cpnas_cli.settings import NetworkConfig
 
 
@@ -40,28 +41,47 @@ class Surroundings:
 def layers_of(settings: NetworkConfig, genotype: Genotype, shape: Surroundings, *, precision: Precision) -> list[Layer]:
     """Every layer that the network of a genotype computes, from the stem to the classifier."""
     return [
-        stem_layer(settings, shape),
+        *stem_layers(settings, shape, precision=precision),
         *(layer for cell in cells_of(settings, genotype, shape, precision=precision) for layer in cell.layers()),
-        classifier_layer(settings, shape),
+        classifier_layer(settings, shape, precision=precision),
     ]
 
 
-def stem_layer(settings: NetworkConfig, shape: Surroundings) -> Layer:
-    return Layer(
-        "stem",
-        "convolution",
-        shape.num_image_channels,
-        num_stem_channels(settings),
-        shape.image_size,
-        shape.image_size // settings.stem_stride,
-        kernel_size=stem_kernel_size(settings),
-        stride=settings.stem_stride,
-    )
+def stem_layers(settings: NetworkConfig, shape: Surroundings, *, precision: Precision) -> tuple[Layer, ...]:
+    """The convolutions of the stem, and the ending of its value where it has one."""
+    convolutions, size, channels = list[Layer](), shape.image_size, shape.num_image_channels
+    for index, (out_channels, stride) in enumerate(stem_shapes(settings)):
+        name = "stem" if settings.stem_convolutions == 1 else f"stem.{index}"
+        kernel_size = stem_kernel_size(settings)
+        layer = Layer(
+            name, "convolution", channels, out_channels, size, size // stride, kernel_size=kernel_size, stride=stride
+        )
+        convolutions.append(layer)
+        size, channels = layer.out_size, out_channels
+    ending = block_of(settings).ending_layers("stem_ending", channels, size, binary=precision == "binary")
+    return _stored((*convolutions, *ending), settings, precision)
 
 
-def classifier_layer(settings: NetworkConfig, shape: Surroundings) -> Layer:
+def classifier_layer(settings: NetworkConfig, shape: Surroundings, *, precision: Precision) -> Layer:
+    """With a scale per class where its weights are stored as whole numbers."""
     features = NUM_INTERMEDIATE_NODES * cell_shapes(settings)[-1].num_channels
-    return Layer("classifier", "linear", features, shape.num_classes, 1, 1, ending="bias")
+    is_scaled = precision == "binary" and settings.weight_format == "int8"
+    layer = Layer("classifier", "linear", features, shape.num_classes, 1, 1, ending="affine" if is_scaled else "bias")
+    return _stored((layer,), settings, precision)[0]
+
+
+_FORMAT_BITS = {"float32": 32, "float16": 16, "int8": 8}
+
+
+def _stored(layers: Iterable[Layer], settings: NetworkConfig, precision: Precision) -> tuple[Layer, ...]:
+    """The layers with the bits of their real values: in the Parent 32 each."""
+    if precision == "full":
+        return tuple(layers)
+    bits = {
+        "value_bits": _FORMAT_BITS[settings.real_format],
+        "weight_bits": _FORMAT_BITS[settings.weight_format],
+    }
+    return tuple(replace(layer, **bits) for layer in layers)
 
 
 @dataclass(frozen=True)
@@ -83,7 +103,11 @@ class EdgeLayers:
 
 @dataclass(frozen=True)
 class CellLayers:
-    """A cell: the layers of its two preprocessings and of its live edges; sizes of its two inputs and its nodes."""
+    """A cell: the layers of its two preprocessings and of its live edges; sizes of its two inputs and its nodes.
+
+    Attributes:
+      endings: by node, of the values that have one; a node that nothing reaches has none.
+    """
 
     shape: CellShape
     in_sizes: tuple[int, int]
@@ -91,13 +115,14 @@ class CellLayers:
     preprocessing: tuple[tuple[Layer, ...], tuple[Layer, ...]]
     shortcuts: tuple[bool, bool]
     edges: tuple[EdgeLayers, ...]
+    endings: Mapping[int, Layer]
 
     @property
     def out_size(self) -> int:
         return self.size // 2 if self.shape.reduces else self.size
 
     def layers(self) -> Iterator[Layer]:
-        for layers in (*self.preprocessing, *(edge.layers for edge in self.edges)):
+        for layers in (*self.preprocessing, *(edge.layers for edge in self.edges), tuple(self.endings.values())):
             yield from layers
 
 
@@ -124,14 +149,28 @@ def _cell(
 ) -> CellLayers:
     arithmetics = Arithmetics.of(settings, precision)
     first, second = (
-        _preprocessing(f"{name}.preprocessing.{index}.convolution", shape, index, size, arithmetics)
+        _stored(
+            _preprocessing(f"{name}.preprocessing.{index}.convolution", shape, index, size, arithmetics),
+            settings,
+            precision,
+        )
         for index, size in enumerate(sizes)
     )
     shortcut, second_shortcut = (
         settings.shortcut and has_shortcut(in_channels, shape.num_channels) for in_channels in shape.in_channels
     )
-    edges = tuple(_edge(name, edge, ops[edge], shape, sizes[1], arithmetics) for edge in live_edges(ops))
-    return CellLayers(shape, sizes, sizes[1], (first, second), (shortcut, second_shortcut), edges)
+    edges = tuple(
+        replace(edge, layers=_stored(edge.layers, settings, precision))
+        for edge in (_edge(name, index, ops[index], shape, sizes[1], arithmetics) for index in live_edges(ops))
+    )
+    endings = dict[int, Layer]()
+    for node in [*range(NUM_INPUT_NODES), *sorted({edge.node for edge in edges})]:
+        size = sizes[1] // 2 if shape.reduces and node >= NUM_INPUT_NODES else sizes[1]
+        path = f"{name}.endings.{node}"
+        found = arithmetics.block.ending_layers(path, shape.num_channels, size, binary=arithmetics.is_binary)
+        if found:
+            (endings[node],) = _stored(found, settings, precision)
+    return CellLayers(shape, sizes, sizes[1], (first, second), (shortcut, second_shortcut), edges, endings)
 
 
 def _preprocessing(path: str, shape: CellShape, index: int, size: int, arithmetics: Arithmetics) -> tuple[Layer, ...]:
@@ -145,7 +184,7 @@ def _preprocessing(path: str, shape: CellShape, index: int, size: int, arithmeti
 def _edge(name: str, index: int, op: str, shape: CellShape, size: int, arithmetics: Arithmetics) -> EdgeLayers:
     """`size` is that of the cell's preprocessed inputs."""
     stride = shape.stride(EDGES[index][0])
-    edge = EdgeShape(shape.num_channels, stride, arithmetics.edges, arithmetics.reduction)
+    edge = arithmetics.edge(shape.num_channels, stride=stride)
     in_size = size // 2 if shape.reduces and stride == 1 else size
     layers = operation_of(op).layers(f"{name}.edges.{index}.{op}", edge, in_size)
     return EdgeLayers(index, op, layers)

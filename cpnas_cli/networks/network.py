@@ -14,9 +14,12 @@ from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.networks.arithmetic import Arithmetics
 from cpnas_cli.networks.cells import Cell
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
+from cpnas_cli.networks.modules.classifier import Classifier
+from cpnas_cli.networks.modules.ending import Ending
 from cpnas_cli.networks.modules.node import Node
 from cpnas_cli.networks.modules.real_convolution import RealConv2d
-from cpnas_cli.networks.shapes import Precision, cell_shapes, num_stem_channels, stem_kernel_size
+from cpnas_cli.networks.modules.stem import Stem
+from cpnas_cli.networks.shapes import Precision, cell_shapes, num_stem_channels
 from cpnas_cli.randomness import derived_seed
 from cpnas_cli.search_space import (
     ALL_CANDIDATES,
@@ -37,17 +40,6 @@ class Output(NamedTuple):
 
     logits: Tensor
     features: Tensor
-
-
-def build_stem(settings: NetworkConfig, *, num_image_channels: int) -> nn.Sequential:
-    """A full-precision convolution and batch norm: (B, C, S, S) -> (B, stem channels, S / stride, S / stride)."""
-    kernel_size, stem_channels = stem_kernel_size(settings), num_stem_channels(settings)
-    return nn.Sequential(
-        RealConv2d(
-            num_image_channels, stem_channels, kernel_size, stride=settings.stem_stride, padding=kernel_size // 2
-        ),
-        BatchNorm(stem_channels),
-    )
 
 
 class Network(nn.Module):
@@ -73,9 +65,10 @@ class Network(nn.Module):
         super().__init__()
         self.settings, self.precision = settings, precision
         self.genotype = genotype_of(candidates) if candidates.num_candidates == 1 else None
-        self.stem = build_stem(settings, num_image_channels=num_image_channels)
+        self.stem = Stem(settings, num_image_channels=num_image_channels)
         shapes = cell_shapes(settings)
         arithmetics = Arithmetics.of(settings, precision)
+        self.stem_ending = arithmetics.block.build_ending(num_stem_channels(settings), binary=arithmetics.is_binary)
         self.cells = nn.ModuleList(
             Cell(
                 candidates.reduce if shape.reduces else candidates.normal,
@@ -85,18 +78,28 @@ class Network(nn.Module):
             )
             for shape in shapes
         )
-        self.classifier = nn.Linear(NUM_INTERMEDIATE_NODES * shapes[-1].num_channels, num_classes)
+        self.classifier = Classifier(NUM_INTERMEDIATE_NODES * shapes[-1].num_channels, num_classes)
+        if precision == "binary":
+            self._evaluate_exactly(settings)
+
+    def _evaluate_exactly(self, settings: NetworkConfig) -> None:
+        """In evaluation mode the Child computes with its values as they are stored, see `modules.batch_norm`."""
         for module in self.modules():
-            if isinstance(module, BatchNorm | RealConv2d):
-                module.exact_evaluation = precision == "binary"
+            if isinstance(module, BatchNorm | RealConv2d | Ending | Classifier | Stem):
+                module.exact_evaluation = True
+            if isinstance(module, BatchNorm | Ending | Classifier):
+                module.real_format = settings.real_format
+            if isinstance(module, RealConv2d | Classifier | Stem):
+                module.weight_format = settings.weight_format
 
     def forward(self, images_BCHW: Tensor, genotype: Genotype | None = None) -> Output:
         choices = self._genotype(genotype).cells()
-        node = Node(self.stem(images_BCHW.contiguous(memory_format=torch.channels_last)))
+        stem_BCHW = self.stem(images_BCHW.contiguous(memory_format=torch.channels_last))
+        node = Node(stem_BCHW) if self.stem_ending is None else self.stem_ending(stem_BCHW)
         before = node
         for cell in self.cells:
             assert isinstance(cell, Cell)
-            before, node = node, Node(cell((before, node), choices[cell.kind]))
+            before, node = node, cell((before, node), choices[cell.kind])
         features_BCHW = node.value
         return Output(self.classifier(features_BCHW.mean(dim=(2, 3))), features_BCHW)
 
@@ -104,11 +107,14 @@ class Network(nn.Module):
         """The modules that a genotype uses: stem, classifier, preprocessing, and its live operations."""
         choices = self._genotype(genotype).cells()
         yield self.stem
+        if self.stem_ending is not None:
+            yield self.stem_ending
         yield self.classifier
         for cell in self.cells:
             assert isinstance(cell, Cell)
             yield cell.preprocessing
             choice = choices[cell.kind]
+            yield from cell.endings_of(choice)
             yield from (cell.operation(edge, choice) for edge in live_edges(choice))
 
     def parameters_of(self, genotype: Genotype | None = None) -> list[nn.Parameter]:

@@ -62,5 +62,17 @@ def num_stem_channels(settings: NetworkConfig) -> int:
 
 
 def stem_kernel_size(settings: NetworkConfig) -> int:
-    """3 up to stride 2, 7 at stride 4, so that no pixel is skipped."""
-    return max(3, 2 * settings.stem_stride - 1)
+    """3; of one convolution of stride 4, 7, so that no pixel is skipped."""
+    return 3 if settings.stem_convolutions > 1 else max(3, 2 * settings.stem_stride - 1)
+
+
+def stem_shapes(settings: NetworkConfig) -> list[tuple[int, int]]:
+    """(channels, stride) of every convolution of the stem: half of the channels before the last one (ours); the last
+    ones halve the image, so that the first see every pixel.
+    """
+    channels, count = num_stem_channels(settings), settings.stem_convolutions
+    if count == 1:
+        return [(channels, settings.stem_stride)]
+    num_halvings = settings.stem_stride.bit_length() - 1
+    strides = [2 if index >= count - num_halvings else 1 for index in range(count)]
+    return [(channels if index == count - 1 else channels // 2, stride) for index, stride in enumerate(strides)]

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from cpnas_cli.binarization.convolution import BinaryConv2d
-from cpnas_cli.networks.layer import BITS_PER_REAL, BITS_PER_THRESHOLD
-from cpnas_cli.networks.modules.separable import SeparableConv
+from cpnas_cli.networks.blocks.base import block_of
+from cpnas_cli.networks.layers import Surroundings, layers_of
 from cpnas_cli.networks.network import Network
 from cpnas_cli.networks.shapes import Precision
 from cpnas_cli.settings import NetworkConfig
@@ -14,7 +13,8 @@ from cpnas_cli.settings import NetworkConfig
 class NetworkSize:
     """Storage that inference needs.
 
-    Convention: 1 bit per weight of a binary convolution; 32 bits per real value; 8 per threshold. A batch
+    Convention: 1 bit per weight of a binary convolution; 32 bits per real value, or what `network.real_format` and
+    `network.weight_format` say for those of a Child; 8 per threshold. A batch
     norm is folded into 2 real values per channel (a scale and a shift), and the scale alpha of a binary
     convolution into the scale of the batch norm behind it; a batch norm between two binary
     convolutions, of which only the sign is wanted, into one threshold per channel. `num_parameters`
@@ -25,27 +25,37 @@ class NetworkSize:
     num_binary_weights: int
     num_real_values: int
     num_thresholds: int
-
-    @property
-    def size_bits(self) -> int:
-        return self.num_binary_weights + BITS_PER_REAL * self.num_real_values + BITS_PER_THRESHOLD * self.num_thresholds
+    size_bits: int
 
 
 def network_size(network: Network) -> NetworkSize:
-    num_binary = sum(m.weight.numel() for m in network.modules() if isinstance(m, BinaryConv2d))
-    between = [m.between for m in network.modules() if isinstance(m, SeparableConv) and m.between is not None]
-    num_thresholds = sum(norm.weight.numel() for norm in between)
-    num_parameters = sum(p.numel() for p in network.parameters())
-    num_real = num_parameters - num_binary - 2 * num_thresholds
-    return NetworkSize(num_parameters, num_binary, num_real, num_thresholds)
+    """Of the network of a genotype.
+
+    Raises:
+      ValueError: it is a shared network, which has no size of its own.
+    """
+    if network.genotype is None:
+        raise ValueError("a shared network has no size of its own")
+    (stem, _), *_ = network.stem.pairs()
+    # sizes of images decide nothing that is stored: the smallest that the network takes
+    surroundings = Surroundings(4 * network.settings.stem_stride, stem.weight.shape[1], network.classifier.out_features)
+    layers = layers_of(network.settings, network.genotype, surroundings, precision=network.precision)
+    return NetworkSize(
+        num_parameters=sum(p.numel() for p in network.parameters()),
+        num_binary_weights=sum(layer.num_binary_weights for layer in layers),
+        num_real_values=sum(layer.num_real_values for layer in layers),
+        num_thresholds=sum(layer.num_thresholds for layer in layers),
+        size_bits=sum(layer.size_bits for layer in layers),
+    )
 
 
 def precision_parts(settings: NetworkConfig, precision: Precision) -> dict[str, list[str]]:
     """Which parts of the network are 1-bit and which are real, for people and for results."""
     always_real = ["stem", "classifier", "batch norm", "pooling", "sums of edges"]
+    always_real += block_of(settings).real_parts
     if settings.shortcut:
         always_real.append("shortcut around the preprocessing")
-    convolutions = ["separable convolutions (depthwise, dilated and 1x1)", "preprocessing", "factorized_reduction"]
+    convolutions = [block_of(settings).convolutions, "preprocessing", "factorized_reduction"]
     if precision == "full":
         return {"binary": [], "real": convolutions + always_real}
     return {

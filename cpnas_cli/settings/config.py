@@ -40,6 +40,11 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _block_fits_the_search(self) -> Self:
+        NetworkConfig.model_validate(self.search_network().model_dump())
+        return self
+
     def search_network(self) -> NetworkConfig:
         """The network settings of the shared network: `search.num_cells` and `.num_channels` where given."""
         return self.network.model_copy(

@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationInfo, model_validator
 
-from cpnas_cli.registry import DATASETS, STRATEGIES, registered
+from cpnas_cli.registry import BLOCKS, DATASETS, STRATEGIES, registered
 from cpnas_cli.settings.fields import Section, check_first_epochs, check_learning_rates, setting, starts_something
 
 EstimatorName = Literal["clipped", "polynomial"]
@@ -12,6 +12,9 @@ RealPart = Literal["preprocessing", "factorized_reduction"]
 OptimizerName = Literal["sgd", "adam"]
 DtypeName = Literal["float32", "bfloat16"]
 EngineName = Literal["eager", "graphs"]
+ActivationName = Literal["none", "prelu", "rprelu"]
+RealFormat = Literal["float32", "float16"]
+WeightFormat = Literal["float32", "float16", "int8"]
 
 
 def fixed_beta_p(strategy: str) -> float | None:
@@ -90,8 +93,38 @@ class NetworkConfig(Section):
         le=1024,
         multiple_of=2,
     )
+    block: str = setting(
+        "separable",
+        "what a convolution of a cell is: depthwise and 1x1, or one grouped convolution with a real residual around it",
+        names=BLOCKS,
+        origin="published; residual: EBNAS, after Bi-Real Net",
+    )
+    group_width: int = setting(
+        8,
+        "input channels of a filter of the block residual; a cell with fewer channels has one group",
+        unit="channels",
+        origin="EBNAS has 4 to 16",
+        ge=1,
+        le=1024,
+    )
+    activation: ActivationName = setting(
+        "prelu",
+        "of the block residual, what every value of a cell ends with: nothing, PReLU, or RPReLU with learned shifts",
+        origin="EBNAS; rprelu: ReActNet",
+    )
+    sign_shift: bool = setting(
+        True,
+        "of the block residual: whether a shift per channel is learned before every sign",
+        origin="ReActNet",
+    )
     stem_multiplier: int = setting(
         3, "how many times network.num_channels channels the stem has", origin="DARTS", ge=1, le=8
+    )
+    stem_convolutions: Literal[1, 2, 3] = setting(
+        1,
+        "3x3 convolutions of the stem, the last ones with its stride; one alone is 7x7 at stride 4",
+        unit="convolutions",
+        origin="DARTS",
     )
     stem_stride: Literal[1, 2, 4] = setting(
         1, "stride of the stem; 2 or 4 for larger images or less time", unit="pixels", origin="DARTS"
@@ -104,9 +137,25 @@ class NetworkConfig(Section):
     real_parts: tuple[RealPart, ...] = setting(
         (), "what is kept in full precision in the Child; []: full W1A1", origin="ours: full W1A1"
     )
+    real_format: RealFormat = setting(
+        "float32",
+        "how the Child stores scales, shifts and slopes, and computes with them when it is evaluated",
+        origin="ours: float16 is enough, and half the size",
+    )
+    weight_format: WeightFormat = setting(
+        "float32",
+        "how the Child stores its real weights (stem, classifier, real_parts), and computes with them when evaluated",
+        origin="ours: int8 is enough, and a quarter of the size",
+    )
     shortcut: bool = setting(
         True, "a real-valued shortcut without parameters around the preprocessing", origin="ours: after Bi-Real Net"
     )
+
+    @model_validator(mode="after")
+    def _block_fits_the_channels(self) -> Self:
+        for factor in (1, 2, 4):
+            registered(BLOCKS, self.block).of(self).check(factor * self.num_channels)
+        return self
 
 
 class SearchConfig(Section):

@@ -273,15 +273,141 @@ def depthwise_any(
             store_u(words, out + word * width + x, carry)
 
 
+@njit(inline="always")
+def _residual(values, place, pixel, row, halves):
+    """What a grouped convolution adds: the value that it reads, or the mean over 2x2 pixels: F."""
+    value = load_f(values, place)
+    if halves:
+        value = add_f(value, load_f(values, place + pixel))
+        value = add_f(value, load_f(values, place + row))
+        value = multiply_f(add_f(value, load_f(values, place + row + pixel)), splat_f(np.float32(0.25)))
+    return value
+
+
 @njit
-def pack_row(values, row, pixel, num_pixels, masks, constants, words, out, plane, num_words):
-    """The signs of a row of values; `masks` (num_words) clears the bits that are no channels."""
+def add_grouped_row(
+    words,
+    constants,
+    reals,
+    groups,
+    source,
+    row,
+    plane,
+    size,
+    kernel_size,
+    dilation,
+    stride,
+    padding,
+    inputs_per_filter,
+    scale,
+    shift,
+    values,
+    residual,
+    residual_pixel,
+    residual_row,
+    y,
+    out,
+    pixel,
+    num_pixels,
+    num_blocks,
+    keep,
+):
+    """Row y of a grouped 1-bit convolution with its residual: values (+)= (sum of signs * scale + shift) + residual.
+
+    Taps beyond the image count 0: rows and columns of them are left out.
+
+    Args:
+      groups: address of int64 (num_blocks, 4), by 16 output channels: the first word of what they read, how many words,
+        offsets of the signs (taps, words, 16) and of the masks (words, 16), which are 1 for the inputs of the filter.
+      source: offset of the word of the image's first pixel; `row`, `plane`: words to the next; `size`: rows, columns.
+      residual: offset of the first pixel that row y of the results adds; `residual_row`: values to the next row.
+    """
+    top = y * stride - padding
+    first_line = (max(-top, 0) + dilation - 1) // dilation
+    lines = min(kernel_size, (size - 1 - top) // dilation + 1) - first_line
+    # all columns of the filter lie inside the image from pixel `left` to before pixel `right`
+    left = min((padding + stride - 1) // stride, num_pixels)
+    right = max(min((size - 1 - (kernel_size - 1) * dilation + padding) // stride + 1, num_pixels), left)
+    halves = stride == 2
+    line_words = source + (top + first_line * dilation) * row
+    for block in range(num_blocks):
+        first_word, num_words = get_i(groups, 4 * block), get_i(groups, 4 * block + 1)
+        line_taps = kernel_size * num_words * LANES
+        taps = get_i(groups, 4 * block + 2) + first_line * line_taps
+        masks = get_i(groups, 4 * block + 3)
+        s, t = load_f(reals, scale + block * LANES), load_f(reals, shift + block * LANES)
+        base = line_words + first_word * plane - padding
+        x = 0
+        while x < num_pixels:
+            place, added = out + x * pixel + block * LANES, residual + x * stride * residual_pixel + block * LANES
+            if x >= left and x + 4 <= right:
+                c0 = splat_u(np.uint32(0))
+                c1, c2, c3 = c0, c0, c0
+                weights = taps
+                for line in range(lines):
+                    for column in range(kernel_size):
+                        at = base + x * stride + (line * row + column) * dilation
+                        for word in range(num_words):
+                            filters, mask = load_u(constants, weights), load_u(constants, masks + word * LANES)
+                            w0 = splat_u_at(words, at)
+                            w1, w2 = splat_u_at(words, at + stride), splat_u_at(words, at + 2 * stride)
+                            w3 = splat_u_at(words, at + 3 * stride)
+                            c0 = add_u(c0, popcount(conjunction(xor(filters, w0), mask)))
+                            c1 = add_u(c1, popcount(conjunction(xor(filters, w1), mask)))
+                            c2 = add_u(c2, popcount(conjunction(xor(filters, w2), mask)))
+                            c3 = add_u(c3, popcount(conjunction(xor(filters, w3), mask)))
+                            at += plane
+                            weights += LANES
+                inputs = splat_u(np.uint32(lines * kernel_size * inputs_per_filter))
+                step = stride * residual_pixel
+                v0 = add_f(_affine(c0, inputs, s, t), _residual(values, added, residual_pixel, residual_row, halves))
+                added += step
+                v1 = add_f(_affine(c1, inputs, s, t), _residual(values, added, residual_pixel, residual_row, halves))
+                added += step
+                v2 = add_f(_affine(c2, inputs, s, t), _residual(values, added, residual_pixel, residual_row, halves))
+                added += step
+                v3 = add_f(_affine(c3, inputs, s, t), _residual(values, added, residual_pixel, residual_row, halves))
+                store_f(values, place, add_f(load_f(values, place), v0) if keep else v0)
+                place += pixel
+                store_f(values, place, add_f(load_f(values, place), v1) if keep else v1)
+                place += pixel
+                store_f(values, place, add_f(load_f(values, place), v2) if keep else v2)
+                place += pixel
+                store_f(values, place, add_f(load_f(values, place), v3) if keep else v3)
+                x += 4
+                continue
+            start = x * stride - padding
+            first_column = (max(-start, 0) + dilation - 1) // dilation
+            columns = min(kernel_size, (size - 1 - start) // dilation + 1) - first_column
+            count = splat_u(np.uint32(0))
+            for line in range(lines):
+                weights = taps + line * line_taps + first_column * num_words * LANES
+                for column in range(first_column, first_column + columns):
+                    at = base + x * stride + (line * row + column) * dilation
+                    for word in range(num_words):
+                        differing = xor(load_u(constants, weights), splat_u_at(words, at))
+                        count = add_u(count, popcount(conjunction(differing, load_u(constants, masks + word * LANES))))
+                        at += plane
+                        weights += LANES
+            inputs = splat_u(np.uint32(lines * columns * inputs_per_filter))
+            value = add_f(_affine(count, inputs, s, t), _residual(values, added, residual_pixel, residual_row, halves))
+            store_f(values, place, add_f(load_f(values, place), value) if keep else value)
+            x += 1
+
+
+@njit
+def pack_row(values, row, pixel, num_pixels, masks, constants, words, out, plane, num_words, reals, shift):
+    """The signs of a row of values, each with its channel's shift added; `masks` (num_words) clears the bits that are
+    no channels.
+    """
     for word in range(num_words):
         mask = get_u(constants, masks + word)
+        low = load_f(reals, shift + word * 2 * LANES)
+        high = load_f(reals, shift + word * 2 * LANES + LANES)
         for x in range(num_pixels):
             place = row + x * pixel + word * 2 * LANES
-            bits = signs(load_f(values, place)) | (signs(load_f(values, place + LANES)) << np.uint32(LANES))
-            put_u(words, out + word * plane + x, bits & mask)
+            first, second = add_f(load_f(values, place), low), add_f(load_f(values, place + LANES), high)
+            put_u(words, out + word * plane + x, (signs(first) | (signs(second) << np.uint32(LANES))) & mask)
 
 
 @njit

@@ -168,6 +168,10 @@ def _llvm(name: str, lanes: _Lanes) -> Callable[..., Any]:
     return call
 
 
+def _smaller(builder: Any, x: Any, y: Any) -> Any:
+    return builder.select(builder.fcmp_ordered("<", y, x), y, x)
+
+
 def _larger(builder: Any, x: Any, y: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", y, x), y, x)
 
@@ -184,6 +188,7 @@ put_u, put_f, put_d = (
 load_u, load_f, load_d = _load(_U), _load(_F), _load(_D)
 store_u, store_f = _store(_U), _store(_F)
 splat_u, splat_f, splat_d = _splat(_U, types.uint32), _splat(_F, types.float32), _splat(_D, types.float64)
+store_d = _store(_D)
 splat_u_at, splat_f_at, splat_d_at = _splat_at(_U), _splat_at(_F), _splat_at(_D)
 
 xor = _elementwise(_U, (_U, _U), lambda builder, x, y: builder.xor(x, y))
@@ -205,6 +210,13 @@ add_f = _elementwise(_F, (_F, _F), lambda builder, x, y: builder.fadd(x, y))
 multiply_f = _elementwise(_F, (_F, _F), lambda builder, x, y: builder.fmul(x, y))
 divide_f = _elementwise(_F, (_F, _F), lambda builder, x, y: builder.fdiv(x, y))
 larger_f = _elementwise(_F, (_F, _F), _larger)
+smaller_f = _elementwise(_F, (_F, _F), _smaller)
+# x where it is at least 0, else y
+positive_or = _elementwise(
+    _F,
+    (_F, _F),
+    lambda builder, x, y: builder.select(builder.fcmp_ordered(">=", x, ir.Constant(_F.vector, [0.0] * LANES)), x, y),
+)
 
 multiply_add_d = _elementwise(_D, (_D, _D, _D), _llvm("fmuladd", _D))
 widen = _elementwise(_D, (_F,), lambda builder, x: builder.fpext(x, _D.vector))

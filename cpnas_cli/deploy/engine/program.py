@@ -26,26 +26,50 @@ WORD_BITS = 32
 
 # Kinds of instructions and of steps of a node.
 STEM, NODE, CONCATENATE, CLASSIFY = range(4)
-DEPTHWISE_3X3, DEPTHWISE_5X5, PRODUCTS, REAL_PRODUCT, IDENTITY, POOL, SHORTCUT, DEPTHWISE = range(8)
+DEPTHWISE_3X3, DEPTHWISE_5X5, PRODUCTS, REAL_PRODUCT, IDENTITY, POOL, SHORTCUT, DEPTHWISE, GROUPED, ENDING = range(10)
 # Sizes of filters with a kernel of their own; DEPTHWISE takes any up to 11x11.
 OWN_KERNELS = {3: DEPTHWISE_3X3, 5: DEPTHWISE_5X5}
 
-NUM_COLUMNS = 16
+NUM_COLUMNS = 24
 KIND = 0
 # Columns of an instruction. CONCATENATE has the table of its sources and the nodes' channels in place of the steps.
-(OUT, PIXEL, SIZE, BLOCKS, FIRST_STEP, NUM_STEPS, SIGNS, SIGNS_ROW, SIGNS_PLANE, NUM_SIGN_WORDS, MASKS) = range(1, 12)
+(
+    OUT,
+    PIXEL,
+    SIZE,
+    BLOCKS,
+    FIRST_STEP,
+    NUM_STEPS,
+    SIGNS,
+    SIGNS_ROW,
+    SIGNS_PLANE,
+    NUM_SIGN_WORDS,
+    MASKS,
+    SIGN_SHIFT,
+    FIRST_STEM,
+) = range(1, 14)
 FIRST_SOURCE, CHANNELS = FIRST_STEP, NUM_STEPS
 # Columns of a step; KEEP: whether it adds to what the steps before it left.
 KEEP = 1
 (SOURCE, SOURCE_ROW, SOURCE_PIXEL, STRIDE, WEIGHTS, SCALE, SHIFT) = range(2, 9)
 (SOURCE_PLANE, DILATION, THRESHOLDS, WIDTH, NUM_WORDS, SLOT, KERNEL) = range(9, 16)  # of a depthwise convolution
 (FIRST_PRODUCT, NUM_PRODUCTS, OUT_CHANNEL, OUT_BLOCKS) = range(2, 6)  # of products
-(NUM_INPUTS, REAL_OUT_CHANNEL, REAL_OUT_BLOCKS) = range(9, 12)  # of a real product
+(NUM_INPUTS, REAL_OUT_CHANNEL, REAL_OUT_BLOCKS, RECTIFIES) = range(9, 13)  # of a real product
 (SOURCE_SIZE, IS_MAX) = range(9, 11)  # of a pooling
 (HALVES, NUM_GROUPS, GROUP_CHANNELS) = range(9, 12)  # of a shortcut
-# Of the stem: rows and columns of the image and its channels; offsets of weights, scale and shift. Of the head: offset
-# of the features, values from a pixel to the next, pixels; offsets of weights, bias and room for the means.
-(STEM_SIZE, STEM_CHANNELS, STEM_KERNEL, STEM_STRIDE, STEM_WEIGHTS, STEM_SCALE, STEM_SHIFT) = range(7)
+# Of a grouped convolution; SOURCE, SOURCE_ROW, SOURCE_PIXEL are of its residual.
+(GROUPS, WORDS, WORDS_ROW, WORDS_PLANE, GROUPED_SIZE, GROUPED_KERNEL, GROUPED_DILATION, PADDING, FILTER_INPUTS) = range(
+    9, 18
+)
+(SLOPE, BEFORE, AFTER) = range(2, 5)  # of an ending; -1 for a shift that there is not
+# Of a convolution of the stem: rows and columns of its image and its channels; kernel and stride; offsets of weights,
+# scale and shift; whether it computes in whole numbers; where its image is, and values from a pixel to the next; where
+# the next one's is (-1: there is none), values from a pixel and from a row to the next, and the largest of them; how a
+# row is finished (`real_kernels`); whether its image is the network's.
+(STEM_SIZE, STEM_CHANNELS, STEM_KERNEL, STEM_STRIDE, STEM_WEIGHTS, STEM_SCALE, STEM_SHIFT, WHOLE, STEM_SOURCE,
+ STEM_PIXEL, NEXT, NEXT_PIXEL, NEXT_ROW, NEXT_LARGEST, FINISH, READS_IMAGE) = range(16)  # fmt: skip
+# Of the head: offset of the features, values from a pixel to the next, pixels; offsets of weights, bias and room for
+# the means; classes.
 (HEAD_SOURCE, HEAD_PIXEL, HEAD_PIXELS, HEAD_FEATURES, HEAD_WEIGHTS, HEAD_BIAS, HEAD_MEANS, HEAD_CLASSES) = range(8)
 
 
@@ -93,7 +117,7 @@ class Program:
       table: int64; offsets of thresholds by row, and sources of concatenations.
       constants, reals, doubles: uint32, float32, float64.
       num_values, num_words, num_doubles: the working memory for one image.
-      stem, head: their columns; empty where the program has none.
+      stem: the columns of its convolutions, one after the other. head: its columns. Empty where there is none.
     """
 
     instructions: np.ndarray
@@ -159,6 +183,7 @@ class ProgramBuilder:
         self.constants, self.reals, self.doubles = _Constants(np.uint32), _Constants(np.float32), _Constants(np.float64)
         self.instructions = list[list[int]]()
         self.steps, self.products, self.table = list[list[int]](), list[list[int]](), list[int]()
+        self.stem = list[int]()
 
     def values(self, name: object, *, pixel: int, size: int) -> Values:
         return Values(self.value_memory.region((name, pixel), pixel * size**2), pixel, size)
@@ -194,11 +219,11 @@ class ProgramBuilder:
 
     def real_filters(self, weights: np.ndarray) -> int:
         """Real filters (C_out, ...), as (blocks, taps, 16) float64; taps with the input channel last."""
-        out_channels = weights.shape[0]
-        taps = weights.transpose(0, 2, 3, 1).reshape(out_channels, -1)
-        padded = np.zeros((num_blocks(out_channels) * LANES, taps.shape[1]))
-        padded[:out_channels] = taps
-        return self.doubles.add(padded.reshape(-1, LANES, taps.shape[1]).transpose(0, 2, 1))
+        return self.doubles.add(_filters_by_vectors(weights))
+
+    def whole_filters(self, weights: np.ndarray) -> int:
+        """Filters of whole numbers, like `real_filters`, as float32."""
+        return self.reals.add(_filters_by_vectors(weights))
 
     def taps(self, signs: np.ndarray) -> int:
         """Negated signs of depthwise filters, bool (C, 1, k, k), as (k * k, words)."""
@@ -207,14 +232,15 @@ class ProgramBuilder:
         padded[:, :channels] = ~signs.reshape(channels, -1).T
         return self.constants.add(np.packbits(padded, axis=1, bitorder="little").view(np.uint32))
 
-    def signs_columns(self, signs: Words, channels: int) -> dict[int, int]:
-        """Where an instruction leaves the signs of its result."""
+    def signs_columns(self, signs: Words, channels: int, shift: np.ndarray | None) -> dict[int, int]:
+        """Where an instruction leaves the signs of its result, and what it adds per channel before it takes them."""
         return {
             SIGNS: signs.offset,
             SIGNS_ROW: signs.row,
             SIGNS_PLANE: signs.plane,
             NUM_SIGN_WORDS: signs.num_words,
             MASKS: self.masks(channels),
+            SIGN_SHIFT: self.reals.add(np.zeros(signs.num_words * WORD_BITS) if shift is None else shift),
         }
 
     def masks(self, channels: int) -> int:
@@ -269,7 +295,15 @@ class ProgramBuilder:
         return _row(PRODUCTS, columns)
 
     def real_product(
-        self, layer: Layer, arrays: LayerArrays, source: Values, *, first: int, out_channel: int, keep: bool
+        self,
+        layer: Layer,
+        arrays: LayerArrays,
+        source: Values,
+        *,
+        first: int,
+        out_channel: int,
+        keep: bool,
+        rectifies: bool,
     ) -> list[int]:
         columns = {
             KEEP: keep,
@@ -282,6 +316,7 @@ class ProgramBuilder:
             NUM_INPUTS: layer.in_channels,
             REAL_OUT_CHANNEL: out_channel,
             REAL_OUT_BLOCKS: num_blocks(layer.out_channels),
+            RECTIFIES: rectifies,
         }
         return _row(REAL_PRODUCT, columns)
 
@@ -302,8 +337,39 @@ class ProgramBuilder:
         }
         return _row(POOL, columns)
 
-    def shortcut(self, source: Values, *, halves: bool, num_groups: int, channels: int) -> list[int]:
+    def grouped(self, layer: Layer, arrays: LayerArrays, signs: Words, source: Values, *, keep: bool) -> list[int]:
+        """A grouped convolution with its residual."""
         columns = {
+            KEEP: keep,
+            SOURCE: source.offset,
+            SOURCE_ROW: source.row,
+            SOURCE_PIXEL: source.pixel,
+            STRIDE: layer.stride,
+            SCALE: self.channels(arrays.scale),
+            SHIFT: self.channels(arrays.shift),
+            GROUPS: len(self.table),
+            WORDS: signs.offset,
+            WORDS_ROW: signs.row,
+            WORDS_PLANE: signs.plane,
+            GROUPED_SIZE: layer.in_size,
+            GROUPED_KERNEL: layer.kernel_size,
+            GROUPED_DILATION: layer.dilation,
+            PADDING: layer.padding,
+            FILTER_INPUTS: layer.inputs_per_filter,
+        }
+        for first_word, filters, masks in grouped_filters(arrays.signs, layer.groups):
+            self.table += [first_word, len(masks), self.constants.add(filters), self.constants.add(masks)]
+        return _row(GROUPED, columns)
+
+    def ending(self, values: np.ndarray) -> list[int]:
+        """The activation of a node in place; `values`: (1, C), a slope, or (3, C), with the shifts around it."""
+        rows = [self.channels(row) for row in values]
+        before, slope, after = rows if len(rows) == 3 else (-1, rows[0], -1)
+        return _row(ENDING, {SLOPE: slope, BEFORE: before, AFTER: after})
+
+    def shortcut(self, source: Values, *, halves: bool, num_groups: int, channels: int, keep: bool) -> list[int]:
+        columns = {
+            KEEP: keep,
             SOURCE: source.offset,
             SOURCE_ROW: source.row,
             SOURCE_PIXEL: source.pixel,
@@ -313,9 +379,11 @@ class ProgramBuilder:
         }
         return _row(SHORTCUT, columns)
 
-    def node(self, steps: list[list[int]], out: Values, *, channels: int, signs: Words) -> None:
+    def node(
+        self, steps: list[list[int]], out: Values, *, channels: int, signs: Words, shift: np.ndarray | None
+    ) -> None:
         columns = {OUT: out.offset, PIXEL: out.pixel, SIZE: out.size, BLOCKS: num_blocks(channels)}
-        columns |= {FIRST_STEP: len(self.steps), NUM_STEPS: len(steps), **self.signs_columns(signs, channels)}
+        columns |= {FIRST_STEP: len(self.steps), NUM_STEPS: len(steps), **self.signs_columns(signs, channels, shift)}
         self.steps += steps
         self.instruction(NODE, columns)
 
@@ -326,6 +394,44 @@ def _row(kind: int, columns: Mapping[int, int]) -> list[int]:
     for column, value in columns.items():
         row[column] = int(value)
     return row
+
+
+def _filters_by_vectors(weights: np.ndarray) -> np.ndarray:
+    """(C_out, C_in, k, k) -> (blocks, taps, 16); taps with the input channel last."""
+    out_channels = weights.shape[0]
+    taps = weights.transpose(0, 2, 3, 1).reshape(out_channels, -1)
+    padded = np.zeros((num_blocks(out_channels) * LANES, taps.shape[1]))
+    padded[:out_channels] = taps
+    return padded.reshape(-1, LANES, taps.shape[1]).transpose(0, 2, 1)
+
+
+def grouped_filters(signs: np.ndarray, num_groups: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """By 16 output channels: the first word of the input that they read, their signs as words, and masks.
+
+    Args:
+      signs: bool, (C_out, C_in / groups, k, k).
+
+    Returns:
+      for each 16: a number, uint32 (k * k, words, 16) and uint32 (words, 16); 1 in a mask is an input of the filter.
+    """
+    out_channels, inputs = signs.shape[:2]
+    taps = signs.reshape(out_channels, inputs, -1)
+    blocks = list[tuple[int, np.ndarray, np.ndarray]]()
+    for start in range(0, out_channels, LANES):
+        own = range(start, min(start + LANES, out_channels))
+        begins = [channel // (out_channels // num_groups) * inputs for channel in own]
+        first_word = min(begins) // WORD_BITS
+        words = num_words(max(begins) + inputs) - first_word
+        bits = np.zeros((taps.shape[2], LANES, words * WORD_BITS), bool)
+        masks = np.zeros((LANES, words * WORD_BITS), bool)
+        for lane, (channel, begin) in enumerate(zip(own, begins, strict=True)):
+            place = begin - first_word * WORD_BITS
+            bits[:, lane, place : place + inputs] = taps[channel].T
+            masks[lane, place : place + inputs] = True
+        packed = np.packbits(bits, axis=2, bitorder="little").view(np.uint32).transpose(0, 2, 1)
+        packed_masks = np.packbits(masks, axis=1, bitorder="little").view(np.uint32).T
+        blocks.append((first_word, np.ascontiguousarray(packed), np.ascontiguousarray(packed_masks)))
+    return blocks
 
 
 def _valid_taps(layer: Layer, position: int) -> tuple[bool, ...]:

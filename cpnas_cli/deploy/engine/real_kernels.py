@@ -20,14 +20,22 @@ from cpnas_cli.deploy.engine.lanes import (
     multiply_add_d,
     multiply_f,
     narrow,
+    positive_or,
     put_f,
+    smaller_f,
     splat_d,
     splat_d_at,
     splat_f,
+    splat_f_at,
+    store_d,
     store_f,
     sum_d,
     widen,
 )
+from cpnas_cli.networks.stem_arithmetic import VALUE_STEPS
+
+# How a row of the stem is finished.
+STORE, RECTIFY, STEPS = range(3)
 
 
 @njit(inline="always")
@@ -57,13 +65,20 @@ def add_real_product(
     num_pixels,
     num_blocks,
     keep,
+    rectifies,
 ):
-    """A real 1x1 convolution of max(x, 0) of a row, summed in float64, scaled and shifted; see `add_products`."""
+    """A real 1x1 convolution of a row, summed in float64, scaled and shifted; see `add_products`.
+
+    Args:
+      rectifies: whether it is one of max(x, 0).
+    """
     for block in range(num_blocks):
         for x in range(num_pixels):
             total = splat_d(0.0)
             for c in range(num_inputs):
-                value = np.float64(max(get_f(values, source + x * source_pixel + c), np.float32(0)))
+                value = np.float64(get_f(values, source + x * source_pixel + c))
+                if rectifies:
+                    value = max(value, 0.0)
                 total = multiply_add_d(
                     splat_d(value), load_d(doubles_of, weights + (block * num_inputs + c) * LANES), total
                 )
@@ -109,9 +124,9 @@ def add_pool(values, reals, source, source_pixel, size, y, stride, is_max, scale
 
 @njit
 def add_shortcut(
-    values, source, source_pixel, source_row, halves, num_groups, channels, out, pixel, num_pixels, num_blocks
+    values, source, source_pixel, source_row, halves, num_groups, channels, out, pixel, num_pixels, num_blocks, keep
 ):
-    """values[out] += group * (1 / num_groups) for every group of `channels` channels of the source, one by one.
+    """values[out] (+)= group * (1 / num_groups) for every group of `channels` channels of the source, one by one.
 
     With `halves` the source's value is the mean over 2x2 pixels; `source` is its first pixel, `source_row` a row.
     """
@@ -120,7 +135,7 @@ def add_shortcut(
     for x in range(num_pixels):
         for block in range(num_blocks):
             place = out + x * pixel + block * LANES
-            total = load_f(values, place)
+            total = load_f(values, place) if keep else splat_f(np.float32(0))
             for group in range(num_groups):
                 at = source + group * channels + block * LANES
                 if halves:
@@ -142,61 +157,115 @@ def fill_row(values, out, pixel, num_pixels, num_blocks):
             store_f(values, out + x * pixel + block * LANES, splat_f(np.float32(0)))
 
 
-@njit
-def stem_row(
-    doubles,
-    doubles_of,
-    reals,
-    source,
-    row,
-    num_channels,
-    kernel_size,
-    stride,
-    weights,
-    scale,
-    shift,
-    values,
-    out,
-    pixel,
-    num_pixels,
-    num_blocks,
-):
-    """A real convolution of a row of the padded image, summed in float64, scaled and shifted.
+def _stem_kernel(splat_zero, splat_at, load_filters, multiply_add, to_values):
+    """The stem's kernel over vectors of one kind: float64, or float32 where all sums are whole numbers."""
 
-    Args:
-      source: offset in `doubles` of the first value under the row's first tap; `row`: values of an image row.
-      weights: offset of (blocks, k * k * num_channels, 16), rows of the filter first.
-    """
-    taps = kernel_size * num_channels
-    four = num_pixels - num_pixels % 4
-    step = stride * num_channels
+    @njit
+    def stem_row(source_of, filters_of, reals, source, row, source_pixel, num_channels, kernel_size, stride, weights,
+                 scale, shift, results_of, results, pixel, num_pixels, num_blocks, finish, largest):  # fmt: skip
+        """A real convolution of a row of a padded image, scaled and shifted, and finished.
+
+        Args:
+          source: offset in `source_of` of the first value under the row's first tap; `row`, `source_pixel`: values to
+            the next row and pixel.
+          weights: offset of (blocks, k * k * num_channels, 16), rows of the filter first.
+          finish: 0: float32 values; 1: max(x, 0) as float64; 2: max(x, 0) in whole steps up to `largest`, as float32.
+        """
+        four = num_pixels - num_pixels % 4
+        step, taps = stride * source_pixel, kernel_size * kernel_size * num_channels
+        for block in range(num_blocks):
+            s, t = load_f(reals, scale + block * LANES), load_f(reals, shift + block * LANES)
+            for x in range(0, four, 4):
+                t0 = splat_zero()
+                t1, t2, t3 = t0, t0, t0
+                w_at = weights + block * taps * LANES
+                for line in range(kernel_size):
+                    for column in range(kernel_size):
+                        at = source + line * row + column * source_pixel + x * step
+                        for c in range(at, at + num_channels):
+                            w = load_filters(filters_of, w_at)
+                            t0 = multiply_add(splat_at(source_of, c), w, t0)
+                            t1 = multiply_add(splat_at(source_of, c + step), w, t1)
+                            t2 = multiply_add(splat_at(source_of, c + 2 * step), w, t2)
+                            t3 = multiply_add(splat_at(source_of, c + 3 * step), w, t3)
+                            w_at += LANES
+                place = results + x * pixel + block * LANES
+                _finish(results_of, place, to_values(t0), s, t, finish, largest)
+                _finish(results_of, place + pixel, to_values(t1), s, t, finish, largest)
+                _finish(results_of, place + 2 * pixel, to_values(t2), s, t, finish, largest)
+                _finish(results_of, place + 3 * pixel, to_values(t3), s, t, finish, largest)
+            for x in range(four, num_pixels):
+                total = splat_zero()
+                w_at = weights + block * taps * LANES
+                for line in range(kernel_size):
+                    for column in range(kernel_size):
+                        at = source + line * row + column * source_pixel + x * step
+                        for c in range(at, at + num_channels):
+                            total = multiply_add(splat_at(source_of, c), load_filters(filters_of, w_at), total)
+                            w_at += LANES
+                place = results + x * pixel + block * LANES
+                _finish(results_of, place, to_values(total), s, t, finish, largest)
+
+    return stem_row
+
+
+@njit(inline="always")
+def _finish(results_of, place, total, scale, shift, finish, largest):
+    value = add_f(multiply_f(total, scale), shift)
+    if finish == STORE:
+        store_f(results_of, place, value)
+    elif finish == RECTIFY:
+        store_d(results_of, place, widen(larger_f(value, splat_f(np.float32(0)))))
+    else:
+        steps = multiply_f(larger_f(value, splat_f(np.float32(0))), splat_f(np.float32(VALUE_STEPS)))
+        # adding 2^23 leaves no bits behind the point: rounded to nearest, halves to even
+        steps = add_f(smaller_f(steps, splat_f(np.float32(largest))), splat_f(np.float32(2**23)))
+        store_f(results_of, place, add_f(steps, splat_f(np.float32(-(2**23)))))
+
+
+@njit(inline="always")
+def _zero_d():
+    return splat_d(0.0)
+
+
+@njit(inline="always")
+def _zero_f():
+    return splat_f(np.float32(0))
+
+
+@njit(inline="always")
+def _multiply_add_f(x, y, total):
+    return add_f(total, multiply_f(x, y))
+
+
+@njit(inline="always")
+def _same(total):
+    return total
+
+
+@njit(inline="always")
+def _narrowed(total):
+    return narrow(total)
+
+
+stem_row = _stem_kernel(_zero_d, splat_d_at, load_d, multiply_add_d, _narrowed)
+stem_row_whole = _stem_kernel(_zero_f, splat_f_at, load_f, _multiply_add_f, _same)
+
+
+@njit
+def end_row(values, reals, out, pixel, num_pixels, num_blocks, slope, before, after):
+    """PReLU(x + before) + after of a row, in place; an offset of -1 for a shift that there is not."""
     for block in range(num_blocks):
-        s, t = load_f(reals, scale + block * LANES), load_f(reals, shift + block * LANES)
-        for x in range(0, four, 4):
-            t0 = splat_d(0.0)
-            t1, t2, t3 = t0, t0, t0
-            for line in range(kernel_size):
-                at = source + line * row + x * step
-                first = weights + (block * kernel_size + line) * taps * LANES
-                for tap in range(taps):
-                    w = load_d(doubles_of, first + tap * LANES)
-                    t0 = multiply_add_d(splat_d_at(doubles, at + tap), w, t0)
-                    t1 = multiply_add_d(splat_d_at(doubles, at + tap + step), w, t1)
-                    t2 = multiply_add_d(splat_d_at(doubles, at + tap + 2 * step), w, t2)
-                    t3 = multiply_add_d(splat_d_at(doubles, at + tap + 3 * step), w, t3)
+        slopes = load_f(reals, slope + block * LANES)
+        for x in range(num_pixels):
             place = out + x * pixel + block * LANES
-            store_f(values, place, add_f(multiply_f(narrow(t0), s), t))
-            store_f(values, place + pixel, add_f(multiply_f(narrow(t1), s), t))
-            store_f(values, place + 2 * pixel, add_f(multiply_f(narrow(t2), s), t))
-            store_f(values, place + 3 * pixel, add_f(multiply_f(narrow(t3), s), t))
-        for x in range(four, num_pixels):
-            total = splat_d(0.0)
-            for line in range(kernel_size):
-                first = weights + (block * kernel_size + line) * taps * LANES
-                for tap in range(taps):
-                    value = splat_d_at(doubles, source + line * row + x * step + tap)
-                    total = multiply_add_d(value, load_d(doubles_of, first + tap * LANES), total)
-            store_f(values, out + x * pixel + block * LANES, add_f(multiply_f(narrow(total), s), t))
+            value = load_f(values, place)
+            if before >= 0:
+                value = add_f(value, load_f(reals, before + block * LANES))
+            value = positive_or(value, multiply_f(value, slopes))
+            if after >= 0:
+                value = add_f(value, load_f(reals, after + block * LANES))
+            store_f(values, place, value)
 
 
 @njit

@@ -17,6 +17,7 @@ from numba import njit, prange
 from cpnas_cli.deploy.engine import program as p
 from cpnas_cli.deploy.engine.bit_kernels import (
     PRODUCT_COLUMNS,
+    add_grouped_row,
     add_products,
     concatenate_row,
     depthwise_3x3,
@@ -25,30 +26,39 @@ from cpnas_cli.deploy.engine.bit_kernels import (
     pack_row,
 )
 from cpnas_cli.deploy.engine.compiler import compile_program
-from cpnas_cli.deploy.engine.lanes import get_b, get_d, get_i, put_d
+from cpnas_cli.deploy.engine.lanes import get_b, get_d, get_i, put_d, put_f
 from cpnas_cli.deploy.engine.program import Program
 from cpnas_cli.deploy.engine.real_kernels import (
+    RECTIFY,
     add_pool,
     add_real_product,
     add_row,
     add_shortcut,
     classify,
+    end_row,
     fill_row,
     stem_row,
+    stem_row_whole,
 )
 from cpnas_cli.deploy.packed_file import PackedModel, load_packed
 from cpnas_cli.errors import DataError, RunError, UsageError
+from cpnas_cli.networks.layers import stem_layers
+from cpnas_cli.networks.stem_arithmetic import IMAGE_STEPS, largest_step_of
 
 
 @njit
-def _node_row(row, y, memory):
-    """One row of a node: its steps one after the other, then its signs. `row`: where the instruction begins."""
+def _node_row(row, y, memory, is_there):
+    """One row of a node: its steps one after the other, then its signs.
+
+    Args:
+      row: where the instruction begins. is_there: whether the row holds values already, which the steps change.
+    """
     instructions, steps, products, table, constants, reals, filters, values, words, _ = memory
     size, pixel = get_i(instructions, row + p.SIZE), get_i(instructions, row + p.PIXEL)
     blocks = get_i(instructions, row + p.BLOCKS)
     out = get_i(instructions, row + p.OUT) + y * size * pixel
     num_steps = get_i(instructions, row + p.NUM_STEPS)
-    if num_steps == 0:
+    if num_steps == 0 and not is_there:
         fill_row(values, out, pixel, size, blocks)
     for index in range(num_steps):
         step = (get_i(instructions, row + p.FIRST_STEP) + index) * p.NUM_COLUMNS
@@ -64,11 +74,17 @@ def _node_row(row, y, memory):
             count, out_blocks = get_i(steps, step + p.NUM_PRODUCTS), get_i(steps, step + p.OUT_BLOCKS)
             place = out + get_i(steps, step + p.OUT_CHANNEL)
             add_products(words, constants, reals, first, count, y, values, place, pixel, size, out_blocks, keep)
+        elif kind == p.GROUPED:
+            _grouped_row(step, y, steps, table, constants, reals, words, values, out, pixel, size, blocks, keep)
+        elif kind == p.ENDING:
+            end_row(values, reals, out, pixel, size, blocks, get_i(steps, step + p.SLOPE),
+                    get_i(steps, step + p.BEFORE), get_i(steps, step + p.AFTER))  # fmt: skip
         elif kind == p.REAL_PRODUCT:
             num_inputs, out_blocks = get_i(steps, step + p.NUM_INPUTS), get_i(steps, step + p.REAL_OUT_BLOCKS)
             place = out + get_i(steps, step + p.REAL_OUT_CHANNEL)
             add_real_product(filters, reals, source + y * source_row, source_pixel, num_inputs, weights, scale, shift,
-                             values, place, pixel, size, out_blocks, keep)  # fmt: skip
+                             values, place, pixel, size, out_blocks, keep,
+                             get_i(steps, step + p.RECTIFIES) == 1)  # fmt: skip
         elif kind == p.IDENTITY:
             add_row(values, source + y * source_row, source_pixel, out, pixel, size, blocks, keep)
         elif kind == p.POOL:
@@ -79,8 +95,20 @@ def _node_row(row, y, memory):
             halves, groups = get_i(steps, step + p.HALVES), get_i(steps, step + p.NUM_GROUPS)
             channels = get_i(steps, step + p.GROUP_CHANNELS)
             add_shortcut(values, source + y * (1 + halves) * source_row, source_pixel, source_row, halves == 1, groups,
-                         channels, out, pixel, size, blocks)  # fmt: skip
+                         channels, out, pixel, size, blocks, keep)  # fmt: skip
     _pack_row(row, y, memory)
+
+
+@njit
+def _grouped_row(step, y, steps, table, constants, reals, words, values, out, pixel, size, blocks, keep):
+    stride, row = get_i(steps, step + p.STRIDE), get_i(steps, step + p.SOURCE_ROW)
+    groups = table + get_i(steps, step + p.GROUPS) * 8
+    add_grouped_row(words, constants, reals, groups, get_i(steps, step + p.WORDS), get_i(steps, step + p.WORDS_ROW),
+                    get_i(steps, step + p.WORDS_PLANE), get_i(steps, step + p.GROUPED_SIZE),
+                    get_i(steps, step + p.GROUPED_KERNEL), get_i(steps, step + p.GROUPED_DILATION), stride,
+                    get_i(steps, step + p.PADDING), get_i(steps, step + p.FILTER_INPUTS), get_i(steps, step + p.SCALE),
+                    get_i(steps, step + p.SHIFT), values, get_i(steps, step + p.SOURCE) + y * stride * row,
+                    get_i(steps, step + p.SOURCE_PIXEL), row, y, out, pixel, size, blocks, keep)  # fmt: skip
 
 
 @njit
@@ -105,13 +133,13 @@ def _depthwise_row(kind, step, y, steps, table, constants, words):
 
 @njit
 def _pack_row(row, y, memory):
-    instructions, _, _, _, constants, _, _, values, words, _ = memory
+    instructions, _, _, _, constants, reals, _, values, words, _ = memory
     size, pixel = get_i(instructions, row + p.SIZE), get_i(instructions, row + p.PIXEL)
     source = get_i(instructions, row + p.OUT) + y * size * pixel
     out = get_i(instructions, row + p.SIGNS) + y * get_i(instructions, row + p.SIGNS_ROW)
     masks, plane = get_i(instructions, row + p.MASKS), get_i(instructions, row + p.SIGNS_PLANE)
     pack_row(values, source, pixel, size, masks, constants, words, out, plane,
-             get_i(instructions, row + p.NUM_SIGN_WORDS))  # fmt: skip
+             get_i(instructions, row + p.NUM_SIGN_WORDS), reals, get_i(instructions, row + p.SIGN_SHIFT))  # fmt: skip
 
 
 @njit
@@ -126,26 +154,57 @@ def _concatenate(row, memory):
 
 
 @njit
-def _stem(row, stem, image, lookup, memory):
-    """Reads the image: normalized pixels with the stem's border, channels last. Then the convolution."""
-    instructions, _, _, _, _, reals, filters, values, _, doubles = memory
-    in_size, channels, kernel_size = get_i(stem, p.STEM_SIZE), get_i(stem, p.STEM_CHANNELS), get_i(stem, p.STEM_KERNEL)
-    stride, border = get_i(stem, p.STEM_STRIDE), kernel_size // 2
+def _read_image(stem, image, lookup, values, doubles):
+    """The image as the stem reads it: channels last, with a border of zeros."""
+    in_size, channels = get_i(stem, p.STEM_SIZE), get_i(stem, p.STEM_CHANNELS)
+    border, is_whole = get_i(stem, p.STEM_KERNEL) // 2, get_i(stem, p.WHOLE) == 1
     in_row = (in_size + 2 * border) * channels
     for c in range(channels):
         for y in range(in_size):
-            place = (y + border) * in_row + border * channels + c
+            place = get_i(stem, p.STEM_SOURCE) + (y + border) * in_row + border * channels + c
             for x in range(in_size):
                 byte = np.int64(get_b(image, (c * in_size + y) * in_size + x))
-                put_d(doubles, place + x * channels, get_d(lookup, c * 256 + byte))
-    size, pixel = get_i(instructions, row + p.SIZE), get_i(instructions, row + p.PIXEL)
-    blocks = get_i(instructions, row + p.BLOCKS)
+                value = get_d(lookup, c * 256 + byte)
+                if is_whole:
+                    put_f(values, place + x * channels, np.float32(value))
+                else:
+                    put_d(doubles, place + x * channels, value)
+
+
+@njit
+def _stem(row, stems, image, lookup, memory):
+    """One convolution of the stem; `row`: where its instruction begins."""
+    instructions, _, _, _, _, reals, filters, values, _, doubles = memory
+    stem = stems + get_i(instructions, row + p.FIRST_STEM) * 8
+    if get_i(stem, p.READS_IMAGE) == 1:
+        _read_image(stem, image, lookup, values, doubles)
+    kernel_size, stride = get_i(stem, p.STEM_KERNEL), get_i(stem, p.STEM_STRIDE)
+    source_pixel, channels = get_i(stem, p.STEM_PIXEL), get_i(stem, p.STEM_CHANNELS)
+    source_row = (get_i(stem, p.STEM_SIZE) + 2 * (kernel_size // 2)) * source_pixel
+    size, finish = get_i(instructions, row + p.SIZE), get_i(stem, p.FINISH)
+    largest, is_whole = get_i(stem, p.NEXT_LARGEST), get_i(stem, p.WHOLE) == 1
+    is_last = get_i(stem, p.NEXT) < 0
+    if is_last:
+        pixel, first = get_i(instructions, row + p.PIXEL), get_i(instructions, row + p.OUT)
+        out_row = size * pixel
+    else:  # behind the border, whose width the next kernel shares
+        pixel, out_row = get_i(stem, p.NEXT_PIXEL), get_i(stem, p.NEXT_ROW)
+        first = get_i(stem, p.NEXT) + kernel_size // 2 * (out_row + pixel)
+    results = doubles if finish == RECTIFY else values
     for y in range(size):
-        out = get_i(instructions, row + p.OUT) + y * size * pixel
-        stem_row(doubles, filters, reals, y * stride * in_row, in_row, channels, kernel_size, stride,
-                 get_i(stem, p.STEM_WEIGHTS), get_i(stem, p.STEM_SCALE), get_i(stem, p.STEM_SHIFT), values, out, pixel,
-                 size, blocks)  # fmt: skip
-        _pack_row(row, y, memory)
+        source = get_i(stem, p.STEM_SOURCE) + y * stride * source_row
+        if is_whole:
+            stem_row_whole(values, reals, reals, source, source_row, source_pixel, channels, kernel_size, stride,
+                           get_i(stem, p.STEM_WEIGHTS), get_i(stem, p.STEM_SCALE), get_i(stem, p.STEM_SHIFT), results,
+                           first + y * out_row, pixel, size, get_i(instructions, row + p.BLOCKS), finish,
+                           largest)  # fmt: skip
+        else:
+            stem_row(doubles, filters, reals, source, source_row, source_pixel, channels, kernel_size, stride,
+                     get_i(stem, p.STEM_WEIGHTS), get_i(stem, p.STEM_SCALE), get_i(stem, p.STEM_SHIFT), results,
+                     first + y * out_row, pixel, size, get_i(instructions, row + p.BLOCKS), finish,
+                     largest)  # fmt: skip
+        if is_last:
+            _node_row(row, y, memory, True)
 
 
 @njit
@@ -158,7 +217,7 @@ def _run(program, lookup, image, values, words, doubles, first, last, logits):
         kind = get_i(instructions, row + p.KIND)
         if kind == p.NODE:
             for y in range(get_i(instructions, row + p.SIZE)):
-                _node_row(row, y, memory)
+                _node_row(row, y, memory, False)
         elif kind == p.CONCATENATE:
             _concatenate(row, memory)
         elif kind == p.STEM:
@@ -343,8 +402,13 @@ class Engine:
 
 
 def _lookup_table(model: PackedModel) -> np.ndarray:
-    """Normalized pixel by channel and byte, with the roundings of `batches.Pipeline`: float64 (C, 256)."""
+    """What the stem reads, by channel and byte, with the roundings of `batches.Pipeline`: float64 (C, 256)."""
     pixels = np.arange(256, dtype=np.float32) / np.float32(255)
     mean = np.array(model.mean, np.float32)[:, None]
     scale = np.float32(1) / np.array(model.std, np.float32)[:, None]
-    return ((pixels - mean) * scale).astype(np.float64)
+    normalized = (pixels - mean) * scale
+    if model.settings.weight_format == "int8":
+        first = stem_layers(model.settings, model.surroundings, precision="binary")[0]
+        largest = largest_step_of(first, is_image=True)
+        normalized = np.clip(np.rint(normalized * np.float32(IMAGE_STEPS)), -largest, largest)
+    return normalized.astype(np.float64)

@@ -2,11 +2,11 @@
 
 In evaluation mode the Child's arithmetic is defined operation by operation, so that the packed engine can do the very
 same: sums of signs are exact integers; a batch norm is one multiplication and one addition, each rounded to float32;
-real convolutions are summed in float64 and rounded once.
+real convolutions are summed in float64 and rounded once. Real values are those that are stored (`modules.stored`).
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.binarization.estimators import binarize_activation
-from cpnas_cli.binarization.filters import filter_scale
 from cpnas_cli.binarization.normalized_sign import normalized_sign
 from cpnas_cli.distributed.collectives import synchronized_batch_norm
+from cpnas_cli.networks.modules.real_convolution import RealConv2d
+from cpnas_cli.networks.modules.stored import FLOAT32, stored
 
 # Measured: with fewer values than these its calls outweigh what the sign of a batch norm in one function saves.
 _WORTH_ONE_FUNCTION = 2**17
@@ -35,6 +36,7 @@ class BatchNorm(nn.Module):
     """
 
     exact_evaluation = False
+    real_format = FLOAT32
     synchronized = False
     running_mean: Tensor
     running_var: Tensor
@@ -55,8 +57,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         if not self.training and self.exact_evaluation:
-            scale_C, shift_C = self.folded()
-            return _affine(x_BCHW, scale_C, shift_C)
+            return _affine(x_BCHW, *self.stored())
         if not self.training:
             return F.batch_norm(x_BCHW, self.running_mean, self.running_var, self.weight, self.bias, False, 0, self.eps)
         if self.synchronized:
@@ -106,6 +107,11 @@ class BatchNorm(nn.Module):
         scale_C = self.weight / torch.sqrt(self.running_var + self.eps)
         return scale_C, self.bias - self.running_mean * scale_C
 
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """`folded`, as it is stored."""
+        scale_C, shift_C = self.folded()
+        return stored(scale_C, self.real_format), stored(shift_C, self.real_format)
+
 
 def _affine(x_BCHW: Tensor, scale_C: Tensor, shift_C: Tensor) -> Tensor:
     # two operations on purpose: a fused one rounds once on some processors and twice on others
@@ -113,24 +119,30 @@ def _affine(x_BCHW: Tensor, scale_C: Tensor, shift_C: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def folded_scale(convolutions: Sequence[BinaryConv2d], norm: BatchNorm) -> tuple[Tensor, Tensor]:
-    """(scale, shift), each (C,), of binary convolutions side by side and the batch norm behind them.
+def folded_scale(convolutions: Sequence[BinaryConv2d | RealConv2d], norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    """(scale, shift), each (C,), of convolutions side by side and the batch norm behind them, as they are stored.
 
-    BN(alpha * n) = n * scale + shift for an integer sum of signs n.
+    BN(alpha * n) = n * scale + shift for a sum n, in a 1-bit convolution one of signs.
     """
     scale_C, shift_C = norm.folded()
-    alpha_C = torch.cat([filter_scale(convolution.weight).flatten() for convolution in convolutions])
-    return alpha_C * scale_C, shift_C
+    alpha_C = torch.cat([convolution.scale().flatten() for convolution in convolutions])
+    return stored(alpha_C * scale_C, norm.real_format), stored(shift_C, norm.real_format)
 
 
 def normalized(convolutions: Sequence[nn.Module], norm: BatchNorm, inputs_BCHW: Sequence[Tensor]) -> Tensor:
     """The batch norm of convolutions whose results lie side by side, one input each: (B, C, H, W)."""
     pairs = list(zip(convolutions, inputs_BCHW, strict=True))
-    binary = [convolution for convolution in convolutions if isinstance(convolution, BinaryConv2d)]
-    if norm.training or not binary:
+    exact = [convolution for convolution in convolutions if _sums_exactly(convolution)]
+    # an export puts other modules here, which hold all that is constant
+    if not isinstance(norm, BatchNorm) or norm.training or not norm.exact_evaluation or not exact:
         return norm(_side_by_side([convolution(x_BCHW) for convolution, x_BCHW in pairs]))
-    sums_BCHW = _side_by_side([convolution.accumulate(x) for convolution, (_, x) in zip(binary, pairs, strict=True)])
-    return _affine(sums_BCHW, *folded_scale(binary, norm))
+    sums_BCHW = _side_by_side([convolution.accumulate(x) for convolution, (_, x) in zip(exact, pairs, strict=True)])
+    return _affine(sums_BCHW, *folded_scale(exact, norm))
+
+
+def _sums_exactly(convolution: nn.Module) -> TypeGuard[BinaryConv2d | RealConv2d]:
+    """Sums of signs are exact whenever statistics are used; a real convolution has a mode of its own for it."""
+    return isinstance(convolution, BinaryConv2d) or (isinstance(convolution, RealConv2d) and not convolution.training)
 
 
 def _side_by_side(parts: list[Tensor]) -> Tensor:

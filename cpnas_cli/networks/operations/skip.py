@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from cpnas_cli.networks.arithmetic import EdgeShape
-from cpnas_cli.networks.layer import Layer, reduction_layers
+from cpnas_cli.networks.layer import Layer
 from cpnas_cli.networks.operations.base import Family, Look, Operation
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ _LOOK = Look("skip", "skip connection", style="bright_black", colour="#333333", 
 
 
 class SkipConnection(Operation):
-    """The value as it is; at stride 2 a factorized reduction."""
+    """The value as it is; at stride 2 as the block of the network reduces."""
 
     @property
     def family(self) -> Family:
@@ -25,17 +25,11 @@ class SkipConnection(Operation):
 
     def build(self, edge: EdgeShape) -> "nn.Module":
         from cpnas_cli.networks.modules.identity import Identity
-        from cpnas_cli.networks.modules.reduction import FactorizedReduction
 
-        if edge.stride == 1:
-            return Identity()
-        return FactorizedReduction(edge.num_channels, edge.num_channels, arithmetic=edge.reduction)
+        return Identity() if edge.stride == 1 else edge.block.build_reduction(edge)
 
     def layers(self, path: str, edge: EdgeShape, size: int) -> tuple[Layer, ...]:
-        if edge.stride == 1:
-            return ()
-        binary = edge.reduction.is_binary
-        return reduction_layers(path, edge.num_channels, edge.num_channels, size, binary=binary)
+        return () if edge.stride == 1 else edge.block.reduction_layers(path, edge, size)
 
 
 SKIP_CONNECT = SkipConnection("skip_connect", short="skip", label="skip")

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from cpnas_cli.errors import UsageError
 from cpnas_cli.networks.arithmetic import Arithmetics, EdgeShape
-from cpnas_cli.networks.cells import build_preprocessing
+from cpnas_cli.networks.cells import build_endings, build_preprocessing, concatenated_shifts, ended
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.modules.node import Node
-from cpnas_cli.networks.network import Output, build_stem
+from cpnas_cli.networks.modules.stem import Stem
+from cpnas_cli.networks.network import Output
 from cpnas_cli.networks.operations.base import operation_of
-from cpnas_cli.networks.shapes import CellShape, cell_shapes
+from cpnas_cli.networks.shapes import CellShape, cell_shapes, num_stem_channels
 from cpnas_cli.randomness import derived_seed
 from cpnas_cli.search_space import (
     CELL_KINDS,
@@ -66,9 +67,10 @@ class ArchitectureParameters(nn.Module):
 class PartialNode:
     """The value of a node, split into the channels that are mixed and those that bypass the operations."""
 
-    def __init__(self, value_BCHW: Tensor, num_mixed: int) -> None:
-        self.value, self._num_mixed = value_BCHW, num_mixed
-        self.mixed = Node(value_BCHW[:, :num_mixed].contiguous(memory_format=torch.channels_last))
+    def __init__(self, node: Node, num_mixed: int) -> None:
+        self.whole, self.value, self._num_mixed = node, node.value, num_mixed
+        mixed_BCHW = node.value[:, :num_mixed].contiguous(memory_format=torch.channels_last)
+        self.mixed = Node(mixed_BCHW, None if node.shift is None else node.shift[:num_mixed])
         self._halved: Tensor | None = None
 
     def bypass(self, stride: int) -> Tensor:
@@ -120,17 +122,15 @@ class MixedCell(nn.Module):
         self.preprocessing = build_preprocessing(shape, shortcut=shortcut, arithmetics=arithmetics)
         self.strides = [shape.stride(source) for source, _ in EDGES]
         self.edges = nn.ModuleList(
-            MixedOperation(
-                EdgeShape(self.num_mixed, stride=stride, arithmetic=arithmetics.edges, reduction=arithmetics.reduction)
-            )
-            for stride in self.strides
+            MixedOperation(arithmetics.edge(self.num_mixed, stride=stride)) for stride in self.strides
         )
+        self.endings = build_endings(shape, range(NUM_NODES), arithmetics)
 
-    def forward(self, inputs: tuple[Node, Node], operation_weights: Tensor, edge_weights: Tensor) -> Tensor:
+    def forward(self, inputs: tuple[Node, Node], operation_weights: Tensor, edge_weights: Tensor) -> Node:
         """The weights of the cell's kind: (14, operations) and (14,)."""
         nodes = [
-            PartialNode(preprocess(node), self.num_mixed)
-            for preprocess, node in zip(self.preprocessing, inputs, strict=True)
+            PartialNode(ended(self.endings, index, preprocess(node)), self.num_mixed)
+            for index, (preprocess, node) in enumerate(zip(self.preprocessing, inputs, strict=True))
         ]
         by_edge = [(row.unbind(), share) for row, share in zip(operation_weights, edge_weights, strict=True)]
         for node in range(NUM_INPUT_NODES, NUM_NODES):
@@ -147,8 +147,10 @@ class MixedCell(nn.Module):
             assert mixed is not None
             assert rest is not None
             value_BCHW = channel_shuffle(torch.cat([mixed, rest], dim=1), self.partial_channels)
-            nodes.append(PartialNode(value_BCHW, self.num_mixed))
-        return torch.cat([node.value for node in nodes[NUM_INPUT_NODES:]], dim=1)
+            nodes.append(PartialNode(ended(self.endings, node, value_BCHW), self.num_mixed))
+        value_BCHW = torch.cat([node.value for node in nodes[NUM_INPUT_NODES:]], dim=1)
+        by_number = {number: node.whole for number, node in enumerate(nodes)}
+        return Node(value_BCHW, concatenated_shifts(by_number, nodes[0].value.shape[1]))
 
 
 def channel_shuffle(x_BCHW: Tensor, num_groups: int) -> Tensor:
@@ -170,9 +172,10 @@ class MixedNetwork(nn.Module):
         self, settings: NetworkConfig, *, partial_channels: int, num_image_channels: int, num_classes: int
     ) -> None:
         super().__init__()
-        self.stem = build_stem(settings, num_image_channels=num_image_channels)
+        self.stem = Stem(settings, num_image_channels=num_image_channels)
         shapes = cell_shapes(settings)
         arithmetics = Arithmetics.of(settings, "binary")
+        self.stem_ending = arithmetics.block.build_ending(num_stem_channels(settings), binary=True)
         self.cells = nn.ModuleList(
             MixedCell(shape, partial_channels=partial_channels, shortcut=settings.shortcut, arithmetics=arithmetics)
             for shape in shapes
@@ -184,11 +187,12 @@ class MixedNetwork(nn.Module):
 
     def forward(self, images_BCHW: Tensor, architecture: ArchitectureParameters) -> Output:
         weights = {kind: (architecture.operation_weights(kind), architecture.edge_weights(kind)) for kind in CELL_KINDS}
-        node = Node(self.stem(images_BCHW.contiguous(memory_format=torch.channels_last)))
+        stem_BCHW = self.stem(images_BCHW.contiguous(memory_format=torch.channels_last))
+        node = Node(stem_BCHW) if self.stem_ending is None else self.stem_ending(stem_BCHW)
         before = node
         for cell in self.cells:
             assert isinstance(cell, MixedCell)
-            before, node = node, Node(cell((before, node), *weights[cell.kind]))
+            before, node = node, cell((before, node), *weights[cell.kind])
         return Output(self.classifier(node.value.mean(dim=(2, 3))), node.value)
 
     def trained_parameters(self) -> list[nn.Parameter]:

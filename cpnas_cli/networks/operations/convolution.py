@@ -1,10 +1,11 @@
-"""The separable convolutions, plain and dilated."""
+"""The convolutions, plain and dilated; what each is made of is the block of the network."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cpnas_cli.networks.arithmetic import EdgeShape
-from cpnas_cli.networks.layer import LARGEST_KERNEL, Layer, pointwise_layer
+from cpnas_cli.networks.blocks.base import Kernel
+from cpnas_cli.networks.layer import LARGEST_KERNEL, Layer
 from cpnas_cli.networks.operations.base import TIMES, Family, Look, Operation
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ _DILATED = Look(
 
 
 @dataclass(frozen=True)
-class SeparableOperation(Operation):
-    """A depthwise and a 1x1 convolution; see `SeparableConv`."""
+class ConvolutionOperation(Operation):
+    """A convolution with this kernel, as the network's block makes it."""
 
     kernel_size: int
     dilation: int = 1
@@ -27,6 +28,10 @@ class SeparableOperation(Operation):
     def __post_init__(self) -> None:
         if self.kernel_size not in range(3, LARGEST_KERNEL + 1, 2):
             raise ValueError(f"{self.name} needs an odd kernel of 3 to {LARGEST_KERNEL} pixels, got {self.kernel_size}")
+
+    @property
+    def kernel(self) -> Kernel:
+        return Kernel(self.kernel_size, self.dilation)
 
     @property
     def family(self) -> Family:
@@ -37,42 +42,24 @@ class SeparableOperation(Operation):
         return _SEPARABLE if self.dilation == 1 else _DILATED
 
     def build(self, edge: EdgeShape) -> "nn.Module":
-        from cpnas_cli.networks.modules.separable import SeparableConv
-
-        shape = {"stride": edge.stride, "dilation": self.dilation}
-        return SeparableConv(edge.num_channels, self.kernel_size, **shape, arithmetic=edge.arithmetic)
+        return edge.block.build_convolution(edge, self.kernel)
 
     def layers(self, path: str, edge: EdgeShape, size: int) -> tuple[Layer, ...]:
-        channels, out_size, binary = edge.num_channels, size // edge.stride, edge.arithmetic.is_binary
-        depthwise = Layer(
-            f"{path}.depthwise",
-            "convolution",
-            channels,
-            channels,
-            size,
-            out_size,
-            kernel_size=self.kernel_size,
-            stride=edge.stride,
-            dilation=self.dilation,
-            groups=channels,
-            binary=binary,
-            ending="threshold" if binary else "nothing",
-        )
-        return depthwise, pointwise_layer(path, channels, channels, out_size, binary=binary)
+        return edge.block.convolution_layers(path, edge, self.kernel, size)
 
 
-def _operation(kind: str, kernel_size: int, dilation: int) -> SeparableOperation:
+def _operation(kind: str, kernel_size: int, dilation: int) -> ConvolutionOperation:
     size = f"{kernel_size}{TIMES}{kernel_size}"
     name = f"{kind}_conv_{kernel_size}x{kernel_size}"
-    return SeparableOperation(name, f"{kind}{kernel_size}", f"{kind} {size}", kernel_size, dilation)
+    return ConvolutionOperation(name, f"{kind}{kernel_size}", f"{kind} {size}", kernel_size, dilation)
 
 
-def separable(kernel_size: int) -> SeparableOperation:
+def separable(kernel_size: int) -> ConvolutionOperation:
     """sep_conv_KxK."""
     return _operation("sep", kernel_size, 1)
 
 
-def dilated(kernel_size: int) -> SeparableOperation:
+def dilated(kernel_size: int) -> ConvolutionOperation:
     """dil_conv_KxK, whose taps lie 2 pixels apart."""
     return _operation("dil", kernel_size, 2)
 
