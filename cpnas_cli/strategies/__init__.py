@@ -76,6 +76,7 @@ def provenance(config: "Config", num_classes: int) -> dict[str, Any]:
         "num_passes": None,
         "num_cells": network.num_cells,
         "num_channels": network.num_channels,
+        "block": network.block,
         "real_parts": list(network.real_parts),
     }
     return common | strategy_named(config.search.strategy).provenance(config)

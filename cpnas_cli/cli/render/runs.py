@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cpnas_cli.errors import shell_word
 from cpnas_cli.networks.operations.base import FAMILIES, operation_of
+from cpnas_cli.registry import BLOCKS
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import (
     EDGES,
@@ -102,9 +103,11 @@ def print_precision(document: Mapping[str, Any], *, folder: Path) -> None:
     if run.file(RunFolder.CONFIG).exists():
         settings = run.config().network
     else:
-        real_parts = provenance_of(document).get("real_parts")
+        provenance = provenance_of(document)
+        real_parts, block = provenance.get("real_parts"), provenance.get("block")
         known = [part for part in get_args(RealPart) if isinstance(real_parts, list) and part in real_parts]
-        settings = NetworkConfig(real_parts=tuple(known))
+        is_known = isinstance(block, str) and block in BLOCKS
+        settings = NetworkConfig(real_parts=tuple(known), **({"block": block} if is_known else {}))
     parts = precision_parts(settings, "binary")
     console = Console()
     console.print(f"\n1-bit in the Child: {', '.join(parts['binary'])}", highlight=False)
