@@ -93,7 +93,7 @@ class Cell(nn.Module):
     ) -> None:
         super().__init__()
         self.num_channels, self.reduces = shape.num_channels, shape.reduces
-        self.kind = shape.kind
+        self.kind, self.averages = shape.kind, arithmetics.block.averages
         self.preprocessing = build_preprocessing(shape, shortcut=shortcut, arithmetics=arithmetics)
         self.edges = nn.ModuleList()
         for (source, _), alive in zip(EDGES, candidates, strict=True):
@@ -113,7 +113,7 @@ class Cell(nn.Module):
         for node in range(NUM_INPUT_NODES, NUM_NODES):
             if node in incoming:
                 values = [self.operation(edge, choice)(nodes[EDGES[edge][0]]) for edge in incoming[node]]
-                nodes[node] = self._ended(node, _sum(values))
+                nodes[node] = self._ended(node, _mean(values) if self.averages else _sum(values))
         return self._concatenate(nodes)
 
     def _ended(self, node: int, value_BCHW: Tensor) -> Node:
@@ -154,6 +154,11 @@ def concatenated_shifts(nodes: Mapping[int, Node], num_channels: int) -> Tensor 
     if not known:
         return None
     return torch.cat([known[0].new_zeros(num_channels) if shift is None else shift for shift in shifts])
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    """Their sum, times one over their number: two roundings, see `modules.batch_norm`."""
+    return _sum(values) if len(values) == 1 else _sum(values) * (1 / len(values))
 
 
 def _sum(values: list[Tensor]) -> Tensor:

@@ -43,7 +43,8 @@ class Step:
     Attributes:
       num_outputs: elements of the value `writes` that this step gives.
       num_added: of them, those that are added to what another step gave.
-      num_shortcut, num_averaged: operations of a shortcut that is added, of the mean before a classifier.
+      num_shortcut, num_averaged: operations of a shortcut that is added; of the mean before a classifier, or of the
+        division by the number of edges.
       shares: whether several steps are summed into the value.
     """
 
@@ -168,36 +169,53 @@ def _edge_steps(cell: CellLayers, path: str, *, rectifies: bool) -> Iterable[Ste
     num_elements = cell.shape.num_channels * cell.out_size**2
     for node, edges in edges_into.items():
         for edge in edges:
-            source, target, shares = _node(path, edge.source), _node(path, node), len(edges) > 1
-            layers = list(edge.layers)
-            if not layers:
-                num_added = num_elements if edge is not edges[0] else 0
-                name = f"{path}.edges.{edge.index}.{edge.op}"
-                yield Step(name, (Read(source),), target, num_elements, num_added=num_added, shares=shares)
-                continue
-            reads = (Read(source, _form_before(layers[0], rectifies=rectifies)),)
-            while layers[0].feeds_next:  # and the next has no ReLU before it
-                first = layers.pop(0)
-                yield Step(first.name, reads, first.name, num_outputs(first), first)
-                reads = (Read(first.name, "sign" if layers[0].binary else "value"),)
-            for layer in layers:
-                num_added = num_outputs(layer) if edge is not edges[0] else 0
-                num_shortcut = 0
-                if layer.residual:
-                    reads += (Read(source),)
-                    num_shortcut = _num_residual(layer)
-                yield Step(
-                    layer.name,
-                    reads,
-                    target,
-                    num_outputs(layer),
-                    layer,
-                    num_added=num_added,
-                    num_shortcut=num_shortcut,
-                    shares=shares,
-                )
+            into = _IntoNode(
+                target=_node(path, node),
+                shares=len(edges) > 1,
+                num_added=num_elements if edge is not edges[0] else 0,
+                num_averaged=num_elements if cell.averages and len(edges) > 1 and edge is edges[-1] else 0,
+            )
+            yield from _steps_of_edge(edge, path, into, num_elements, rectifies=rectifies)
         if node in cell.endings:
             yield _ending_step(cell.endings[node], _node(path, node))
+
+
+class _IntoNode(NamedTuple):
+    """Of an edge: the node that it enters, and what entering it takes; see `Step`."""
+
+    target: str
+    shares: bool
+    num_added: int
+    num_averaged: int
+
+
+def _steps_of_edge(
+    edge: EdgeLayers, path: str, into: _IntoNode, num_elements: int, *, rectifies: bool
+) -> Iterable[Step]:
+    source, layers = _node(path, edge.source), list(edge.layers)
+    if not layers:
+        name = f"{path}.edges.{edge.index}.{edge.op}"
+        entering = {"num_added": into.num_added, "num_averaged": into.num_averaged, "shares": into.shares}
+        yield Step(name, (Read(source),), into.target, num_elements, **entering)
+        return
+    reads = (Read(source, _form_before(layers[0], rectifies=rectifies)),)
+    while layers[0].feeds_next:  # and the next has no ReLU before it
+        first = layers.pop(0)
+        yield Step(first.name, reads, first.name, num_outputs(first), first)
+        reads = (Read(first.name, "sign" if layers[0].binary else "value"),)
+    for layer in layers:
+        share = num_outputs(layer) / num_elements  # of two side by side each gives a half
+        yield Step(
+            layer.name,
+            (*reads, Read(source)) if layer.residual else reads,
+            into.target,
+            num_outputs(layer),
+            layer,
+            num_added=round(share * into.num_added),
+            num_shortcut=_num_residual(layer) if layer.residual else 0,
+            num_averaged=round(share * into.num_averaged),
+            shares=into.shares,
+        )
 
 
 def _num_residual(layer: Layer) -> int:
@@ -215,7 +233,8 @@ class Elementwise:
     Convention (ours; XNOR-Net's estimate leaves them all out): 1 for each output element of a batch norm
     (one multiply-add), a bias, a threshold (one comparison), a sum of two edges or with a residual, a sign or a ReLU,
     and for each learned value of an ending (the slope of a PReLU, a shift); 9 for each output element of a 3x3 pooling;
-    1 for each input element of a mean (over groups of channels or over pixels). A sign or a ReLU counts once, however
+    1 for each input element of a mean (over groups of channels or over pixels; over edges 1 for each output element,
+    beside their sums). A sign or a ReLU counts once, however
     many layers read it.
     """
 

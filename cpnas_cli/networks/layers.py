@@ -107,6 +107,7 @@ class CellLayers:
 
     Attributes:
       endings: by node, of the values that have one; a node that nothing reaches has none.
+      averages: whether a node is the mean over its edges.
     """
 
     shape: CellShape
@@ -116,6 +117,7 @@ class CellLayers:
     shortcuts: tuple[bool, bool]
     edges: tuple[EdgeLayers, ...]
     endings: Mapping[int, Layer]
+    averages: bool = False
 
     @property
     def out_size(self) -> int:
@@ -170,7 +172,9 @@ def _cell(
         found = arithmetics.block.ending_layers(path, shape.num_channels, size, binary=arithmetics.is_binary)
         if found:
             (endings[node],) = _stored(found, settings, precision)
-    return CellLayers(shape, sizes, sizes[1], (first, second), (shortcut, second_shortcut), edges, endings)
+    return CellLayers(
+        shape, sizes, sizes[1], (first, second), (shortcut, second_shortcut), edges, endings, arithmetics.block.averages
+    )
 
 
 def _preprocessing(path: str, shape: CellShape, index: int, size: int, arithmetics: Arithmetics) -> tuple[Layer, ...]:

@@ -194,8 +194,10 @@ class _Compiler:
             place = (number - NUM_INPUT_NODES) * channels
             values = output._replace(offset=output.offset + place)
             signs = builder.words(number, channels=channels, size=cell.out_size, border=_border(cell, number))
-            steps = self.edges([edge for edge in cell.edges if edge.node == number], nodes, channels)
-            ending, shift = self._ending(cell.endings.get(number))
+            edges = [edge for edge in cell.edges if edge.node == number]
+            steps = self.edges(edges, nodes, channels)
+            num_edges = len(edges) if cell.averages else 1
+            ending, shift = self._ending(cell.endings.get(number), num_edges=num_edges)
             builder.node([*steps, *ending], values, channels=channels, signs=signs, shift=shift)
             nodes[number] = _Image(values, signs, channels)
         signs = builder.words(("cell", index % 3), channels=4 * channels, size=cell.out_size, border=0)
@@ -227,14 +229,17 @@ class _Compiler:
         builder.node([*steps, *ending], values, channels=channels, signs=signs, shift=shift)
         return _Image(values, signs, channels)
 
-    def _ending(self, layer: Layer | None) -> tuple[list[list[int]], np.ndarray | None]:
-        """The steps of an ending, and what it adds before the sign."""
-        if layer is None:
-            return [], None
-        values = self.arrays[layer.name].ending
-        shift = values[-1] if self.model.settings.sign_shift else None
+    def _ending(self, layer: Layer | None, *, num_edges: int = 1) -> tuple[list[list[int]], np.ndarray | None]:
+        """The steps of an ending, and what it adds before the sign.
+
+        Args:
+          num_edges: over which the value is to be the mean; their sum is there.
+        """
+        values = np.zeros((0, 0), np.float32) if layer is None else self.arrays[layer.name].ending
+        shift = values[-1] if len(values) and self.model.settings.sign_shift else None
         activation = values[: len(values) - (shift is not None)]
-        return [self.builder.ending(activation)] if len(activation) else [], shift
+        has_steps = len(activation) > 0 or num_edges > 1
+        return [self.builder.ending(activation, num_edges=num_edges)] if has_steps else [], shift
 
     def _pointwise(self, layers: Sequence[Layer], source: _Image, *, keep: bool) -> list[list[int]]:
         """A 1x1 convolution, or the two of a factorized reduction, whose results lie side by side."""

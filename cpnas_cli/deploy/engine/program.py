@@ -61,7 +61,7 @@ KEEP = 1
 (GROUPS, WORDS, WORDS_ROW, WORDS_PLANE, GROUPED_SIZE, GROUPED_KERNEL, GROUPED_DILATION, PADDING, FILTER_INPUTS) = range(
     9, 18
 )
-(SLOPE, BEFORE, AFTER) = range(2, 5)  # of an ending; -1 for a shift that there is not
+(SLOPE, BEFORE, AFTER, NUM_EDGES) = range(2, 6)  # of an ending; -1 for what there is not
 # Of a convolution of the stem: rows and columns of its image and its channels; kernel and stride; offsets of weights,
 # scale and shift; whether it computes in whole numbers; where its image is, and values from a pixel to the next; where
 # the next one's is (-1: there is none), values from a pixel and from a row to the next, and the largest of them; how a
@@ -361,11 +361,15 @@ class ProgramBuilder:
             self.table += [first_word, len(masks), self.constants.add(filters), self.constants.add(masks)]
         return _row(GROUPED, columns)
 
-    def ending(self, values: np.ndarray) -> list[int]:
-        """The activation of a node in place; `values`: (1, C), a slope, or (3, C), with the shifts around it."""
+    def ending(self, values: np.ndarray, *, num_edges: int = 1) -> list[int]:
+        """What ends a node in place: the mean over its edges, whose sum it is until then, and the activation.
+
+        Args:
+          values: (0, C), or (1, C), a slope, or (3, C), with the shifts around it.
+        """
         rows = [self.channels(row) for row in values]
-        before, slope, after = rows if len(rows) == 3 else (-1, rows[0], -1)
-        return _row(ENDING, {SLOPE: slope, BEFORE: before, AFTER: after})
+        before, slope, after = rows if len(rows) == 3 else (-1, rows[0] if rows else -1, -1)
+        return _row(ENDING, {SLOPE: slope, BEFORE: before, AFTER: after, NUM_EDGES: num_edges})
 
     def shortcut(self, source: Values, *, halves: bool, num_groups: int, channels: int, keep: bool) -> list[int]:
         columns = {

@@ -253,16 +253,19 @@ stem_row_whole = _stem_kernel(_zero_f, splat_f_at, load_f, _multiply_add_f, _sam
 
 
 @njit
-def end_row(values, reals, out, pixel, num_pixels, num_blocks, slope, before, after):
-    """PReLU(x + before) + after of a row, in place; an offset of -1 for a shift that there is not."""
+def end_row(values, reals, out, pixel, num_pixels, num_blocks, slope, before, after, num_edges):
+    """PReLU(x / num_edges + before) + after of a row, in place; an offset of -1 for what there is not."""
+    part = splat_f(np.float32(1 / num_edges))
     for block in range(num_blocks):
-        slopes = load_f(reals, slope + block * LANES)
         for x in range(num_pixels):
             place = out + x * pixel + block * LANES
             value = load_f(values, place)
+            if num_edges > 1:
+                value = multiply_f(value, part)
             if before >= 0:
                 value = add_f(value, load_f(reals, before + block * LANES))
-            value = positive_or(value, multiply_f(value, slopes))
+            if slope >= 0:
+                value = positive_or(value, multiply_f(value, load_f(reals, slope + block * LANES)))
             if after >= 0:
                 value = add_f(value, load_f(reals, after + block * LANES))
             store_f(values, place, value)

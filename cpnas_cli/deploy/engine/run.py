@@ -78,7 +78,8 @@ def _node_row(row, y, memory, is_there):
             _grouped_row(step, y, steps, table, constants, reals, words, values, out, pixel, size, blocks, keep)
         elif kind == p.ENDING:
             end_row(values, reals, out, pixel, size, blocks, get_i(steps, step + p.SLOPE),
-                    get_i(steps, step + p.BEFORE), get_i(steps, step + p.AFTER))  # fmt: skip
+                    get_i(steps, step + p.BEFORE), get_i(steps, step + p.AFTER),
+                    get_i(steps, step + p.NUM_EDGES))  # fmt: skip
         elif kind == p.REAL_PRODUCT:
             num_inputs, out_blocks = get_i(steps, step + p.NUM_INPUTS), get_i(steps, step + p.REAL_OUT_BLOCKS)
             place = out + get_i(steps, step + p.REAL_OUT_CHANNEL)

@@ -58,6 +58,11 @@ class Block(ABC):
     def rectifies(self) -> bool:
         """Whether a ReLU stands before every full-precision convolution of a cell."""
 
+    @property
+    def averages(self) -> bool:
+        """Whether a node is the mean over its live edges and not their sum."""
+        return False
+
     @abstractmethod
     def build_convolution(self, edge: "EdgeShape", kernel: Kernel) -> "nn.Module":
         """The module of a convolution: see `Operation.build`."""

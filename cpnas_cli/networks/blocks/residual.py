@@ -2,7 +2,8 @@
 
 Source: the residual of Bi-Real Net (Liu et al. 2018, arXiv 1808.00278), the one grouped convolution of EBNAS, the
 shift before the sign and the activation of ReActNet (Liu et al. 2020, arXiv 2003.03488). Ours: both belong to the
-value and not to each convolution that reads or makes it, so that a cell has few real parameters beside its bits.
+value and not to each convolution that reads or makes it, so that a cell has few real parameters beside its bits; and a
+node is the mean over its edges, whose residuals would else add up from node to node.
 """
 
 from dataclasses import dataclass
@@ -59,6 +60,10 @@ class Residual(Block):
                 f"network.group_width={self.group_width} does not divide the {num_channels} channels of a cell; choose "
                 "a network.group_width that does, or other channels"
             )
+
+    @property
+    def averages(self) -> bool:
+        return True
 
     def num_groups(self, num_channels: int) -> int:
         """Of a convolution from so many channels to as many."""
