@@ -33,7 +33,6 @@ from torch import Tensor, nn
 
 from cpnas_cli import __version__
 from cpnas_cli.binarization.convolution import BinaryConv2d
-from cpnas_cli.binarization.estimators import sign
 from cpnas_cli.errors import CpnasError
 from cpnas_cli.networks.modules.batch_norm import BatchNorm, folded_scale
 from cpnas_cli.networks.modules.pointwise import PointwiseConv
@@ -226,7 +225,7 @@ def _fold(parent: nn.Module, names: Sequence[str], norm_name: str) -> None:
     binary = [convolution for convolution in convolutions if isinstance(convolution, BinaryConv2d)]
     if binary:
         for name, convolution in zip(names, binary, strict=True):
-            setattr(parent, name, _Convolution(convolution, sign(convolution.weight)))
+            setattr(parent, name, _Convolution(convolution, convolution.signs()))
         setattr(parent, norm_name, _Affine(*folded_scale(binary, norm)))
         return
     real = [convolution for convolution in convolutions if isinstance(convolution, RealConv2d)]

@@ -64,10 +64,10 @@ def _arrays(network: Network, layer: Layer) -> LayerArrays:
     convolution, scale, shift = _convolution_and_norm(network, layer)
     if convolution is None:
         return LayerArrays(none.signs, none.thresholds, _EMPTY, scale, shift)
-    weight = _numpy(convolution.weight)
-    if not layer.binary:
-        return LayerArrays(none.signs, none.thresholds, weight, scale, shift)
-    signs = weight >= 0
+    if isinstance(convolution, RealConv2d):
+        return LayerArrays(none.signs, none.thresholds, _numpy(convolution.weight), scale, shift)
+    _check_finite(_numpy(convolution.weight))  # a sign does not show it
+    signs = _numpy(convolution.signs()) > 0
     if layer.ending == "affine":
         return LayerArrays(signs, none.thresholds, _EMPTY, scale, shift)
     _check_finite(scale, shift)  # a threshold does not show it

@@ -16,9 +16,9 @@ class NetworkSize:
 
     Convention: 1 bit per weight of a binary convolution; 32 bits per real value; 8 per threshold. A batch
     norm is folded into 2 real values per channel (a scale and a shift), and the scale alpha of a binary
-    convolution into the scale of the batch norm behind it; a batch norm between two binary
+    convolution, learned or not, into the scale of the batch norm behind it; a batch norm between two binary
     convolutions, of which only the sign is wanted, into one threshold per channel. `num_parameters`
-    counts what is trained: latent weights, batch norm weights and biases, stem, classifier.
+    counts what is trained: latent weights, learned scales, batch norm weights and biases, stem, classifier.
     """
 
     num_parameters: int
@@ -32,11 +32,13 @@ class NetworkSize:
 
 
 def network_size(network: Network) -> NetworkSize:
-    num_binary = sum(m.weight.numel() for m in network.modules() if isinstance(m, BinaryConv2d))
+    convolutions = [m for m in network.modules() if isinstance(m, BinaryConv2d)]
+    num_binary = sum(convolution.weight.numel() for convolution in convolutions)
+    num_learned_scales = sum(m.alpha.numel() for m in convolutions if m.alpha is not None)
     between = [m.between for m in network.modules() if isinstance(m, SeparableConv) and m.between is not None]
     num_thresholds = sum(norm.weight.numel() for norm in between)
     num_parameters = sum(p.numel() for p in network.parameters())
-    num_real = num_parameters - num_binary - 2 * num_thresholds
+    num_real = num_parameters - num_binary - num_learned_scales - 2 * num_thresholds
     return NetworkSize(num_parameters, num_binary, num_real, num_thresholds)
 
 

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from cpnas_cli.binarization.binarization import Estimator
 from cpnas_cli.binarization.estimators import binarize_activation
 
 
@@ -11,10 +12,10 @@ class Node:
 
     def __init__(self, value_BCHW: Tensor) -> None:
         self.value = value_BCHW
-        self._signs: dict[str, Tensor] = {}
+        self._signs: dict[Estimator, Tensor] = {}
         self._rectified: Tensor | None = None
 
-    def sign(self, estimator: str) -> Tensor:
+    def sign(self, estimator: Estimator) -> Tensor:
         if estimator not in self._signs:
             self._signs[estimator] = binarize_activation(self.value, estimator=estimator)
         return self._signs[estimator]
