@@ -19,8 +19,8 @@ class BinaryConv2d(Convolution2d):
     engine treats exactly.
 
     Args:
-      binarization: what its filters and its scale are.
-      progress: of the training, shared with the whole network.
+      binarization: what its filters and its scale are; without it the defaults.
+      progress: of the training, shared with the whole network; without it one of its own.
 
     Attributes:
       weight: H, the latent filters, (C_out, C_in / groups, k, k).
@@ -37,15 +37,15 @@ class BinaryConv2d(Convolution2d):
         padding: int = 0,
         dilation: int = 1,
         groups: int = 1,
-        binarization: Binarization = Binarization(),  # noqa: B008  # frozen
+        binarization: Binarization | None = None,
         progress: Progress | None = None,
     ) -> None:
         super().__init__(
             in_channels, out_channels, kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups
         )
-        self.binarization, self.progress = binarization, progress or Progress()
+        self.binarization, self.progress = binarization or Binarization(), progress or Progress()
         self.alpha: nn.Parameter | None = None
-        if binarization.scale == LEARNED:
+        if self.binarization.scale == LEARNED:
             self.alpha = nn.Parameter(self._mean_scale())
 
     def reset_parameters(self) -> None:

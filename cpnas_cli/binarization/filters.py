@@ -55,8 +55,8 @@ def _taps(latent: Tensor) -> tuple[int, ...]:
 def recu_factor(progress: float) -> float:
     """-ln(2 - 2 tau), by which ReCU multiplies mean |H'_c| to have its bound Q_c.
 
-    where tau goes from 0.85 to 0.99 with the progress of the training, in [0, 1]: Q is the quantile tau of |w| where
-    w is Laplacian.
+    where tau goes from 0.85 to 0.99 with the progress of the training, in [0, 1]: Q is the quantile tau of a
+    Laplacian whose mean |w| is that.
 
     Source: Xu et al. 2021, "ReCU: Reviving the Dead Weights in Binary Neural Networks" (arXiv 2103.12369).
     """

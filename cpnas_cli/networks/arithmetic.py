@@ -23,7 +23,7 @@ class Arithmetic:
     """
 
     precision: Precision
-    binarization: Binarization = Binarization()
+    binarization: Binarization = field(default_factory=Binarization)
     progress: Progress = field(default_factory=Progress, compare=False)
 
     @property

@@ -1,6 +1,7 @@
 """Signs, pseudo-gradients, scales and the 1-bit convolution, against formulas in numpy and loops."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,7 +235,7 @@ def test_binary_convolution_by_loops(
     size: tuple[int, int],
 ) -> None:
     """With weights +alpha and -alpha, and a third value, zero, where the padding is."""
-    shape = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    shape: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(kernel_size + stride)
         layer = BinaryConv2d(in_channels, out_channels, kernel_size, **shape)

@@ -124,7 +124,7 @@ def test_the_model_file_describes_itself(tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("estimator", ["clipped", "polynomial"])
+@pytest.mark.parametrize("estimator", ["clipped", "polynomial", "error_decay"])
 def test_every_optimizer_and_estimator_trains(tmp_path, optimizer, estimator):
     settings = [*SMALL, "train.num_epochs=2", f"train.optimizer={optimizer}", f"network.estimator={estimator}"]
     settings += ["train.learning_rate=0.05"] if optimizer == "sgd" else []
