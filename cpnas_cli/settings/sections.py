@@ -107,7 +107,7 @@ class NetworkConfig(Section):
     clip_bound: float = setting(
         1.0,
         "|x| beyond which the gradient of the sign of activations is 0; error_decay has no such bound",
-        origin="BinaryConnect, Bi-Real Net; PokeBNN has 3, BNext 1.5",
+        origin="published, in Bi-Real Net; PokeBNN has 3, BNext 1.5",
         gt=0,
         le=10,
     )
@@ -115,7 +115,7 @@ class NetworkConfig(Section):
         "plain",
         "what the signs of filters are taken of: the latent filters, these less their mean, or divided by their "
         "deviation too",
-        origin="XNOR-Net; IR-Net has standardized",
+        origin="published, in XNOR-Net; IR-Net has standardized",
     )
     recu: bool = setting(
         False,
@@ -124,7 +124,9 @@ class NetworkConfig(Section):
         origin="ours: none; ReCU has it",
     )
     scale: ScaleName = setting(
-        "mean", "scale of a filter: the mean of its |weights|, or learned, from there on", origin="XNOR-Net"
+        "mean",
+        "scale of a filter: the mean of its |weights|, or learned, from there on",
+        origin="published, in XNOR-Net",
     )
     real_parts: tuple[RealPart, ...] = setting(
         (), "what is kept in full precision in the Child; []: full W1A1", origin="ours: full W1A1"

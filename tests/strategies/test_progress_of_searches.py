@@ -1,4 +1,4 @@
-"""Gradients that change as a search goes on: how far it is at every draw or epoch, and that a resumed one is the same."""
+"""Gradients that change as a search goes on: how far it is at every draw or epoch, and what a resumed one does."""
 
 import contextlib
 from collections.abc import Mapping

@@ -1,11 +1,8 @@
 """Gradients that change as a training goes on: how far it is at every step, and that a resumed one goes on the same."""
 
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from test_training import SMALL, train
 
 from cpnas_cli.distributed.device import open_device
