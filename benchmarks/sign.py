@@ -16,6 +16,7 @@ from benchmarks.tables import Rows, run_alone
 from benchmarks.training_step import noise_batch, search_of, step_of_draw
 from benchmarks.workload import SHAPES, Shape, Workload
 from cpnas_cli.binarization import estimators, filters, normalized_sign
+from cpnas_cli.binarization.binarization import Estimator
 from cpnas_cli.efficiency.timing import interleaved, paired_ratio
 from cpnas_cli.networks.modules import batch_norm
 from cpnas_cli.search_space import ALL_CANDIDATES, draw_pass
@@ -28,7 +29,7 @@ def sign_in_three_passes(x: torch.Tensor, *, out: torch.Tensor | None = None) ->
     return torch.ge(x, 0, out=torch.empty_like(x) if out is None else out).mul_(2).sub_(1)
 
 
-def sign_apart(norm: batch_norm.BatchNorm, x_BCHW: torch.Tensor, *, estimator: str) -> torch.Tensor:
+def sign_apart(norm: batch_norm.BatchNorm, x_BCHW: torch.Tensor, *, estimator: Estimator) -> torch.Tensor:
     return estimators.binarize_activation(norm(x_BCHW), estimator=estimator)
 
 

@@ -106,6 +106,8 @@ def randomize(network: Network, *, seed: int) -> None:
             module.bias.copy_((normal(module.bias) / 2).masked_fill(some(module.bias), 0))
         elif isinstance(module, BinaryConv2d):
             module.weight.masked_fill_(some(module.weight), 0.0).masked_fill_(some(module.weight), -0.0)
+            if module.alpha is not None:  # a learned scale may become anything
+                module.alpha.copy_(normal(module.alpha).masked_fill(some(module.alpha), 0))
 
 
 def everywhere(op: str) -> Genotype:

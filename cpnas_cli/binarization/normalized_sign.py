@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from cpnas_cli.binarization.binarization import Estimator
 from cpnas_cli.binarization.estimators import check_estimator, pseudo_gradient, sign
 
 
@@ -23,7 +24,7 @@ class _NormalizedSign(torch.autograd.Function):
         running: tuple[Tensor | None, Tensor | None],
         momentum: float,
         eps: float,
-        estimator: str,
+        estimator: tuple[str, float, float],
     ) -> Tensor:
         normalized, mean, inverse_std = torch.native_batch_norm(x, weight, bias, *running, True, momentum, eps)
         ctx.save_for_backward(x, weight, bias, mean, inverse_std)
@@ -37,7 +38,7 @@ class _NormalizedSign(torch.autograd.Function):
         scale_C = weight * inverse_std
         shift_C = (bias - mean * scale_C).to(x.dtype)
         normalized = torch.addcmul(shift_C.view(-1, 1, 1), x, scale_C.to(x.dtype).view(-1, 1, 1))
-        grad = pseudo_gradient(grad, normalized, estimator=ctx.estimator)
+        grad = pseudo_gradient(grad, normalized, estimator=Estimator(*ctx.estimator))
         gradients = torch.ops.aten.native_batch_norm_backward(
             grad, x, weight, None, None, mean, inverse_std, True, ctx.eps, [True, True, True]
         )
@@ -53,15 +54,15 @@ def normalized_sign(
     running_var: Tensor | None,
     momentum: float,
     eps: float,
-    estimator: str,
+    estimator: Estimator,
 ) -> Tensor:
     """`binarize_activation(batch_norm(x))` with the statistics of the batch, (B, C, H, W); updates the running ones.
 
     Forward: the same bits as the two apart. Backward: the same up to the rounding of a batch norm that is computed
-    again, in float32: "clipped" differs only where it lies within that of 1 or -1.
+    again, in float32: "clipped" differs only where it lies within that of its bound.
     """
-    check_estimator(estimator)
+    check_estimator(estimator.name)
     running = (running_mean, running_var)
-    result = _NormalizedSign.apply(x_BCHW, weight, bias, running, momentum, eps, estimator)
+    result = _NormalizedSign.apply(x_BCHW, weight, bias, running, momentum, eps, tuple(estimator))
     assert isinstance(result, Tensor)
     return result

@@ -86,6 +86,7 @@ def _arrays(network: Network, layer: Layer) -> LayerArrays:
     convolution, scale, shift = _convolution_and_norm(network, layer)
     if isinstance(convolution, RealConv2d):
         return replace(none, weights=_numpy(convolution.stored_filters()), scale=scale, shift=shift)
+    _check_finite(_numpy(convolution.weight))  # a sign does not show it
     signs = _numpy(convolution.signs()) > 0
     if layer.ending == "affine":
         return replace(none, signs=signs, scale=scale, shift=shift)

@@ -1,8 +1,9 @@
 """The precision of a network's parts, as plain data: what its modules are built from and its layers are listed from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cpnas_cli.binarization.binarization import Binarization, Estimator, Progress
 from cpnas_cli.networks.blocks.base import Block, block_of
 from cpnas_cli.networks.blocks.separable import SEPARABLE
 from cpnas_cli.networks.shapes import Precision
@@ -20,15 +21,23 @@ class Arithmetic:
 
     Attributes:
       rectifies: whether a ReLU stands before a full-precision convolution, see `Block`.
+      binarization: how a 1-bit convolution and the sign before it are made; unused in full precision.
+      progress: of the training, shared by the whole network.
     """
 
     precision: Precision
-    estimator: str = "clipped"
+    binarization: Binarization = field(default_factory=Binarization)
+    progress: Progress = field(default_factory=Progress, compare=False)
     rectifies: bool = True
 
     @property
     def is_binary(self) -> bool:
         return self.precision == "binary"
+
+    @property
+    def estimator(self) -> Estimator:
+        """The pseudo-gradient of signs at this moment of the training."""
+        return self.binarization.estimator_at(self.progress)
 
     def activate(self, node: "Node") -> "Tensor":
         """sign(x) before a 1-bit convolution, ReLU(x) or x before a full-precision one."""
@@ -42,8 +51,16 @@ class Arithmetic:
         from cpnas_cli.binarization.convolution import BinaryConv2d
         from cpnas_cli.networks.modules.real_convolution import RealConv2d
 
-        kind = BinaryConv2d if self.is_binary else RealConv2d
-        return kind(in_channels, out_channels, kernel_size, **shape)
+        if not self.is_binary:
+            return RealConv2d(in_channels, out_channels, kernel_size, **shape)
+        return BinaryConv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            binarization=self.binarization,
+            progress=self.progress,
+            **shape,
+        )
 
 
 FULL = Arithmetic("full")
@@ -67,9 +84,13 @@ class Arithmetics:
         return EdgeShape(num_channels, stride, self.edges, self.reduction, self.block)
 
     @staticmethod
-    def of(network: NetworkConfig, precision: Precision) -> "Arithmetics":
+    def of(network: NetworkConfig, precision: Precision, progress: Progress | None = None) -> "Arithmetics":
+        """
+        Args:
+          progress: what the parts of one network share; without it one that stays 0.
+        """
         block = block_of(network)
-        arithmetic = Arithmetic(precision, network.estimator, block.rectifies)
+        arithmetic = Arithmetic(precision, Binarization.of(network), progress or Progress(), block.rectifies)
         full = Arithmetic("full", rectifies=block.rectifies)
         real = network.real_parts
         return Arithmetics(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cpnas_cli.binarization.binarization import Progress
 from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.networks.arithmetic import Arithmetics
 from cpnas_cli.networks.cells import Cell
@@ -51,6 +52,9 @@ class Network(nn.Module):
       settings: cells, channels, stem, what stays real.
       candidates: the operations of every edge.
       precision: "binary" for the Child, "full" for the Parent.
+
+    Attributes:
+      progress: how far training has come, in all signs and binary convolutions; see `set_progress`.
     """
 
     def __init__(
@@ -63,11 +67,11 @@ class Network(nn.Module):
         num_classes: int,
     ) -> None:
         super().__init__()
-        self.settings, self.precision = settings, precision
+        self.settings, self.precision, self.progress = settings, precision, Progress()
         self.genotype = genotype_of(candidates) if candidates.num_candidates == 1 else None
         self.stem = Stem(settings, num_image_channels=num_image_channels)
         shapes = cell_shapes(settings)
-        arithmetics = Arithmetics.of(settings, precision)
+        arithmetics = Arithmetics.of(settings, precision, self.progress)
         self.stem_ending = arithmetics.block.build_ending(num_stem_channels(settings), binary=arithmetics.is_binary)
         self.cells = nn.ModuleList(
             Cell(
@@ -103,6 +107,10 @@ class Network(nn.Module):
         features_BCHW = node.value
         return Output(self.classifier(features_BCHW.mean(dim=(2, 3))), features_BCHW)
 
+    def set_progress(self, fraction: float) -> None:
+        """Say before a training step what fraction of all of them is done, in [0, 1]; it shapes gradients alone."""
+        self.progress.value = fraction
+
     def parts_of(self, genotype: Genotype | None = None) -> Iterator[nn.Module]:
         """The modules that a genotype uses: stem, classifier, preprocessing, and its live operations."""
         choices = self._genotype(genotype).cells()
@@ -125,8 +133,8 @@ class Network(nn.Module):
         return [m for part in self.parts_of(genotype) for m in part.modules() if isinstance(m, BatchNorm)]
 
     def latent_filters(self, genotype: Genotype | None = None) -> list[Tensor]:
-        """H of every binary convolution that the genotype uses."""
-        return [m.weight for part in self.parts_of(genotype) for m in part.modules() if isinstance(m, BinaryConv2d)]
+        """H' of every binary convolution that the genotype uses, of which the signs are taken; differentiable."""
+        return [m.latents() for part in self.parts_of(genotype) for m in part.modules() if isinstance(m, BinaryConv2d)]
 
     def feature_shape(self, image_size: int) -> tuple[int, int, int]:
         """(4C, H, W) of the last cell's output."""

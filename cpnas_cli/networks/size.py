@@ -16,9 +16,9 @@ class NetworkSize:
     Convention: 1 bit per weight of a binary convolution; 32 bits per real value, or what `network.real_format` and
     `network.weight_format` say for those of a Child; 8 per threshold. A batch
     norm is folded into 2 real values per channel (a scale and a shift), and the scale alpha of a binary
-    convolution into the scale of the batch norm behind it; a batch norm between two binary
+    convolution, learned or not, into the scale of the batch norm behind it; a batch norm between two binary
     convolutions, of which only the sign is wanted, into one threshold per channel. `num_parameters`
-    counts what is trained: latent weights, batch norm weights and biases, stem, classifier.
+    counts what is trained: latent weights, learned scales, batch norm weights and biases, stem, classifier.
     """
 
     num_parameters: int

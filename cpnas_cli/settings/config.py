@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, ValidationInfo, model_validator
 
 from cpnas_cli import registry
 from cpnas_cli.errors import UsageError
-from cpnas_cli.settings.fields import STORED, Section, did_you_mean, is_section, setting
+from cpnas_cli.settings.fields import STORED, Section, did_you_mean, is_section, setting, starts_something
 from cpnas_cli.settings.sections import DataConfig, NetworkConfig, PcDartsConfig, SearchConfig, TrainConfig
 
 DEFAULT_PRESET = "digits"
@@ -43,6 +43,16 @@ class Config(Section):
     @model_validator(mode="after")
     def _block_fits_the_search(self) -> Self:
         NetworkConfig.model_validate(self.search_network().model_dump())
+        return self
+
+    @model_validator(mode="after")
+    def _gradients_that_can_be_compiled(self, info: ValidationInfo) -> Self:
+        changing = self.network.follows_progress()
+        if starts_something(info) and self.train.compile and changing:
+            raise ValueError(
+                f"train.compile cannot have a gradient that changes at every step, got {changing}; "
+                "add --set train.compile=false"
+            )
         return self
 
     def search_network(self) -> NetworkConfig:

@@ -7,7 +7,9 @@ from pydantic import ValidationInfo, model_validator
 from cpnas_cli.registry import BLOCKS, DATASETS, STRATEGIES, registered
 from cpnas_cli.settings.fields import Section, check_first_epochs, check_learning_rates, setting, starts_something
 
-EstimatorName = Literal["clipped", "polynomial"]
+EstimatorName = Literal["clipped", "polynomial", "error_decay"]
+LatentsName = Literal["plain", "centered", "standardized"]
+ScaleName = Literal["mean", "learned"]
 RealPart = Literal["preprocessing", "factorized_reduction"]
 OptimizerName = Literal["sgd", "adam"]
 DtypeName = Literal["float32", "bfloat16"]
@@ -131,8 +133,33 @@ class NetworkConfig(Section):
     )
     estimator: EstimatorName = setting(
         "clipped",
-        "pseudo-gradient of the sign of activations: 1 where |x| <= 1, or 2 - 2|x| there",
-        origin="ours: both are published, neither for this network",
+        "pseudo-gradient of the sign of activations: 1 where |x| <= network.clip_bound, or falling to 0 there as in "
+        "Bi-Real Net, or ever sharper as the training goes on as in IR-Net",
+        origin="ours: all are published, none for this network",
+    )
+    clip_bound: float = setting(
+        1.0,
+        "|x| beyond which the gradient of the sign of activations is 0; error_decay has no such bound",
+        origin="published, in Bi-Real Net; PokeBNN has 3, BNext 1.5",
+        gt=0,
+        le=10,
+    )
+    latents: LatentsName = setting(
+        "plain",
+        "what the signs of filters are taken of: the latent filters, these less their mean, or divided by their "
+        "deviation too",
+        origin="published, in XNOR-Net; IR-Net has standardized",
+    )
+    recu: bool = setting(
+        False,
+        "whether weights beyond a quantile, which rises with the training, get no gradient; needs "
+        "network.latents=standardized",
+        origin="ours: none; ReCU has it",
+    )
+    scale: ScaleName = setting(
+        "mean",
+        "scale of a filter: the mean of its |weights|, or learned, from there on",
+        origin="published, in XNOR-Net",
     )
     real_parts: tuple[RealPart, ...] = setting(
         (), "what is kept in full precision in the Child; []: full W1A1", origin="ours: full W1A1"
@@ -156,6 +183,21 @@ class NetworkConfig(Section):
         for factor in (1, 2, 4):
             registered(BLOCKS, self.block).of(self).check(factor * self.num_channels)
         return self
+
+    @model_validator(mode="after")
+    def _recu_has_its_latents(self, info: ValidationInfo) -> Self:
+        if starts_something(info) and self.recu and self.latents != "standardized":
+            raise ValueError(
+                f"network.recu needs standardized weights, got network.latents={self.latents}; "
+                "add --set network.latents=standardized"
+            )
+        return self
+
+    def follows_progress(self) -> str | None:
+        """The first setting whose gradients change as the training goes on, "network.recu=true"; None: none does."""
+        if self.estimator == "error_decay":
+            return "network.estimator=error_decay"
+        return "network.recu=true" if self.recu else None
 
 
 class SearchConfig(Section):

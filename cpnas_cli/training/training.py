@@ -224,6 +224,9 @@ class Training:
             positions=self._positions(),
         )
 
+        def before_step(step: int) -> None:
+            stage.network.set_progress((stage.epoch + step / num_steps) / train.num_epochs)
+
         def watched() -> Batches:
             for step, batch in enumerate(batches):
                 self.notify(
@@ -242,6 +245,7 @@ class Training:
                 self._train_step(stage),
                 watched(),
                 learning_rate=lambda step: _training_rate(train, epoch=stage.epoch, step=step, num_steps=num_steps),
+                before_step=before_step,
             )
         except NonFiniteLossError as error:
             raise self._located(error, stage) from None

@@ -220,6 +220,11 @@ def test_a_section_is_no_value(value: str) -> None:
         ("network.num_cells=2", "network.num_cells", "2"),
         ("network.num_channels=0", "network.num_channels", "0"),
         ("network.estimator=tanh", "network.estimator", "'tanh'"),
+        ("network.clip_bound=0", "network.clip_bound", "0"),
+        ("network.clip_bound=10.5", "network.clip_bound", "10.5"),
+        ("network.latents=centred", "network.latents", "'centred'"),
+        ("network.scale=max", "network.scale", "'max'"),
+        ("network.recu=2", "network.recu", "2"),
         ("network.real_parts=[stem]", "network.real_parts", "'stem'"),
         ("network.stem_stride=3", "network.stem_stride", "3"),
         ("data.name=imagenet", "data.name", "'imagenet'"),
@@ -409,6 +414,21 @@ def test_changed_settings_are_those_and_no_others() -> None:
             "train.learning_rate_min=1.5e-07, where the cosine ends, is above train.learning_rate=1e-07, "
             "where it begins; add --set train.learning_rate_min=1e-07, or less;",
         ),
+        (
+            ["network.recu=true", "network.latents=centered"],
+            "network.recu needs standardized weights, got network.latents=centered; "
+            "add --set network.latents=standardized;",
+        ),
+        (
+            ["train.compile=true", "network.estimator=error_decay"],
+            "train.compile cannot have a gradient that changes at every step, got network.estimator=error_decay; "
+            "add --set train.compile=false;",
+        ),
+        (
+            ["train.compile=true", "network.latents=standardized", "network.recu=true"],
+            "train.compile cannot have a gradient that changes at every step, got network.recu=true; "
+            "add --set train.compile=false;",
+        ),
     ],
 )
 def test_what_does_not_fit_together_says_what_to_type(overrides: list[str], message: str) -> None:
@@ -597,6 +617,7 @@ def test_bnas_hides_no_bad_value() -> None:
 UNFIT = {
     "train": {"num_epochs": 3, "warmup_epochs": 3},
     "pcdarts": {"num_epochs": 10, "frozen_epochs": 15},
+    "network": {"recu": True},
     "search": {"learning_rate": 0.001, "learning_rate_min": 0.01},
 }
 

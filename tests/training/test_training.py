@@ -124,7 +124,7 @@ def test_the_model_file_describes_itself(tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("estimator", ["clipped", "polynomial"])
+@pytest.mark.parametrize("estimator", ["clipped", "polynomial", "error_decay"])
 def test_every_optimizer_and_estimator_trains(tmp_path, optimizer, estimator):
     settings = [*SMALL, "train.num_epochs=2", f"train.optimizer={optimizer}", f"network.estimator={estimator}"]
     settings += ["train.learning_rate=0.05"] if optimizer == "sgd" else []
@@ -345,12 +345,25 @@ def test_what_fails_in_the_backward_pass_leaves_the_network_as_it_was(monkeypatc
 
 
 @pytest.mark.slow
-def test_what_dynamo_captures_trains_to_the_same_bits(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        (),
+        (
+            "network.estimator=polynomial",
+            "network.clip_bound=1.5",
+            "network.latents=standardized",
+            "network.scale=learned",
+        ),
+    ],
+    ids=["defaults", "others"],
+)
+def test_what_dynamo_captures_trains_to_the_same_bits(tmp_path, monkeypatch, chosen):
     """The capture alone, without a compiler behind it."""
     monkeypatch.setattr(training_module, "compile_network", functools.partial(compile_network, backend="eager"))
     weights = []
     for compiled in ("true", "false"):
-        config = load_config(overrides=[*FEW_STEPS, f"train.compile={compiled}"])
+        config = load_config(overrides=[*FEW_STEPS, *chosen, f"train.compile={compiled}"])
         result, _ = train(tmp_path / compiled, config, draw_uniform(seed=0))
         assert result["compiled"] is (compiled == "true")
         weights.append(load_tensors(tmp_path / compiled / "model.safetensors", schema="cpnas.model/1")[0])

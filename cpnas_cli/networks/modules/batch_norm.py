@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cpnas_cli.binarization.binarization import Estimator
 from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.binarization.estimators import binarize_activation
 from cpnas_cli.binarization.normalized_sign import normalized_sign
@@ -73,7 +74,7 @@ class BatchNorm(nn.Module):
         running_mean, running_var, momentum = self._updated_statistics()
         return F.batch_norm(x_BCHW, running_mean, running_var, self.weight, self.bias, True, momentum, self.eps)
 
-    def sign(self, x_BCHW: Tensor, *, estimator: str) -> Tensor:
+    def sign(self, x_BCHW: Tensor, *, estimator: Estimator) -> Tensor:
         """The sign of the output, see `binarize_activation`; in one function where that saves memory."""
         is_worth_it = (
             x_BCHW.device.type == "cpu" and x_BCHW.dtype == torch.float32 and x_BCHW.numel() >= _WORTH_ONE_FUNCTION

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from cpnas_cli.binarization.binarization import Estimator
 from cpnas_cli.binarization.estimators import binarize_activation
 
 
@@ -15,11 +16,11 @@ class Node:
 
     def __init__(self, value_BCHW: Tensor, shift_C: Tensor | None = None) -> None:
         self.value, self.shift = value_BCHW, shift_C
-        self._signs: dict[str, Tensor] = {}
+        self._signs: dict[Estimator, Tensor] = {}
         self._rectified: Tensor | None = None
         self._halved: Tensor | None = None
 
-    def sign(self, estimator: str) -> Tensor:
+    def sign(self, estimator: Estimator) -> Tensor:
         """sign(value + shift), +1 and -1."""
         if estimator not in self._signs:
             shifted_BCHW = self.value if self.shift is None else self.value + self.shift.view(-1, 1, 1)

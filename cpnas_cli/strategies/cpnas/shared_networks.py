@@ -118,6 +118,7 @@ class SharedNetworks:
         Raises:
           NonFiniteLossError: says in which step.
         """
+        self.networks[name].set_progress(draw / num_draws_of_search(self.config.search.num_passes))
         train_step = self.new_train_step(name, genotype)
         batches = self.pipeline.training_batches(
             self.training,

@@ -48,6 +48,12 @@ class Algorithm9(Strategy):
     def check(self, config: "Config", dataset: "Dataset", fabric: "Fabric | None") -> None:
         from cpnas_cli.data.splits import check_split
 
+        changing = config.network.follows_progress()
+        if config.search.engine == "graphs" and changing:
+            raise UsageError(
+                f"search.engine=graphs repeats what it captured, and {changing} changes at every draw; "
+                "add --set search.engine=eager"
+            )
         if config.search.engine == "graphs" and fabric is not None and fabric.device.type != "cuda":
             raise UsageError(
                 f"search.engine=graphs needs an NVIDIA GPU, and this run is on {fabric.device.type}; "

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cpnas_cli.binarization.binarization import Progress
 from cpnas_cli.errors import UsageError
 from cpnas_cli.networks.arithmetic import Arithmetics, EdgeShape
 from cpnas_cli.networks.cells import build_endings, build_preprocessing, concatenated_shifts, ended
@@ -172,9 +173,10 @@ class MixedNetwork(nn.Module):
         self, settings: NetworkConfig, *, partial_channels: int, num_image_channels: int, num_classes: int
     ) -> None:
         super().__init__()
+        self.progress = Progress()
         self.stem = Stem(settings, num_image_channels=num_image_channels)
         shapes = cell_shapes(settings)
-        arithmetics = Arithmetics.of(settings, "binary")
+        arithmetics = Arithmetics.of(settings, "binary", self.progress)
         self.stem_ending = arithmetics.block.build_ending(num_stem_channels(settings), binary=True)
         self.cells = nn.ModuleList(
             MixedCell(shape, partial_channels=partial_channels, shortcut=settings.shortcut, arithmetics=arithmetics)
@@ -194,6 +196,10 @@ class MixedNetwork(nn.Module):
             assert isinstance(cell, MixedCell)
             before, node = node, cell((before, node), *weights[cell.kind])
         return Output(self.classifier(node.value.mean(dim=(2, 3))), node.value)
+
+    def set_progress(self, fraction: float) -> None:
+        """See `Network.set_progress`."""
+        self.progress.value = fraction
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """Those that the weight step updates."""

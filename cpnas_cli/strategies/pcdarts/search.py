@@ -151,6 +151,7 @@ class MixedSearch:
         settings, started = self.settings, time.monotonic()
         losses: list[torch.Tensor] = []
         learns = self.epoch >= settings.frozen_epochs
+        self.network.set_progress(self.epoch / settings.num_epochs)
         rate = cosine(settings.learning_rate, settings.learning_rate_min, self.epoch / settings.num_epochs)
 
         def before_step(step: int) -> None:
