@@ -19,14 +19,19 @@ class BinaryConv2d(Convolution2d):
 
     Attributes:
       weight: H, the latent filters, (C_out, C_in / groups, k, k).
+      binarizes_weights: in training; without it H is convolved with as it is, as the first of two stages does
+        (AdamBNN, arXiv 2106.11309). An evaluation has 1-bit weights always.
     """
+
+    binarizes_weights = True
 
     def reset_parameters(self) -> None:
         """He initialization for a sign, whose gain is 1: standard deviation 1 / sqrt(fan_in)."""
         nn.init.normal_(self.weight, std=1 / math.sqrt(self.fan_in))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.convolve(x_BCHW, binarize_filters(self.weight))
+        is_real = self.training and not self.binarizes_weights
+        return self.convolve(x_BCHW, self.weight if is_real else binarize_filters(self.weight))
 
     @torch.no_grad()
     def signs(self) -> Tensor:
