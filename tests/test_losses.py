@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.binarization.filters import reconstruction
-from cpnas_cli.losses import ClassMeans, child_parent_loss, compactness_loss, kernel_loss
+from cpnas_cli.losses import ClassMeans, child_parent_loss, compactness_loss, kernel_loss, teacher_loss
 from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.shapes import Precision
 from cpnas_cli.search_space import EDGES, OPERATIONS, Genotype
@@ -92,7 +92,7 @@ def test_each_term_can_be_left_out() -> None:
     parts = {"cross_entropy": torch.tensor(2.0), "kernel": torch.tensor(3.0), "compactness": torch.tensor(5.0)}
     expected = {(1, 1): 10.0, (0, 1): 7.0, (1, 0): 5.0, (0, 0): 2.0, (0.5, 2): 13.5}
     for (kernel_weight, weight), total in expected.items():
-        terms = child_parent_loss(**parts, kernel_weight=kernel_weight, lambda_compactness=weight)
+        terms = child_parent_loss(kernel_weight=kernel_weight, lambda_compactness=weight, **parts)  # pyright: ignore
         assert terms.total.item() == total
         values = terms.cross_entropy.item(), terms.kernel.item(), terms.compactness.item()
         assert values == (2.0, 3 * kernel_weight, 5 * weight)
@@ -311,3 +311,74 @@ def test_compactness_by_hand() -> None:
     assert compactness_loss(features, means, torch.tensor([0, 1])).item() == 15.0  # (1 + 4 + 9 + 16) / 2
     assert compactness_loss(features, features, torch.tensor([0, 1])).item() == 0.0
     assert compactness_loss(features, features, torch.tensor([1, 0])).item() == 8.0  # crossed: 4 * 2^2 / 2
+
+
+# ---------------------------------------------------------------- soft targets and blended images
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_soft_targets_by_the_formula(temperature: float) -> None:
+    """T^2 mean_s sum_k p (log p - log q), in numpy and float64; its gradient is T (q - p) / B."""
+    generator = np.random.default_rng(0)
+    scores, teacher = generator.normal(size=(2, 6, 5)) * 3
+
+    def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        powers = np.exp(values / temperature)
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    p, q = softmax(teacher), softmax(scores)
+    expected = temperature**2 * (p * np.log(p / q)).sum() / 6
+    logits = torch.from_numpy(scores).requires_grad_()
+    teacher_logits = torch.from_numpy(teacher).requires_grad_()
+    loss = teacher_loss(logits, teacher_logits, temperature=temperature)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected, rel=1e-10)
+    assert logits.grad is not None
+    np.testing.assert_allclose(logits.grad.numpy(), temperature * (q - p) / 6, atol=1e-12)
+    assert teacher_logits.grad is None
+    assert teacher_loss(logits, logits, temperature=temperature).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_shares_of_teacher_and_labels_add_up() -> None:
+    one, two, three = torch.tensor(1.0), torch.tensor(2.0), torch.tensor(3.0)
+    terms = child_parent_loss(
+        cross_entropy=one,
+        kernel=one,
+        compactness=one,
+        kernel_weight=0.1,
+        lambda_compactness=0.01,
+        teacher=two,
+        teacher_weight=0.75,
+        auxiliary=three,
+        auxiliary_weight=0.5,
+    )
+    found = {name: value.item() for name, value in vars(terms).items()}
+    expected = {"cross_entropy": 0.25, "teacher": 1.5, "kernel": 0.1, "compactness": 0.01, "auxiliary": 1.5}
+    assert found == pytest.approx({**expected, "total": sum(expected.values())})
+
+
+def test_a_blended_image_is_near_both_of_its_classes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(4, 2, 3, 3, generator=generator, dtype=torch.float64)
+    means = torch.randn(3, 2, 3, 3, generator=generator, dtype=torch.float64)
+    shares = torch.tensor([[0.3, 0.7, 0], [1, 0, 0], [0, 0.5, 0.5], [0, 0, 1]], dtype=torch.float64)
+    expected = 0.5 * sum(
+        shares[s, k].item() * np.square(features[s].numpy() - means[k].numpy()).sum()
+        for s in range(4)
+        for k in range(3)
+    )
+    assert compactness_loss(features, means, shares).item() == pytest.approx(expected, rel=1e-12)
+    one_hot = torch.eye(3, dtype=torch.float64)[[2, 0, 1, 1]]
+    plain = compactness_loss(features, means, torch.tensor([2, 0, 1, 1]))
+    assert compactness_loss(features, means, one_hot).item() == pytest.approx(plain.item(), rel=1e-12)
+
+
+def test_class_means_of_blended_images() -> None:
+    """delta_k = sum_s t_sk (mean_k - f_s) / (1 + sum_s t_sk)."""
+    features = torch.tensor([[2.0], [6.0]])[:, :, None, None]
+    class_means = ClassMeans(2, (1, 1, 1), rate=0.5)
+    class_means.means.fill_(1.0)
+    class_means.update(features, torch.tensor([[0.25, 0.75], [1.0, 0.0]]))
+    first = 1 - 0.5 * (0.25 * (1 - 2) + 1 * (1 - 6)) / (1 + 1.25)
+    second = 1 - 0.5 * (0.75 * (1 - 2)) / (1 + 0.75)
+    assert class_means.means.flatten().tolist() == pytest.approx([first, second])

@@ -25,7 +25,11 @@ class BinaryConv2d(Convolution2d):
     Attributes:
       weight: H, the latent filters, (C_out, C_in / groups, k, k).
       alpha: the learned scale, (C_out, 1, 1, 1); None where it is mean |H'|.
+      binarizes_weights: in training; without it H' is convolved with as it is, as the first of two stages does
+        (AdamBNN, arXiv 2106.11309). An evaluation has 1-bit weights always.
     """
+
+    binarizes_weights = True
 
     def __init__(
         self,
@@ -74,7 +78,8 @@ class BinaryConv2d(Convolution2d):
             self.alpha.copy_(self._mean_scale())
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.convolve(x_BCHW, self._filters())
+        is_real = self.training and not self.binarizes_weights
+        return self.convolve(x_BCHW, self.latents() if is_real else self._filters())
 
     def _filters(self) -> Tensor:
         """alpha sign(H') with its gradient, see `binarize_filters`.

@@ -1,13 +1,14 @@
-"""Batches: normalization and augmentation, on the device that the images live on."""
+"""Batches: normalized, augmented and mixed, on the device that the images live on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from cpnas_cli.data.augmentation import cropped, cut_out, draw_augmentation, rotated, varied_colours
 from cpnas_cli.data.dataset import ImageSet
+from cpnas_cli.data.mixing import Mixing, epoch_seed, mixed
 from cpnas_cli.randomness import torch_generator
 from cpnas_cli.settings import DataConfig
 
@@ -23,8 +24,12 @@ class Pipeline:
 
     def normalize(self, images_BCHW: Tensor) -> Tensor:
         """uint8 -> float32 with mean 0 and deviation 1 per channel, channels_last."""
-        mean, scale = self._mean_and_scale(images_BCHW.device)
-        return (images_BCHW / 255).sub_(mean).mul_(scale).contiguous(memory_format=torch.channels_last)
+        return self._standardize(images_BCHW / 255)
+
+    def _standardize(self, pixels_BCHW: Tensor) -> Tensor:
+        """Pixels in [0, 1], which are overwritten."""
+        mean, scale = self._mean_and_scale(pixels_BCHW.device)
+        return pixels_BCHW.sub_(mean).mul_(scale).contiguous(memory_format=torch.channels_last)
 
     def _mean_and_scale(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """On the device, made once: a copy from the host in every step would wait for the device."""
@@ -43,59 +48,55 @@ class Pipeline:
         purpose: str,
         epoch: int,
         positions: Tensor | None = None,
+        mixing: Mixing | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch in random order; the images of an incomplete last batch are left out.
 
-        Order and augmentation depend on (seed, purpose, epoch) only.
+        Order, augmentation and mixing depend on (seed, purpose, epoch) only.
 
         Args:
           positions: those in each batch whose images this process takes, on their device; without it all.
+          mixing: how images are mixed with others of the whole batch; the labels are shares (B, K) then.
         """
         batch_size = min(batch_size, len(images))
-        order_N, noise_N5 = self.draw_epoch(images, seed=seed, purpose=purpose, epoch=epoch)
-        for start in range(0, len(images) - batch_size + 1, batch_size):
-            end = start + batch_size
-            chosen = slice(start, end) if positions is None else start + positions
-            yield self.training_batch(images, order_N[chosen], noise_N5[chosen])
+        order_N, noise_NA = self.draw_epoch(images, seed=seed, purpose=purpose, epoch=epoch)
+        starts = range(0, len(images) - batch_size + 1, batch_size)
+        if mixing is None:
+            for start in starts:
+                chosen = slice(start, start + batch_size) if positions is None else start + positions
+                yield self.training_batch(images, order_N[chosen], noise_NA[chosen])
+            return
+        mixes = mixing.draw_epoch(
+            len(starts),
+            batch_size=batch_size,
+            image_size=self.config.image_size,
+            seed=epoch_seed(seed, purpose, epoch),
+        )
+        for start, mix in zip(starts, mixes, strict=True):
+            whole = slice(start, start + batch_size)
+            x_BCHW, labels_B = self.training_batch(images, order_N[whole], noise_NA[whole])
+            # every process mixes the whole batch and takes its share: a partner may be in that of another
+            x_BCHW, shares_BK = mixed(x_BCHW, labels_B, mix, num_classes=mixing.num_classes)
+            yield (x_BCHW, shares_BK) if positions is None else (x_BCHW[positions], shares_BK[positions])
 
     def draw_epoch(self, images: ImageSet, *, seed: int, purpose: str, epoch: int) -> tuple[Tensor, Tensor]:
-        """The order of the images (N,) and the noise of their augmentation (N, 5), on the device of the images."""
+        """The order of the images (N,) and the noise of their augmentation (N, A), on the device of the images."""
         generator = torch_generator(seed, purpose, epoch)
         order_N = torch.randperm(len(images), generator=generator)
-        noise_N5 = self._draw_augmentation(len(images), generator)
-        return order_N.to(images.labels.device), noise_N5.to(images.labels.device)
+        noise_NA = draw_augmentation(self.config, len(images), generator)
+        return order_N.to(images.labels.device), noise_NA.to(images.labels.device)
 
-    def training_batch(self, images: ImageSet, indices_B: Tensor, noise_B5: Tensor) -> tuple[Tensor, Tensor]:
+    def training_batch(self, images: ImageSet, indices_B: Tensor, noise_BA: Tensor) -> tuple[Tensor, Tensor]:
         """The images of these indices, augmented by their noise, and their labels."""
-        return self._augment(self.normalize(images.images[indices_B]), noise_B5), images.labels[indices_B]
+        pixels_BCHW = varied_colours(images.images[indices_B] / 255, noise_BA, self.config)
+        return self.augment(self._standardize(pixels_BCHW), noise_BA), images.labels[indices_B]
+
+    def augment(self, x_BCHW: Tensor, noise_BA: Tensor) -> Tensor:
+        """Normalized images, turned, cropped, mirrored and cut out by their noise: a border is the mean."""
+        x_BCHW = rotated(x_BCHW, noise_BA, self.config)
+        return cut_out(cropped(x_BCHW, noise_BA, self.config), noise_BA, self.config)
 
     def evaluation_batches(self, images: ImageSet, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, in order, as it is."""
         for start in range(0, len(images), batch_size):
             yield self.normalize(images.images[start : start + batch_size]), images.labels[start : start + batch_size]
-
-    def _draw_augmentation(self, num_images: int, generator: torch.Generator) -> Tensor:
-        """Integers (N, 5): row and column of the crop, mirrored or not, row and column of the cutout."""
-        size, crop = self.config.image_size, 2 * self.config.crop_padding + 1
-        highs = (crop, crop, 2, size, size)
-        return torch.stack([torch.randint(high, (num_images,), generator=generator) for high in highs], dim=1)
-
-    def _augment(self, x_BCHW: Tensor, noise_B5: Tensor) -> Tensor:
-        size, padding = self.config.image_size, self.config.crop_padding
-        pixel = torch.arange(size, device=x_BCHW.device)
-        if padding or self.config.flip:
-            rows_BS = pixel + noise_B5[:, 0:1]
-            columns_BS = pixel.expand(len(x_BCHW), -1)
-            if self.config.flip:
-                columns_BS = torch.where(noise_B5[:, 2:3] == 1, columns_BS.flip(1), columns_BS)
-            columns_BS = columns_BS + noise_B5[:, 1:2]
-            batch_B11 = torch.arange(len(x_BCHW), device=x_BCHW.device)[:, None, None]
-            padded_BHWC = F.pad(x_BCHW, (padding,) * 4).permute(0, 2, 3, 1)
-            x_BCHW = padded_BHWC[batch_B11, rows_BS[:, :, None], columns_BS[:, None, :]].permute(0, 3, 1, 2)
-        if self.config.cutout:
-            half = self.config.cutout // 2
-            start_B2 = noise_B5[:, 3:5] - half
-            inside = (pixel >= start_B2[..., None]) & (pixel < start_B2[..., None] + self.config.cutout)  # (B, 2, S)
-            hole_BHW = inside[:, 0, :, None] & inside[:, 1, None, :]
-            x_BCHW = x_BCHW.masked_fill(hole_BHW[:, None], 0)
-        return x_BCHW

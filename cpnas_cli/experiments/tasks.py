@@ -5,6 +5,7 @@ sees the folder can run it, and a task that was killed can simply be run again.
 """
 
 import functools
+import shutil
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -24,12 +25,13 @@ from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder, branch_document
 from cpnas_cli.runs.opening import Check, OpenedRun, open_run_for
 from cpnas_cli.settings import DataConfig, DtypeName
-from cpnas_cli.storage.documents import TRAINING_SCHEMA, write_json, write_text
+from cpnas_cli.storage.documents import TRAINING_SCHEMA, replacing, write_json, write_text
 from cpnas_cli.storage.genotype_file import provenance_of, read_genotype
 from cpnas_cli.strategies import run_search, write_genotype
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.checks import check_search
 from cpnas_cli.training.checks import check_training
+from cpnas_cli.training.trained_networks import trained_networks
 from cpnas_cli.training.training import Training, journal_of
 
 LOST_NODE_SECONDS = 120
@@ -158,7 +160,10 @@ def _train(task: TrainingTask, notes: _Notes, wait_seconds: float) -> None:
         check=check_training,
         documents={
             RunFolder.GENOTYPE: document,
-            RunFolder.TRAINING: {"schema": TRAINING_SCHEMA, "networks": ["child"]},
+            RunFolder.TRAINING: {
+                "schema": TRAINING_SCHEMA,
+                "networks": list(trained_networks(member.config, ("child",))),
+            },
         },
         wait_seconds=wait_seconds,
     ) as opened:
@@ -179,7 +184,7 @@ def _train(task: TrainingTask, notes: _Notes, wait_seconds: float) -> None:
 
 
 def _take_over(source: RunFolder, target: RunFolder, notes: _Notes) -> None:
-    """A finished training's history and last checkpoint; what remains is to evaluate it.
+    """A finished training's history, last checkpoint and Parent, if it has one; what remains is to evaluate it.
 
     Where they cannot be had, the target has nothing, and trains to the same bits.
     """
@@ -191,6 +196,10 @@ def _take_over(source: RunFolder, target: RunFolder, notes: _Notes) -> None:
     if saved is None:
         notes.texts.append(f"it trains what {source.path.name} has trained: {reason}")
         return
+    parent = source.file(RunFolder.PARENT_MODEL)
+    if parent.exists():
+        with replacing(target.file(RunFolder.PARENT_MODEL)) as temporary:
+            shutil.copyfile(parent, temporary)
     write_json(target.file(RunFolder.BRANCH), branch_document(source, num_epochs=saved.state["epoch"]))
     journal_of(target).begin(saved.records, saved.tensors, saved.state)
 

@@ -1,11 +1,12 @@
 """A cell: two preprocessed inputs and the operations of its 14 edges."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from cpnas_cli.networks.arithmetic import Arithmetics
+from cpnas_cli.networks.modules.identity import Identity
 from cpnas_cli.networks.modules.node import Node
 from cpnas_cli.networks.modules.pointwise import PointwiseConv
 from cpnas_cli.networks.modules.reduction import FactorizedReduction
@@ -102,19 +103,34 @@ class Cell(nn.Module):
         reached = {EDGES[edge][1] for edge, alive in enumerate(candidates) if set(alive) != {NONE}}
         self.endings = build_endings(shape, [*range(NUM_INPUT_NODES), *sorted(reached)], arithmetics)
 
-    def forward(self, inputs: tuple[Node, Node], choice: CellGenotype) -> Node:
+    def droppable_edges(self, choice: CellGenotype) -> list[int]:
+        """The live edges whose operation is not an identity: those that drop-path drops."""
+        return [edge for edge in live_edges(choice) if not isinstance(self.operation(edge, choice), Identity)]
+
+    def forward(self, inputs: tuple[Node, Node], choice: CellGenotype, kept_BE: Sequence[Tensor] | None = None) -> Node:
+        """See above.
+
+        Args:
+          kept_BE: a column (B, 1, 1, 1) for each of the droppable edges, by which its output is multiplied.
+        """
         nodes: dict[int, Node] = {
             index: self._ended(index, preprocess(node))
             for index, (preprocess, node) in enumerate(zip(self.preprocessing, inputs, strict=True))
         }
+        kept = {} if kept_BE is None else dict(zip(self.droppable_edges(choice), kept_BE, strict=True))
         incoming: dict[int, list[int]] = {}
         for edge in live_edges(choice):
             incoming.setdefault(EDGES[edge][1], []).append(edge)
         for node in range(NUM_INPUT_NODES, NUM_NODES):
             if node in incoming:
-                values = [self.operation(edge, choice)(nodes[EDGES[edge][0]]) for edge in incoming[node]]
+                values = [self._value(nodes, edge, choice, kept.get(edge)) for edge in incoming[node]]
                 nodes[node] = self._ended(node, _mean(values) if self.averages else _sum(values))
         return self._concatenate(nodes)
+
+    def _value(self, nodes: Mapping[int, Node], edge: int, choice: CellGenotype, kept_B111: Tensor | None) -> Tensor:
+        """Of an edge, after drop-path."""
+        value_BCHW = self.operation(edge, choice)(nodes[EDGES[edge][0]])
+        return value_BCHW if kept_B111 is None else value_BCHW * kept_B111
 
     def _ended(self, node: int, value_BCHW: Tensor) -> Node:
         return ended(self.endings, node, value_BCHW)

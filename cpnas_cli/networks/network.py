@@ -20,7 +20,7 @@ from cpnas_cli.networks.modules.ending import Ending
 from cpnas_cli.networks.modules.node import Node
 from cpnas_cli.networks.modules.real_convolution import RealConv2d
 from cpnas_cli.networks.modules.stem import Stem
-from cpnas_cli.networks.shapes import Precision, cell_shapes, num_stem_channels
+from cpnas_cli.networks.shapes import Precision, cell_shapes, num_stem_channels, reduction_cells
 from cpnas_cli.randomness import derived_seed
 from cpnas_cli.search_space import (
     ALL_CANDIDATES,
@@ -37,16 +37,21 @@ from cpnas_cli.settings import NetworkConfig
 
 
 class Output(NamedTuple):
-    """What a forward pass gives: class scores (B, classes) and the last cell's feature map (B, 4C, H, W)."""
+    """What a forward pass gives: class scores (B, classes) and the last cell's feature map (B, 4C, H, W).
+
+    In training also the feature map of the second reduction cell, which an auxiliary head reads.
+    """
 
     logits: Tensor
     features: Tensor
+    auxiliary_features: Tensor | None = None
 
 
 class Network(nn.Module):
     """Stem, cells, classifier; Child or Parent.
 
-    Forward: images (B, C, S, S) and, where an edge has several candidates, the genotype to use.
+    Forward: images (B, C, S, S) and, where an edge has several candidates, the genotype to use; with drop-path a
+    factor (B, E) for every image and droppable edge, by which the edge's output is multiplied.
 
     Args:
       settings: cells, channels, stem, what stays real.
@@ -67,7 +72,8 @@ class Network(nn.Module):
         num_classes: int,
     ) -> None:
         super().__init__()
-        self.settings, self.precision, self.progress = settings, precision, Progress()
+        self.settings, self.progress = settings, Progress()
+        self.precision: Precision = precision
         self.genotype = genotype_of(candidates) if candidates.num_candidates == 1 else None
         self.stem = Stem(settings, num_image_channels=num_image_channels)
         shapes = cell_shapes(settings)
@@ -96,16 +102,34 @@ class Network(nn.Module):
             if isinstance(module, RealConv2d | Classifier | Stem):
                 module.weight_format = settings.weight_format
 
-    def forward(self, images_BCHW: Tensor, genotype: Genotype | None = None) -> Output:
+    def forward(self, images_BCHW: Tensor, genotype: Genotype | None = None, kept_BE: Tensor | None = None) -> Output:
         choices = self._genotype(genotype).cells()
+        columns = None if kept_BE is None else iter(kept_BE[:, :, None, None, None].unbind(dim=1))
         stem_BCHW = self.stem(images_BCHW.contiguous(memory_format=torch.channels_last))
         node = Node(stem_BCHW) if self.stem_ending is None else self.stem_ending(stem_BCHW)
-        before = node
-        for cell in self.cells:
+        before, auxiliary_BCHW = node, None
+        for index, cell in enumerate(self.cells):
             assert isinstance(cell, Cell)
-            before, node = node, cell((before, node), choices[cell.kind])
+            choice = choices[cell.kind]
+            kept = None if columns is None else [next(columns) for _ in cell.droppable_edges(choice)]
+            before, node = node, cell((before, node), choice, kept)
+            if self.training and index == reduction_cells(len(self.cells))[1]:
+                auxiliary_BCHW = node.value
         features_BCHW = node.value
-        return Output(self.classifier(features_BCHW.mean(dim=(2, 3))), features_BCHW)
+        return Output(self.classifier(features_BCHW.mean(dim=(2, 3))), features_BCHW, auxiliary_BCHW)
+
+    def num_droppable_edges(self, genotype: Genotype | None = None) -> int:
+        """E, over all cells."""
+        choices = self._genotype(genotype).cells()
+        cells = [cell for cell in self.cells if isinstance(cell, Cell)]
+        return sum(len(cell.droppable_edges(choices[cell.kind])) for cell in cells)
+
+    @property
+    def num_auxiliary_channels(self) -> int:
+        """Of the second reduction cell's feature map."""
+        cell = self.cells[reduction_cells(len(self.cells))[1]]
+        assert isinstance(cell, Cell)
+        return NUM_INTERMEDIATE_NODES * cell.num_channels
 
     def set_progress(self, fraction: float) -> None:
         """Say before a training step what fraction of all of them is done, in [0, 1]; it shapes gradients alone."""

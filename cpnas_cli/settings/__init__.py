@@ -30,8 +30,8 @@ from cpnas_cli.settings.sections import (
     PcDartsConfig,
     RealPart,
     SearchConfig,
-    TrainConfig,
 )
+from cpnas_cli.settings.train_section import ScheduleName, TrainConfig
 
 __all__ = [
     "DEFAULT_PRESET",
@@ -45,6 +45,7 @@ __all__ = [
     "OptimizerName",
     "PcDartsConfig",
     "RealPart",
+    "ScheduleName",
     "SearchConfig",
     "Setting",
     "TrainConfig",

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError, ValidationInfo, model_validator
 from cpnas_cli import registry
 from cpnas_cli.errors import UsageError
 from cpnas_cli.settings.fields import STORED, Section, did_you_mean, is_section, setting, starts_something
-from cpnas_cli.settings.sections import DataConfig, NetworkConfig, PcDartsConfig, SearchConfig, TrainConfig
+from cpnas_cli.settings.sections import DataConfig, NetworkConfig, PcDartsConfig, SearchConfig
+from cpnas_cli.settings.train_section import TrainConfig
 
 DEFAULT_PRESET = "digits"
 

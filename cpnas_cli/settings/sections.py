@@ -73,6 +73,21 @@ class DataConfig(Section):
         origin="ours: none; DARTS has 16 for CIFAR-10",
         ge=0,
     )
+    rotation: float = setting(
+        0.0,
+        "largest angle by which images are turned in training, to either side; 0: none",
+        unit="degrees",
+        origin="ours: none; for photos that have no upright",
+        ge=0,
+        le=180,
+    )
+    colour: float = setting(
+        0.0,
+        "how far brightness, contrast and saturation vary in training, each by a factor of 1 +- this; 0: not",
+        origin="ours: none; torchvision's ColorJitter; for photos",
+        ge=0,
+        le=1,
+    )
 
 
 class NetworkConfig(Section):
@@ -339,94 +354,4 @@ class PcDartsConfig(Section):
             why = "the architecture never learns"
             check_first_epochs("pcdarts", "frozen_epochs", self.frozen_epochs, self.num_epochs, why=why)
             check_learning_rates("pcdarts", start=self.learning_rate, end=self.learning_rate_min)
-        return self
-
-
-class TrainConfig(Section):
-    """The training of the final network, with (4.17) and (4.18)."""
-
-    num_epochs: int = setting(
-        40, "epochs of each network", unit="epochs", origin="ours: for digits; DARTS has 600 for CIFAR-10", ge=1
-    )
-    batch_size: int = setting(
-        64, "images of a step, over all processes", unit="images", origin="ours: DARTS has 96 for CIFAR-10", ge=2
-    )
-    optimizer: OptimizerName = setting(
-        "adam", "optimizer of the weights", origin="ours: no weight decay on latent weights"
-    )
-    learning_rate: float = setting(
-        0.005,
-        "learning rate where the cosine begins",
-        origin="ours: chosen on held-out training images of digits",
-        gt=0,
-    )
-    learning_rate_min: float = setting(0.0, "learning rate where the cosine ends", origin="DARTS", ge=0)
-    warmup_epochs: int = setting(
-        0,
-        "first epochs, in which the learning rate rises to where the cosine begins",
-        unit="epochs",
-        origin="ours: none",
-        ge=0,
-    )
-    momentum: float = setting(0.9, "momentum of SGD; Adam does without", origin="DARTS", ge=0, lt=1)
-    weight_decay: float = setting(0.0, "weight decay", origin="ours: a latent weight matters by its sign", ge=0)
-    clip_norm: float = setting(5.0, "largest norm of the gradient; a longer one is shortened", origin="DARTS", gt=0)
-    label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy", origin="ours: none", ge=0, lt=1)
-    kernel_weight: float = setting(
-        0.001,
-        "weight of the first term of (4.17), the kernels' error; 0: without it",
-        origin="ours: at the published 1 the latent weights settle before their signs are learnt",
-        ge=0,
-    )
-    lambda_compactness: float = setting(
-        1e-5,
-        "lambda of (4.17), the weight of (4.18); 0: without it",
-        origin="ours: lambda is not published",
-        ge=0,
-    )
-    class_mean_rate: float = setting(
-        0.5,
-        "rate at which the running means of the classes follow a batch",
-        origin="ours: the center loss has 0.5",
-        gt=0,
-        le=1,
-    )
-    gradient_accumulation_steps: int = setting(
-        1,
-        "parts in which a batch goes through, each with batch statistics of its own",
-        unit="parts",
-        origin="ours: a batch goes through at once",
-        ge=1,
-    )
-    dtype: DtypeName = setting(
-        "float32",
-        "number format of activations and convolutions; weights are float32 always; bfloat16: mixed precision",
-        origin="DARTS",
-    )
-    compile: bool = setting(
-        False,
-        "whether torch.compile compiles the network, which takes minutes before the first step",
-        origin="ours: short trainings lose by it",
-    )
-
-    @model_validator(mode="after")
-    def _fits_together(self, info: ValidationInfo) -> Self:
-        if starts_something(info):
-            why = "the learning rate never falls"
-            check_first_epochs("train", "warmup_epochs", self.warmup_epochs, self.num_epochs, why=why)
-            check_learning_rates("train", start=self.learning_rate, end=self.learning_rate_min)
-        return self
-
-    @model_validator(mode="after")
-    def _parts_are_equal(self) -> Self:
-        if self.batch_size % self.gradient_accumulation_steps:
-            raise ValueError(
-                f"train.batch_size={self.batch_size} does not go through in {self.gradient_accumulation_steps} equal "
-                "parts; choose a train.gradient_accumulation_steps that divides it"
-            )
-        if self.batch_size == self.gradient_accumulation_steps:
-            raise ValueError(
-                "train.gradient_accumulation_steps leaves one image at a time, which has no batch statistics; "
-                f"at most {self.batch_size // 2}"
-            )
         return self

@@ -16,7 +16,7 @@ from torch import Tensor
 from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.data.dataset import ImageSet
 from cpnas_cli.networks.network import Output
-from cpnas_cli.training.epoch import StepLoss, TrainStep, evaluation_step, make_optimizer
+from cpnas_cli.training.epoch import NUM_REPORTED, StepLoss, TrainStep, evaluation_step, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class TrainingSteps:
     """The steps of one training epoch; each call does the next one, with an optimizer of its own.
 
     Args:
-      order_N, noise_N5: see `Pipeline.draw_epoch`.
+      order_N, noise_NA: see `Pipeline.draw_epoch`.
       learning_rates: of every step; their number is that of the calls.
 
     Attributes:
-      rows: (number of steps, 5), what a `TrainStep` returned; complete after the last call.
+      rows: (number of steps, NUM_REPORTED), what a `TrainStep` returned; complete after the last call.
     """
 
     def __init__(
@@ -52,18 +52,18 @@ class TrainingSteps:
         fabric: Fabric,
         settings: StepSettings,
         order_N: Tensor,
-        noise_N5: Tensor,
+        noise_NA: Tensor,
         learning_rates: Sequence[float],
     ) -> None:
         device = images.labels.device
         self.parameters, self.images, self.pipeline = parameters, images, pipeline
-        self._order_N, self._noise_N5 = order_N, noise_N5
+        self._order_N, self._noise_NA = order_N, noise_NA
         self._batch_size = min(settings.batch_size, len(images))
         self._offsets_B = torch.arange(self._batch_size, device=device)
         self._step_1 = torch.zeros(1, dtype=torch.long, device=device)
         self._rates = torch.tensor(learning_rates, device=device)
         self._rate = self._rates[0].clone()
-        self.rows = torch.zeros(len(learning_rates), 5, device=device)
+        self.rows = torch.zeros(len(learning_rates), NUM_REPORTED, device=device)
         self.optimizer = make_optimizer(
             settings.optimizer,
             parameters,
@@ -87,7 +87,7 @@ class TrainingSteps:
     def __call__(self) -> None:
         positions_B = self._step_1 * self._batch_size + self._offsets_B
         x_BCHW, labels_B = self.pipeline.training_batch(
-            self.images, self._order_N[positions_B], self._noise_N5[positions_B]
+            self.images, self._order_N[positions_B], self._noise_NA[positions_B]
         )
         self._rate.copy_(self._rates[self._step_1][0])
         row = self._train_step(x_BCHW, labels_B)

@@ -4,18 +4,29 @@ from lightning_fabric import Fabric
 
 from cpnas_cli.data.dataset import Dataset
 from cpnas_cli.distributed.processes import check_shares
+from cpnas_cli.errors import UsageError
 from cpnas_cli.settings import Config
+from cpnas_cli.training.teacher import check_teacher
 
 
 def check_training(config: Config, dataset: Dataset, fabric: Fabric) -> None:
-    """Refuse batches that the processes of a training could not share evenly.
+    """Refuse batches that the processes of a training could not share evenly or mix, and a teacher of other images.
 
     Raises:
-      UsageError: see `check_shares`.
+      UsageError: see `check_shares` and `check_teacher`; or a batch has one image, and no other to mix it with.
+      CheckpointError: the teacher's file is damaged.
     """
+    train = config.train
+    for name, alpha in (("mixup", train.mixup), ("cutmix", train.cutmix)):
+        if alpha > 0 and min(train.batch_size, len(dataset.train)) == 1:
+            raise UsageError(
+                f"train.{name}={alpha:g} mixes every image with another of its batch, and a batch of this training has "
+                f"one image; use more training images, or --set train.{name}=0"
+            )
     check_shares(
-        batch_size=config.train.batch_size,
-        num_parts=config.train.gradient_accumulation_steps,
+        batch_size=train.batch_size,
+        num_parts=train.gradient_accumulation_steps,
         num_processes=fabric.world_size,
         num_images=len(dataset.train),
     )
+    check_teacher(config, dataset)

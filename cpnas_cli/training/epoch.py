@@ -1,9 +1,9 @@
 """One training step, one epoch of them, and an evaluation: shared by searches and trainings."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,24 @@ from torch import Tensor
 
 from cpnas_cli.distributed.collectives import average_over_processes
 from cpnas_cli.errors import NonFiniteLossError
-from cpnas_cli.losses import LossTerms
+from cpnas_cli.losses import LossTerms, only_cross_entropy
 from cpnas_cli.networks.network import Output
 
 EVALUATION_BATCH_SIZE = 256
 
-Batches = Iterable[tuple[Tensor, Tensor]]
-StepLoss = Callable[[Output, Tensor], LossTerms]
+Batches = Iterable[tuple[Tensor, ...]]
+"""Images and labels of each step, see `TrainStep`; of an evaluation no more than these."""
+
+StepLoss = Callable[[Tensor, Output, Tensor], LossTerms]
+"""The loss of images (B, C, S, S), what the network made of them, and their labels (B,) or (B, K), see `losses`."""
+
+NUM_REPORTED = 7
+"""What a step reports: the loss, its five terms, and the number of images classified right."""
+
+
+def falling_line(start: float, end: float, progress: float) -> float:
+    """The line from `start` at progress 0 to `end` at progress 1."""
+    return end + (start - end) * (1 - min(progress, 1.0))
 
 
 def cosine(start: float, end: float, progress: float) -> float:
@@ -28,13 +39,17 @@ def cosine(start: float, end: float, progress: float) -> float:
 
 def make_optimizer(
     kind: Literal["sgd", "adam"],
-    parameters: list[torch.nn.Parameter],
+    parameters: Sequence[torch.nn.Parameter] | Sequence[dict[str, Any]],
     *,
     learning_rate: float | Tensor,
     momentum: float,
     weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """SGD with momentum, or Adam; one fused kernel over all parameters. A tensor as the rate is read at every step."""
+    """SGD with momentum, or Adam; one fused kernel over all parameters. A tensor as the rate is read at every step.
+
+    Args:
+      parameters: all of them, or groups of `torch.optim` that may have a weight decay of their own.
+    """
     if kind == "sgd":
         return torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=True)
     return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
@@ -48,6 +63,8 @@ class EpochMeans:
     loss_cross_entropy: float
     loss_kernel: float
     loss_compactness: float
+    loss_teacher: float
+    loss_auxiliary: float
     accuracy_train: float
 
 
@@ -59,7 +76,7 @@ class TrainStep:
       num_parts: the equal parts that a batch goes through in; their gradients are averaged (gradient accumulation).
     """
 
-    network: Callable[[Tensor], Output]
+    network: Callable[..., Output]
     parameters: list[torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
     loss: StepLoss
@@ -67,21 +84,29 @@ class TrainStep:
     clip_norm: float
     num_parts: int = 1
 
-    def __call__(self, x_BCHW: Tensor, labels_B: Tensor) -> Tensor:
+    def __call__(self, x_BCHW: Tensor, labels: Tensor, *more: Tensor) -> Tensor:
         """Without waiting for the device.
 
-        Returns (5,): the loss, its three terms, and the number of images classified right.
+        Args:
+          labels: classes (B,), or the share of every class (B, K), of which the largest counts as right.
+          more: what the network takes beside the images, a row for each of them.
+
+        Returns (NUM_REPORTED,): the loss, its terms, and the number of images classified right.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        row = torch.zeros(5, device=labels_B.device)
-        for x_part, labels_part in zip(x_BCHW.chunk(self.num_parts), labels_B.chunk(self.num_parts), strict=True):
+        row = torch.zeros(NUM_REPORTED, device=labels.device)
+        parts = (tensor.chunk(self.num_parts) for tensor in (x_BCHW, labels, *more))
+        for x_part, labels_part, *more_of_part in zip(*parts, strict=True):
             with self.fabric.autocast():
-                output = self.network(x_part)
+                output = self.network(x_part, *more_of_part)
             logits_BK = output.logits.float()
-            terms = self.loss(Output(logits_BK, output.features), labels_part)
+            terms = self.loss(x_part, output._replace(logits=logits_BK), labels_part)
             self.fabric.backward(terms.total / self.num_parts)
-            num_correct = (logits_BK.detach().argmax(dim=1) == labels_part).sum()
-            means = torch.stack([terms.total, terms.cross_entropy, terms.kernel, terms.compactness]).detach()
+            classes_B = labels_part if labels_part.dim() == 1 else labels_part.argmax(dim=1)
+            num_correct = (logits_BK.detach().argmax(dim=1) == classes_B).sum()
+            means = torch.stack(
+                [terms.total, terms.cross_entropy, terms.kernel, terms.compactness, terms.teacher, terms.auxiliary]
+            ).detach()
             row += torch.cat([means / self.num_parts, num_correct[None]])
         average_over_processes([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
@@ -95,32 +120,35 @@ def train_epoch(
     *,
     learning_rate: Callable[[int], float],
     before_step: Callable[[int], None] | None = None,
+    after_step: Callable[[], None] | None = None,
 ) -> EpochMeans:
     """Train once over the batches. The device is waited for once, at the end.
 
     Args:
       learning_rate: of the step with this index in the epoch.
-      before_step: called with that index before each step.
+      before_step: called with that index before each step. after_step: called after each.
 
     Raises:
       NonFiniteLossError: a loss was NaN or infinite, or the last step made weights so; says in which
         step. The weights are spoilt then.
     """
     rows, num_images = [], 0
-    for step, (x_BCHW, labels_B) in enumerate(batches):
+    for step, batch in enumerate(batches):
         if before_step is not None:
             before_step(step)
         for group in train_step.optimizer.param_groups:
             group["lr"] = learning_rate(step)
-        rows.append(train_step(x_BCHW, labels_B))
-        num_images += len(labels_B)
+        rows.append(train_step(*batch))
+        num_images += len(batch[0])
+        if after_step is not None:
+            after_step()
     table = torch.stack(rows)
     average_over_processes([table])  # of the numbers right too, like the number of images of each process
     return epoch_means(table, train_step.parameters, num_images=num_images)
 
 
 def epoch_means(rows: Tensor, parameters: list[torch.nn.Parameter], *, num_images: int) -> EpochMeans:
-    """The means of the rows (num_steps, 5) of a `TrainStep`; waits for the device.
+    """The means of the rows (num_steps, NUM_REPORTED) of a `TrainStep`; waits for the device.
 
     Raises:
       NonFiniteLossError: see `train_epoch`.
@@ -131,15 +159,13 @@ def epoch_means(rows: Tensor, parameters: list[torch.nn.Parameter], *, num_image
         raise NonFiniteLossError(f"the loss became NaN or infinite in step {int(bad[0]) + 1} of {len(rows)}")
     if not torch.nn.utils.get_total_norm(parameters).isfinite():
         raise NonFiniteLossError(f"weights became NaN or infinite in step {len(rows)} of {len(rows)}")
-    means = table.mean(dim=0).tolist()
-    return EpochMeans(*means[:4], accuracy_train=table[:, 4].sum().item() / num_images)
+    *means, _ = table.mean(dim=0).tolist()
+    return EpochMeans(*means, accuracy_train=table[:, -1].sum().item() / num_images)
 
 
-def cross_entropy(output: Output, labels_B: Tensor) -> LossTerms:
+def cross_entropy(_: Tensor, output: Output, labels_B: Tensor) -> LossTerms:
     """The loss of a search: the cross-entropy alone."""
-    loss = F.cross_entropy(output.logits, labels_B)
-    zero = torch.zeros_like(loss)
-    return LossTerms(total=loss, cross_entropy=loss, kernel=zero, compactness=zero)
+    return only_cross_entropy(F.cross_entropy(output.logits, labels_B))
 
 
 @torch.no_grad()

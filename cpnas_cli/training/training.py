@@ -2,43 +2,41 @@
 
 import functools
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from cpnas_cli.binarization.filters import reconstruction
 from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.data.dataset import Dataset
+from cpnas_cli.data.mixing import Mixing
 from cpnas_cli.distributed.collectives import add_over_processes, by_first
-from cpnas_cli.errors import NonFiniteLossError
-from cpnas_cli.losses import ClassMeans, LossTerms, child_parent_loss, compactness_loss, kernel_loss
+from cpnas_cli.errors import CheckpointError, NonFiniteLossError
+from cpnas_cli.losses import ClassMeans
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
-from cpnas_cli.networks.network import Network, Output, build_network
+from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
 from cpnas_cli.networks.size import network_size, precision_parts
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.runs.journal import Journal, Notify, Saved, ignore
 from cpnas_cli.search_space import Genotype
-from cpnas_cli.settings import Config, TrainConfig
+from cpnas_cli.settings import Config
 from cpnas_cli.storage.documents import RESULT_SCHEMA, read_document, write_json
 from cpnas_cli.storage.genotype_file import genotype_document
-from cpnas_cli.storage.tensors import (
-    load_into,
-    load_optimizer,
-    optimizer_tensors,
-    with_prefix,
-    without_prefix,
-)
+from cpnas_cli.training.auxiliary_head import AuxiliaryHead, build_auxiliary_head
 from cpnas_cli.training.compilation import compile_network
-from cpnas_cli.training.epoch import Batches, EpochMeans, TrainStep, cosine, make_optimizer, train_epoch
+from cpnas_cli.training.drop_path import draw_kept, drop_probability
+from cpnas_cli.training.epoch import Batches, EpochMeans, TrainStep, train_epoch
 from cpnas_cli.training.evaluation import evaluate_trained
-from cpnas_cli.training.trained_network import Normalization, TrainedNetwork, save_trained
+from cpnas_cli.training.network_training import NetworkTraining
+from cpnas_cli.training.stages import learning_rate
+from cpnas_cli.training.teacher import Teacher, read_teacher
+from cpnas_cli.training.trained_network import Normalization, TrainedNetwork, read_trained_file, save_trained
+from cpnas_cli.training.trained_networks import needs_own_parent, order_of_training, trained_networks
+from cpnas_cli.training.training_loss import TrainingLoss
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
 CHECKPOINT_KEYS = ("network", "epoch", "seconds", "finished")
@@ -49,48 +47,16 @@ def journal_of(run: RunFolder) -> Journal:
     return Journal(run, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
 
 
-def _training_rate(train: TrainConfig, *, epoch: int, step: int, num_steps: int) -> float:
-    """Linear warm-up over the first epochs, then a cosine to the end, both per step."""
-    progress = epoch + step / num_steps
-    if progress < train.warmup_epochs:
-        return train.learning_rate * (progress + 1 / num_steps) / train.warmup_epochs
-    rest = max(train.num_epochs - train.warmup_epochs, 1)
-    return cosine(train.learning_rate, train.learning_rate_min, (progress - train.warmup_epochs) / rest)
-
-
-@dataclass
-class _Stage:
-    """The training of one network: everything that a checkpoint of it holds."""
-
-    name: NetworkName
-    network: Network
-    forward: Callable[[Tensor], Output]  # the network in training, compiled or as it is
-    optimizer: torch.optim.Optimizer
-    class_means: ClassMeans | None
-    epoch: int = 0
-    seconds: float = 0.0
-    compiled: bool = False  # all epochs so far
-
-    def tensors(self) -> dict[str, Tensor]:
-        parts = with_prefix("network", self.network.state_dict())
-        parts |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
-        if self.class_means is not None:
-            parts |= with_prefix("class_means", self.class_means.state_dict())
-        return parts
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint says beside the tensors."""
-        return {"network": self.name, "epoch": self.epoch, "seconds": self.seconds, "compiled": self.compiled}
-
-
 class Training:
     """The training of a genotype: the Child, the Parent, or both; resumable after every epoch.
+
+    A Child whose soft targets come from the Parent of the same run is trained after it, and the Parent always then.
 
     Several processes train together as one does: each draws the same batches and takes its share of them, and what
     they add up is exchanged (`collectives`). The first process reads and writes the run's folder.
 
-    All randomness depends on (seed, network, epoch), and a checkpoint holds weights, optimizer and
-    class means, so a resumed training continues to the same bits on the same CPU.
+    All randomness depends on (seed, network, epoch, step), and a checkpoint holds all that a training has learnt, so
+    a resumed training continues to the same bits on the same CPU.
     """
 
     def __init__(
@@ -106,7 +72,8 @@ class Training:
         deadline: Deadline,
         notify: Notify = ignore,
     ) -> None:
-        self.run, self.config, self.genotype, self.networks = run, config, genotype, networks
+        self.run, self.config, self.genotype = run, config, genotype
+        self.networks = trained_networks(config, networks)
         self.fabric, self.deadline, self.notify, self.provenance = fabric, deadline, notify, provenance
         self.dataset = dataset.to(fabric.device)
         self.pipeline = Pipeline(config.data, dataset.mean, dataset.std)
@@ -126,13 +93,15 @@ class Training:
         saved = by_first(self.fabric, self.journal.resume)
         if saved is not None:
             self._finished = saved.state["finished"]
-        for name in self.networks:
+        if needs_own_parent(self.config, self.networks) and "parent" not in self._finished:
+            self.notify({"event": "note", "text": "the parent is trained first: it teaches the child", "passing": True})
+        for name in order_of_training(self.config, self.networks):
             if name in self._finished:
                 continue
-            stage = self._new_stage(name)
+            training = self._new_network_training(name)
             if saved is not None and saved.state["network"] == name:
-                self._restore(stage, saved)
-            self._train_stage(stage)
+                self._restore(training, saved)
+            self._train_network(training)
         result = self._result()
         by_first(self.fabric, lambda: write_json(self.run.file(RunFolder.RESULT), result))
         return result
@@ -141,7 +110,7 @@ class Training:
         path = self.run.file(RunFolder.RESULT)
         return read_document(path) if path.exists() else None
 
-    def _new_stage(self, name: NetworkName) -> _Stage:
+    def _new_network_training(self, name: NetworkName) -> NetworkTraining:
         train = self.config.train
         network = build_network(
             self.config.network,
@@ -151,16 +120,6 @@ class Training:
             seed=self.config.seed,
             genotype=self.genotype,
         ).to(self.fabric.device)
-        for module in network.modules():
-            if isinstance(module, BatchNorm):
-                module.synchronized = self.fabric.world_size > 1
-        optimizer = make_optimizer(
-            train.optimizer,
-            list(network.parameters()),
-            learning_rate=train.learning_rate,
-            momentum=train.momentum,
-            weight_decay=train.weight_decay,
-        )
         class_means = None
         if name == "child" and train.lambda_compactness > 0:
             class_means = ClassMeans(
@@ -169,98 +128,169 @@ class Training:
                 rate=train.class_mean_rate,
                 exchange=add_over_processes,
             ).to(self.fabric.device)
-        return _Stage(name, network, network, optimizer, class_means)
+        head = self._new_auxiliary_head(name, network)
+        for module in (*network.modules(), *(head.modules() if head is not None else ())):
+            if isinstance(module, BatchNorm):
+                module.synchronized = self.fabric.world_size > 1
+        return NetworkTraining(name, train, network, network, class_means, head)
 
-    def _train_stage(self, stage: _Stage) -> None:
+    def _new_auxiliary_head(self, name: NetworkName, network: Network) -> AuxiliaryHead | None:
+        if self.config.train.auxiliary_weight == 0:
+            return None
+        _, size, _ = network.feature_shape(self.config.data.image_size)  # nothing halves the image after it
+        return build_auxiliary_head(
+            network.num_auxiliary_channels,
+            self.dataset.num_classes,
+            size=size,
+            seed=self.config.seed,
+            purpose=f"{name} auxiliary head",
+        ).to(self.fabric.device)
+
+    def _teacher_of(self, name: NetworkName) -> Teacher | None:
+        """Who gives this network soft targets.
+
+        Raises:
+          UsageError: there is no such teacher any more. CheckpointError: its file is gone or damaged.
+        """
+        train = self.config.train
+        if name != "child" or train.teacher_weight == 0:
+            return None
+        if train.teacher is not None:
+            trained = read_teacher(train.teacher)
+        else:  # read back also where it has just been trained, so that a resumed run has the very same
+            trained = by_first(self.fabric, self._read_own_parent)
+        student = Normalization(self.dataset.mean, self.dataset.std)
+        return Teacher.of(trained, student, device=self.fabric.device)
+
+    def _read_own_parent(self) -> TrainedNetwork:
+        file = self.run.file(RunFolder.PARENT_MODEL)
+        if not file.exists():
+            raise CheckpointError(f"{file}, which teaches the child, is gone; restore it, or start a new run")
+        return read_trained_file(file)
+
+    def _train_network(self, training: NetworkTraining) -> None:
         num_epochs = self.config.train.num_epochs
-        if self.config.train.compile and stage.epoch < num_epochs:
-            self._compile(stage)
-        while stage.epoch < num_epochs:
+        if training.epoch < num_epochs:
+            training.teacher = self._teacher_of(training.name)
+            self._compile(training)
+        while training.epoch < num_epochs:
+            next_stage = training.next_stage()
+            if next_stage is not None:
+                training.enter(next_stage)
+                self._compile(training)
             started = time.monotonic()
-            means = self._train_one_epoch(stage)
+            means = self._train_one_epoch(training)
             seconds = time.monotonic() - started
             record = {
                 "event": "epoch",
-                "network": stage.name,
-                "epoch": stage.epoch,
+                "network": training.name,
+                **({} if training.stage.number is None else {"stage": training.stage.number}),
+                "epoch": training.epoch,
                 **vars(means),
-                "learning_rate": stage.optimizer.param_groups[0]["lr"],
+                "learning_rate": training.optimizer.param_groups[0]["lr"],
                 "seconds": round(seconds, 3),
             }
-            stage.epoch += 1
-            stage.seconds += seconds
-            by_first(self.fabric, functools.partial(self._save_epoch, stage, record, seconds=seconds))
-        self._finish(stage)
+            training.epoch += 1
+            training.seconds += seconds
+            by_first(self.fabric, functools.partial(self._save_epoch, training, record, seconds=seconds))
+        self._finish(training)
 
-    def _compile(self, stage: _Stage) -> None:
-        """The compiled network for the epochs to come, or why it is not compiled."""
+    def _compile(self, training: NetworkTraining) -> None:
+        """With `train.compile` the compiled network for the epochs to come, or why it is not compiled."""
         train, images = self.config.train, self.dataset.train
+        if not train.compile:
+            return
         if self.fabric.world_size > 1:
             reason: str | None = "not with several processes, which exchange statistics in every layer"
         else:
             part = images.images[: min(train.batch_size, len(images)) // train.gradient_accumulation_steps]
-            text = f"compiling the {stage.name}; on a CPU this takes minutes"
+            text = f"compiling the {training.name}; on a CPU this takes minutes"
             self.notify({"event": "note", "text": text, "passing": True})
-            stage.forward, reason = compile_network(stage.network, self.pipeline.normalize(part), fabric=self.fabric)
-        stage.compiled = reason is None and (stage.compiled or stage.epoch == 0)
+            training.forward, reason = compile_network(
+                training.network,
+                self.pipeline.normalize(part),
+                *(kept[: len(part)] for kept in self._kept(training, step=0)),
+                fabric=self.fabric,
+            )
+        training.compiled = reason is None and (training.compiled or training.epoch == 0)
         if reason is not None:
-            self.notify({"event": "note", "text": f"the {stage.name} is trained without torch.compile: {reason}"})
+            self.notify({"event": "note", "text": f"the {training.name} is trained without torch.compile: {reason}"})
 
-    def _save_epoch(self, stage: _Stage, record: Mapping[str, Any], *, seconds: float) -> None:
-        self.journal.commit([record], stage.tensors(), {**stage.state(), "finished": self._finished})
+    def _save_epoch(self, training: NetworkTraining, record: Mapping[str, Any], *, seconds: float) -> None:
+        self.journal.commit([record], training.tensors(), {**training.state(), "finished": self._finished})
         self.notify(record)
-        if stage.epoch < self.config.train.num_epochs or stage.name != self.networks[-1]:
+        if training.epoch < self.config.train.num_epochs or len(self._finished) + 1 < len(self.networks):
             self.deadline.check(seconds)
 
-    def _train_one_epoch(self, stage: _Stage) -> EpochMeans:
-        train, seed = self.config.train, self.config.seed
+    def _train_one_epoch(self, training: NetworkTraining) -> EpochMeans:
+        train = self.config.train
         num_steps = max(len(self.dataset.train) // train.batch_size, 1)
         batches = self.pipeline.training_batches(
             self.dataset.train,
             batch_size=train.batch_size,
-            seed=seed,
-            purpose=f"{stage.name} training batches",
-            epoch=stage.epoch,
+            seed=self.config.seed,
+            purpose=f"{training.name} training batches",
+            epoch=training.epoch,
             positions=self._positions(),
+            mixing=Mixing(train.mixup, train.cutmix, self.dataset.num_classes) if train.mixup or train.cutmix else None,
         )
 
         def before_step(step: int) -> None:
-            stage.network.set_progress((stage.epoch + step / num_steps) / train.num_epochs)
+            training.network.set_progress((training.epoch + step / num_steps) / train.num_epochs)
 
         def watched() -> Batches:
             for step, batch in enumerate(batches):
                 self.notify(
                     {
                         "event": "progress",
-                        "network": stage.name,
-                        "epoch": stage.epoch,
+                        "network": training.name,
+                        "epoch": training.epoch,
                         "done": step,
                         "total": num_steps,
                     }
                 )
-                yield batch
+                yield (*batch, *self._kept(training, step=step))
 
         try:
             return train_epoch(
-                self._train_step(stage),
+                self._train_step(training),
                 watched(),
-                learning_rate=lambda step: _training_rate(train, epoch=stage.epoch, step=step, num_steps=num_steps),
+                learning_rate=lambda step: learning_rate(
+                    train, training.stage, epoch=training.epoch, step=step, num_steps=num_steps
+                ),
                 before_step=before_step,
+                after_step=None if training.moving_average is None else training.moving_average.update,
             )
         except NonFiniteLossError as error:
-            raise self._located(error, stage) from None
+            raise self._located(error, training) from None
+
+    def _kept(self, training: NetworkTraining, *, step: int) -> Iterator[Tensor]:
+        """With drop-path what it keeps in this step of this process's images, see `Network`; else nothing."""
+        train, epoch = self.config.train, training.epoch
+        if train.drop_path == 0:
+            return
+        kept_BE = draw_kept(
+            min(train.batch_size, len(self.dataset.train)),
+            training.network.num_droppable_edges(),
+            probability=drop_probability(train.drop_path, epoch=epoch, num_epochs=train.num_epochs),
+            seed=self.config.seed,
+            purpose=f"{training.name} drop-path",
+            index=(epoch, step),
+        ).to(self.fabric.device)
+        positions = self._positions()
+        yield kept_BE if positions is None else kept_BE[positions]
 
     def new_train_step(self, name: NetworkName) -> TrainStep:
         """Of a network as it is before its first epoch; not that of this training, which keeps its own."""
-        return self._train_step(self._new_stage(name))
+        return self._train_step(self._new_network_training(name))
 
-    def _train_step(self, stage: _Stage) -> TrainStep:
+    def _train_step(self, training: NetworkTraining) -> TrainStep:
         train = self.config.train
         return TrainStep(
-            stage.forward,
-            list(stage.network.parameters()),
-            stage.optimizer,
-            lambda output, labels: self._loss(stage, output, labels),
+            training.forward_part,
+            training.parameters,
+            training.optimizer,
+            TrainingLoss(training, self.fabric),
             fabric=self.fabric,
             clip_norm=train.clip_norm,
             num_parts=train.gradient_accumulation_steps,
@@ -276,46 +306,26 @@ class Training:
         places = torch.arange(batch_size, device=self.fabric.device)
         return places.view(train.gradient_accumulation_steps, world_size, -1)[:, self.fabric.global_rank].flatten()
 
-    def _located(self, error: NonFiniteLossError, stage: _Stage) -> NonFiniteLossError:
+    def _located(self, error: NonFiniteLossError, training: NetworkTraining) -> NonFiniteLossError:
         num_epochs = self.config.train.num_epochs
         return NonFiniteLossError(
-            f"{error}, epoch {min(stage.epoch + 1, num_epochs)} of {num_epochs}, {stage.name}; the checkpoint holds "
-            f"the state after epoch {stage.epoch}; try a smaller --set train.learning_rate in a new run"
+            f"{error}, epoch {min(training.epoch + 1, num_epochs)} of {num_epochs}, {training.name}; the checkpoint "
+            f"holds the state after epoch {training.epoch}; try a smaller --set train.learning_rate in a new run"
         )
 
-    def _loss(self, stage: _Stage, output: Output, labels_B: Tensor) -> LossTerms:
-        train = self.config.train
-        cross_entropy = F.cross_entropy(output.logits, labels_B, label_smoothing=train.label_smoothing)
-        zero = torch.zeros_like(cross_entropy)
-        is_child = stage.name == "child"
-        with_kernel = is_child and train.kernel_weight > 0
-        kernel = zero
-        if with_kernel:
-            kernel = kernel_loss(stage.network.latent_filters(), reconstruct=reconstruction, device=zero.device)
-        compactness = zero
-        if stage.class_means is not None:
-            # a sum over images, where the other terms are means; the parts are averaged, so each stands for all
-            num_parts = train.gradient_accumulation_steps * self.fabric.world_size
-            compactness = num_parts * compactness_loss(output.features, stage.class_means.means, labels_B)
-            stage.class_means.update(output.features, labels_B)
-        return child_parent_loss(
-            cross_entropy=cross_entropy,
-            kernel=kernel,
-            compactness=compactness,
-            kernel_weight=train.kernel_weight,
-            lambda_compactness=train.lambda_compactness,
-        )
-
-    def _finish(self, stage: _Stage) -> None:
-        size = network_size(stage.network)
+    def _finish(self, training: NetworkTraining) -> None:
+        """Evaluate and save what was trained: with `train.ema_decay` its moving average."""
+        if training.moving_average is not None:
+            training.moving_average.apply()
+        size = network_size(training.network)
         try:
             accuracy_test = evaluate_trained(
-                stage.network, self.pipeline, self.dataset.test, rank=self.fabric.global_rank
+                training.network, self.pipeline, self.dataset.test, rank=self.fabric.global_rank
             )
         except NonFiniteLossError as error:
-            raise self._located(error, stage) from None
+            raise self._located(error, training) from None
         trained = TrainedNetwork(
-            stage.network,
+            training.network,
             self.config,
             self.genotype,
             self.provenance,
@@ -324,15 +334,15 @@ class Training:
             self.dataset.num_image_channels,
         )
         by_first(self.fabric, lambda: save_trained(self.run, trained, asked_for=self.networks[0]))
-        self._finished[stage.name] = {
+        self._finished[training.name] = {
             "accuracy_test": accuracy_test,
             "num_parameters": size.num_parameters,
             "num_binary_weights": size.num_binary_weights,
             "num_real_values": size.num_real_values,
             "num_thresholds": size.num_thresholds,
             "size_bits": size.size_bits,
-            "compiled": stage.compiled,
-            "seconds": round(stage.seconds, 3),
+            "compiled": training.compiled,
+            "seconds": round(training.seconds, 3),
         }
 
     def _result(self) -> dict[str, Any]:
@@ -362,14 +372,8 @@ class Training:
             "genotype": genotype_document(self.genotype, provenance=self.provenance),
         }
 
-    def _restore(self, stage: _Stage, saved: Saved) -> None:
-        path = self.journal.checkpoint
-        load_into(stage.network, without_prefix("network", saved.tensors), path=path)
-        load_optimizer(stage.optimizer, without_prefix("optimizer", saved.tensors))
-        if stage.class_means is not None:
-            load_into(stage.class_means, without_prefix("class_means", saved.tensors), path=path)
-        stage.epoch, stage.seconds = saved.state["epoch"], saved.state["seconds"]
-        stage.compiled = saved.state.get("compiled", False)
+    def _restore(self, training: NetworkTraining, saved: Saved) -> None:
+        training.restore(saved, path=self.journal.checkpoint)
 
         def accept() -> None:
             self.journal.accept(saved)

@@ -20,6 +20,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from cpnas_cli.data import cache as images
+from cpnas_cli.data.augmentation import draw_augmentation
 from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.data.cache import cache_folder
 from cpnas_cli.data.dataset import Dataset, ImageSet, load_dataset
@@ -775,7 +776,7 @@ def test_augmentation_is_the_loop_over_images(values: dict[str, Any], channels: 
     crop = 2 * config.crop_padding + 1
     generator = np.random.default_rng(1)
     noise = np.stack([generator.integers(0, high, 40) for high in (crop, crop, 2, 8, 8)], axis=1)
-    result = under_test._augment(images, torch.from_numpy(noise)).numpy()
+    result = under_test.augment(images, torch.from_numpy(noise)).numpy()
     for index in range(40):
         expected = augmented(images[index].numpy(), config, noise[index].tolist())
         np.testing.assert_array_equal(result[index], expected)
@@ -862,7 +863,7 @@ def test_evaluation_covers_all_in_order_as_they_are(count: int, batch_size: int,
 def test_crops_mirrors_and_holes_are_uniform() -> None:
     """5 * 5 * 2 * 8 * 8 variations; every value of each about equally often, in 4,000 images."""
     under_test = pipeline(channels=1, crop_padding=2, flip=True, cutout=1)
-    noise = under_test._draw_augmentation(4000, torch.Generator().manual_seed(0))
+    noise = draw_augmentation(under_test.config, 4000, torch.Generator().manual_seed(0))
     for column, high in enumerate((5, 5, 2, 8, 8)):
         counts = np.bincount(noise[:, column].numpy(), minlength=high)
         assert len(counts) == high

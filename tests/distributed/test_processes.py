@@ -121,7 +121,7 @@ def make_training(num_processes: int) -> Training:
 
 def step_tensors(training: Training) -> dict[str, Tensor]:
     """One step of a Child in float64: in float32 a sign would flip here and there, and the rest with it."""
-    stage = training._new_stage("child")
+    stage = training._new_network_training("child")
     stage.network.double()
     generator = torch.Generator().manual_seed(0)
     for module in stage.network.modules():
@@ -143,7 +143,7 @@ def step_tensors(training: Training) -> dict[str, Tensor]:
     row = training._train_step(stage)(batch[0].double(), batch[1])
     row /= training.fabric.world_size
     add_over_processes([row])
-    row[4] *= training.fabric.world_size
+    row[-1] *= training.fabric.world_size
     gradients = {name: p.grad for name, p in stage.network.named_parameters() if p.grad is not None}
     return {"row": row, "class_means": stage.class_means.means, **gradients, **dict(stage.network.named_buffers())}
 
@@ -157,7 +157,7 @@ def compute_together(folder: Path) -> int:
     for name, dtype in (("single", torch.float32), ("double", torch.float64)):
         tensors |= {f"{name}.{key}": value for key, value in normalize_share(dtype).items()}
     tensors |= {f"step.{key}": value for key, value in step_tensors(training).items()}
-    network = training._new_stage("child").network
+    network = training._new_network_training("child").network
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / f"{rank}.safetensors")
     heard: list[object] = [by_first(training.fabric, lambda: f"from {rank}")]
     for together, action in ((by_first, fail_on_first), (by_all, fail_on_second)):
@@ -193,7 +193,7 @@ def test_two_processes_compute_what_one_does(tmp_path):
         for tensors in found:
             torch.testing.assert_close(tensors[f"step.{name}"], expected, rtol=rel, atol=rel, msg=name)
         assert torch.equal(found[0][f"step.{name}"], found[1][f"step.{name}"]), name
-    network = alone._new_stage("child").network
+    network = alone._new_network_training("child").network
     accuracy = evaluate_trained(network, alone.pipeline, alone.dataset.test)
     for rank in range(NUM_PROCESSES):
         heard = json.loads((tmp_path / f"{rank}.json").read_text())

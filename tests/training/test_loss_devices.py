@@ -17,6 +17,7 @@ from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import load_config
 from cpnas_cli.training.training import Training
+from cpnas_cli.training.training_loss import TrainingLoss
 
 META = torch.device("meta")
 
@@ -49,11 +50,12 @@ def make_training(path: Path, *settings: str) -> Training:
 @pytest.mark.parametrize("settings", [(), ("train.lambda_compactness=0",), ("train.kernel_weight=0",)])
 def test_every_term_is_on_the_device_of_the_network(name: Any, settings: tuple[str, ...], tmp_path: Path) -> None:
     training = make_training(tmp_path, *settings)
-    stage = training._new_stage(name)
+    stage = training._new_network_training(name)
     assert list(stage.network.latent_filters()) == []
     images = training.dataset.train
-    output: Output = stage.network(training.pipeline.normalize(images.images))
-    terms = training._loss(stage, output, images.labels)
+    x_BCHW = training.pipeline.normalize(images.images)
+    output: Output = stage.network(x_BCHW)
+    terms = TrainingLoss(stage, training.fabric)(x_BCHW, output, images.labels)
     devices = {key: value.device for key, value in vars(terms).items()}
-    assert devices == dict.fromkeys(("total", "cross_entropy", "kernel", "compactness"), META)
+    assert devices == dict.fromkeys(("total", "cross_entropy", "kernel", "compactness", "teacher", "auxiliary"), META)
     assert (stage.class_means is not None) == (name == "child" and "train.lambda_compactness=0" not in settings)

@@ -151,11 +151,11 @@ def without(*keys: str) -> Callable[[dict[str, Any]], Any]:
 STATES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     **{f"without {key}": (without(key), rf"lacks {key}") for key in stored_state()},
     "an unknown key": (
-        edit("teacher", value=1),
-        r"has teacher, which this version does not know; expected config, ",
+        edit("tutor", value=1),
+        r"has tutor, which this version does not know; expected config, ",
     ),
-    "an unknown setting": (edit("config", "train", "teacher", value=1), r"has config\.train\.teacher, which this vers"),
-    "an unknown section": (edit("config", "teacher", value={}), r"has config\.teacher, .*; expected seed, data, netw"),
+    "an unknown setting": (edit("config", "train", "tutor", value=1), r"has config\.train\.tutor, which this vers"),
+    "an unknown section": (edit("config", "tutor", value={}), r"has config\.tutor, .*; expected seed, data, netw"),
     "no state": (lambda _: None, "has no state"),
     "a state that is a list": (lambda _: [1], "has no state"),
     "config a text": (edit("config", value="digits"), "wrong config: .*dictionary.* got 'digits'"),

@@ -35,6 +35,7 @@ from cpnas_cli.training.compilation import compile_network
 from cpnas_cli.training.epoch import TrainStep, cosine
 from cpnas_cli.training.evaluation import evaluate_run
 from cpnas_cli.training.training import CHECKPOINT_SCHEMA, Training
+from cpnas_cli.training.training_loss import TrainingLoss
 
 SMALL = (
     "data.num_train=200",
@@ -210,7 +211,7 @@ def accumulated(num_parts: int, settings: tuple[str, ...] = ()) -> tuple[list[Te
         provenance={},
         deadline=Deadline(),
     )
-    stage = training._new_stage("child")
+    stage = training._new_network_training("child")
     network = Plain()
     stage.network = network  # type: ignore[assignment]
     # so slow a mean stays where it is while the parts go through
@@ -220,7 +221,7 @@ def accumulated(num_parts: int, settings: tuple[str, ...] = ()) -> tuple[list[Te
         network,
         list(network.parameters()),
         torch.optim.SGD(network.parameters(), lr=0.1),
-        lambda output, labels: training._loss(stage, output, labels),
+        TrainingLoss(stage, fabric),
         fabric=fabric,
         clip_norm=1e9,
         num_parts=num_parts,

@@ -26,6 +26,14 @@ def train(
     with_parent: Annotated[
         bool, typer.Option("--with-parent", help="Train the Parent too, so that the 1-bit gap is in the result.")
     ] = False,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            "--teacher",
+            metavar="RUN",
+            help="A training, or its model.safetensors, that teaches the Child by its scores.",
+        ),
+    ] = None,
     set_: options.Set = None,
     data_dir: options.DataDir = None,
     out: options.Out = None,
@@ -49,6 +57,7 @@ def train(
             genotype,
             preset=preset,
             networks=_networks(precision, with_parent=with_parent),
+            teacher=teacher,
             overrides=set_,
             data_dir=data_dir,
             out=out,
@@ -101,6 +110,7 @@ def _request(
     *,
     preset: str | None,
     networks: "tuple[NetworkName, ...]",
+    teacher: Path | None,
     overrides: list[str] | None,
     data_dir: Path | None,
     out: Path | None,
@@ -110,10 +120,14 @@ def _request(
     resume: bool,
 ) -> _Request:
     from cpnas_cli.distributed.processes import this_world
+    from cpnas_cli.errors import UsageError
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.settings import DEFAULT_PRESET
     from cpnas_cli.storage.genotype_file import read_genotype
+    from cpnas_cli.training.trained_networks import trained_networks
 
+    if teacher is not None and networks == ("parent",):
+        raise UsageError("--precision full trains the Parent, which has no teacher; leave out one of it and --teacher")
     parsed, document = read_genotype(genotype)
     search_folder = genotype if genotype.is_dir() else genotype.parent
     beside = search_folder / RunFolder.CONFIG
@@ -126,6 +140,7 @@ def _request(
         data_dir=data_dir,
         seed=seed,
         default=source,
+        values={"train.teacher": None if teacher is None else str(teacher.resolve())},
         stored=options.goes_on(out, resume=resume),
     )
     name = search_folder.resolve().name if beside.exists() else f"{genotype.stem}-seed{config.seed}"
@@ -137,7 +152,7 @@ def _request(
         config,
         parsed,
         document,
-        networks,
+        trained_networks(config, networks),
         folder,
         source=f"settings: {source if isinstance(source, Path) else f'preset {source}'}"
         if preset is None and not resume

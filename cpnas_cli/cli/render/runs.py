@@ -106,8 +106,9 @@ def print_precision(document: Mapping[str, Any], *, folder: Path) -> None:
         provenance = provenance_of(document)
         real_parts, block = provenance.get("real_parts"), provenance.get("block")
         known = [part for part in get_args(RealPart) if isinstance(real_parts, list) and part in real_parts]
-        is_known = isinstance(block, str) and block in BLOCKS
-        settings = NetworkConfig(real_parts=tuple(known), **({"block": block} if is_known else {}))
+        settings = NetworkConfig(real_parts=tuple(known))
+        if isinstance(block, str) and block in BLOCKS:
+            settings = settings.model_copy(update={"block": block})
     parts = precision_parts(settings, "binary")
     console = Console()
     console.print(f"\n1-bit in the Child: {', '.join(parts['binary'])}", highlight=False)

@@ -234,15 +234,23 @@ class TrainingView(_EpochView):
     """Also the losses and the rate of the last epochs."""
 
     def __init__(self, config: Config, networks: tuple[str, ...], *, quiet: bool = False) -> None:
-        self.num_epochs = config.train.num_epochs
+        self.train, self.num_epochs = config.train, config.train.num_epochs
         super().__init__(self.num_epochs * len(networks))
         self.console.quiet = quiet
 
     def describe(self, record: Mapping[str, Any]) -> str:
+        stage = f"  stage {record['stage']}" if "stage" in record else ""
         return (
-            f"{record['network']}  epoch {record['epoch'] + 1}/{self.num_epochs}  loss {record['loss']:.4f} = "
+            f"{record['network']}  epoch {record['epoch'] + 1}/{self.num_epochs}{stage}  loss {record['loss']:.4f} = "
             f"cross-entropy {record['loss_cross_entropy']:.4f} + kernel {record['loss_kernel']:.4f} + "
-            f"compactness {record['loss_compactness']:.4f}"
+            f"compactness {record['loss_compactness']:.4f}{self._further_terms(record)}"
+        )
+
+    def _further_terms(self, record: Mapping[str, Any]) -> str:
+        """Those that are switched on; runs of an older version have none."""
+        terms = {"teacher": self.train.teacher_weight, "auxiliary": self.train.auxiliary_weight}
+        return "".join(
+            f" + {name} {record.get(f'loss_{name}', 0.0):.4f}" for name, weight in terms.items() if weight > 0
         )
 
     def render(self) -> Group:

@@ -130,7 +130,7 @@ def folded_scale(convolutions: Sequence[BinaryConv2d | RealConv2d], norm: BatchN
     return stored(alpha_C * scale_C, norm.real_format), stored(shift_C, norm.real_format)
 
 
-def normalized(convolutions: Sequence[nn.Module], norm: BatchNorm, inputs_BCHW: Sequence[Tensor]) -> Tensor:
+def normalized(convolutions: Sequence[nn.Module], norm: nn.Module, inputs_BCHW: Sequence[Tensor]) -> Tensor:
     """The batch norm of convolutions whose results lie side by side, one input each: (B, C, H, W)."""
     pairs = list(zip(convolutions, inputs_BCHW, strict=True))
     exact = [convolution for convolution in convolutions if _sums_exactly(convolution)]

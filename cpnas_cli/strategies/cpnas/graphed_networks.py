@@ -78,7 +78,7 @@ class GraphedNetworks(SharedNetworks):
 
     def _trainings(self, genotype: Genotype, *, draw: int) -> dict[NetworkName, TrainingSteps]:
         search = self.config.search
-        order_N, noise_N5 = self.pipeline.draw_epoch(self.training, seed=self.config.seed, purpose=BATCHES, epoch=draw)
+        order_N, noise_NA = self.pipeline.draw_epoch(self.training, seed=self.config.seed, purpose=BATCHES, epoch=draw)
         return {
             name: TrainingSteps(
                 functools.partial(self.networks[name], genotype=genotype),
@@ -95,7 +95,7 @@ class GraphedNetworks(SharedNetworks):
                     batch_size=search.batch_size,
                 ),
                 order_N=order_N,
-                noise_N5=noise_N5,
+                noise_NA=noise_NA,
                 learning_rates=[self.learning_rate(draw, step) for step in range(self.num_steps)],
             )
             for name in PRECISIONS

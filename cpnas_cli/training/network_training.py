@@ -1,0 +1,117 @@
+"""The training of one network within a training: all that a checkpoint of it holds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cpnas_cli.losses import ClassMeans
+from cpnas_cli.networks.network import Network, Output
+from cpnas_cli.networks.shapes import NetworkName
+from cpnas_cli.runs.journal import Saved
+from cpnas_cli.settings import TrainConfig
+from cpnas_cli.storage.tensors import load_into, load_optimizer, optimizer_tensors, with_prefix, without_prefix
+from cpnas_cli.training.auxiliary_head import AuxiliaryHead
+from cpnas_cli.training.epoch import make_optimizer
+from cpnas_cli.training.moving_average import MovingAverage
+from cpnas_cli.training.stages import Stage, binarize_weights, parameter_groups, stages_of
+from cpnas_cli.training.teacher import Teacher
+
+
+@dataclass
+class NetworkTraining:
+    """The training of one network, in one stage or two.
+
+    Attributes:
+      forward: the network in training, compiled or as it is.
+      class_means, auxiliary_head, moving_average, teacher: None without them. The teacher is no part of a checkpoint.
+      stage: that of the last epoch; before the first one that of the first.
+      compiled: all epochs so far.
+    """
+
+    name: NetworkName
+    train: TrainConfig
+    network: Network
+    forward: Callable[..., Output]
+    class_means: ClassMeans | None = None
+    auxiliary_head: AuxiliaryHead | None = None
+    teacher: Teacher | None = None
+    epoch: int = 0
+    seconds: float = 0.0
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        self.stages = stages_of(self.train, is_child=self.name == "child")
+        self.enter(self.stages[0])
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """All that are trained."""
+        return [parameter for module in self._modules() for parameter in module.parameters()]
+
+    def forward_part(self, x_BCHW: Tensor, *kept_BE: Tensor) -> Output:
+        """The network in training on part of a batch, with drop-path if anything is said about it."""
+        return self.forward(x_BCHW, None, *kept_BE) if kept_BE else self.forward(x_BCHW)
+
+    def enter(self, stage: Stage) -> None:
+        """The network goes on as it is, with an optimizer and a moving average that start afresh."""
+        self.stage = stage
+        binarize_weights(self.network, binarizes=stage.binarizes_weights)
+        self.optimizer = make_optimizer(
+            self.train.optimizer,
+            parameter_groups(self.train, stage, self._modules()),
+            learning_rate=self.train.learning_rate,
+            momentum=self.train.momentum,
+            weight_decay=self.train.weight_decay,
+        )
+        self.moving_average = None
+        if self.train.ema_decay > 0:
+            self.moving_average = MovingAverage(self.network, decay=self.train.ema_decay)
+
+    def next_stage(self) -> Stage | None:
+        """The stage that begins with the epoch that comes next; None within one."""
+        return next((stage for stage in self.stages if stage.start == self.epoch and stage != self.stage), None)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds."""
+        parts = with_prefix("network", self.network.state_dict())
+        parts |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
+        if self.class_means is not None:
+            parts |= with_prefix("class_means", self.class_means.state_dict())
+        if self.auxiliary_head is not None:
+            parts |= with_prefix("auxiliary_head", self.auxiliary_head.state_dict())
+        if self.moving_average is not None:
+            parts |= with_prefix("moving_average", self.moving_average.tensors())
+        return parts
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint says beside the tensors."""
+        return {"network": self.name, "epoch": self.epoch, "seconds": self.seconds, "compiled": self.compiled}
+
+    def restore(self, saved: Saved, *, path: Path) -> None:
+        """Go on from what was committed.
+
+        Args:
+          path: of the checkpoint, for the message.
+
+        Raises:
+          CheckpointError: it is of another training.
+        """
+        self.epoch, self.seconds = saved.state["epoch"], saved.state["seconds"]
+        self.compiled = saved.state.get("compiled", False)
+        # a checkpoint between two stages is the end of the first
+        self.enter([stage for stage in self.stages if stage.start < self.epoch][-1])
+        load_into(self.network, without_prefix("network", saved.tensors), path=path)
+        load_optimizer(self.optimizer, without_prefix("optimizer", saved.tensors))
+        if self.class_means is not None:
+            load_into(self.class_means, without_prefix("class_means", saved.tensors), path=path)
+        if self.auxiliary_head is not None:
+            load_into(self.auxiliary_head, without_prefix("auxiliary_head", saved.tensors), path=path)
+        if self.moving_average is not None:
+            self.moving_average.restore(without_prefix("moving_average", saved.tensors), path=path)
+
+    def _modules(self) -> list[torch.nn.Module]:
+        return [self.network] if self.auxiliary_head is None else [self.network, self.auxiliary_head]
