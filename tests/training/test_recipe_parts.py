@@ -213,7 +213,7 @@ def test_the_auxiliary_head_reads_the_second_reduction_cell_in_training_only(num
     training = make_training(f"network.num_cells={num_cells}", "train.auxiliary_weight=0.4")
     child = training._new_network_training("child")
     seen: list[Tensor] = []
-    child.network.cells[2 * num_cells // 3].register_forward_hook(lambda *values: seen.append(values[2]))
+    child.network.cells[2 * num_cells // 3].register_forward_hook(lambda *values: seen.append(values[2].value))
     x, labels = one_batch(training.config)
     output = child.network(x)
     assert output.auxiliary_features is seen[0].value
