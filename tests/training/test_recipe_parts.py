@@ -216,7 +216,7 @@ def test_the_auxiliary_head_reads_the_second_reduction_cell_in_training_only(num
     child.network.cells[2 * num_cells // 3].register_forward_hook(lambda *values: seen.append(values[2].value))
     x, labels = one_batch(training.config)
     output = child.network(x)
-    assert output.auxiliary_features is seen[0].value
+    assert output.auxiliary_features is seen[0].value  # pyright: ignore
     assert child.auxiliary_head is not None
     row = training._train_step(child)(x, labels)
     expected = F.cross_entropy(child_head_before(training, num_cells)(seen[0]), labels)
