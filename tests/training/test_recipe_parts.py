@@ -19,7 +19,6 @@ from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import CheckpointError
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.modules.identity import Identity
-from cpnas_cli.networks.modules.node import Node
 from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
@@ -213,14 +212,14 @@ def test_the_auxiliary_head_works_from_one_pixel_on(size: int) -> None:
 def test_the_auxiliary_head_reads_the_second_reduction_cell_in_training_only(num_cells: int) -> None:
     training = make_training(f"network.num_cells={num_cells}", "train.auxiliary_weight=0.4")
     child = training._new_network_training("child")
-    seen: list[Node] = []
-    child.network.cells[2 * num_cells // 3].register_forward_hook(lambda *values: seen.append(values[2]))
+    seen: list[Tensor] = []
+    child.network.cells[2 * num_cells // 3].register_forward_hook(lambda *values: seen.append(values[2].value))
     x, labels = one_batch(training.config)
     output = child.network(x)
-    assert output.auxiliary_features is seen[0].value
+    assert output.auxiliary_features is seen[0].value  # pyright: ignore
     assert child.auxiliary_head is not None
     row = training._train_step(child)(x, labels)
-    expected = F.cross_entropy(child_head_before(training, num_cells)(seen[0].value), labels)
+    expected = F.cross_entropy(child_head_before(training, num_cells)(seen[0]), labels)
     assert row[5].item() == pytest.approx(0.4 * expected.item(), rel=1e-4)
     assert row[0].item() == pytest.approx(row[1:6].sum().item(), rel=1e-5)
     assert child.network.eval()(x).auxiliary_features is None
@@ -303,7 +302,7 @@ def test_a_teacher_sees_the_images_as_it_knows_them(other: bool) -> None:
     student = Normalization((0.1, 0.2, 0.3), (0.5, 0.4, 0.3)) if other else Normalization(mean, std)
     images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     teacher = Teacher.of(trained, student, device=torch.device("cpu"))
-    seen: list[Node] = []
+    seen: list[Tensor] = []
     trained.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     scores = teacher.logits(Pipeline(DataConfig(), *student).normalize(images))
     own = Pipeline(DataConfig(), mean, std).normalize(images)
