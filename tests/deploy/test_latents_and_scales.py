@@ -13,6 +13,7 @@ from test_onnx import run
 from cpnas_cli.binarization.convolution import BinaryConv2d
 from cpnas_cli.deploy.onnx import onnx_bytes
 from cpnas_cli.deploy.packed_file import unpack_layers
+from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.size import network_size
 
 CHOICES = [
@@ -56,6 +57,7 @@ def test_the_packed_file_holds_signs_and_scales_of_numpy(choice: dict[str, Any])
         if not isinstance(module, BinaryConv2d) or not name.endswith("pointwise"):
             continue
         norm = modules[name.rpartition(".")[0]].norm
+        assert isinstance(norm, BatchNorm)
         made = prepared(module.weight.detach().numpy(), choice["latents"])
         learned = dict(module.named_parameters()).get("alpha")
         alpha = np.abs(made).mean(axis=(1, 2, 3)) if learned is None else learned.detach().numpy().ravel()
