@@ -19,6 +19,7 @@ from cpnas_cli.deploy.engine import run as engine_module
 from cpnas_cli.deploy.packed_file import PACKED_NAME, save_packed
 from cpnas_cli.errors import CheckpointError, DataError, UsageError
 from cpnas_cli.networks.cells import Cell
+from cpnas_cli.networks.modules.node import Node
 from cpnas_cli.search_space import EDGES, NONE, OPERATIONS, Genotype, draw_uniform, is_connected
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
@@ -137,8 +138,8 @@ def reference_nodes(child: Child, images: np.ndarray) -> list[np.ndarray]:
     """(C, H, W) of the stem, then of both preprocessings and the four nodes of each cell, as PyTorch computes them."""
     found: list[np.ndarray] = []
 
-    def record(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        parts = output[0].numpy()
+    def record(module: torch.nn.Module, inputs: Any, output: torch.Tensor | Node) -> None:
+        parts = (output.value if isinstance(output, Node) else output)[0].numpy()
         found.extend(np.split(parts, 4) if isinstance(module, Cell) else [parts])
 
     handles = [child.network.stem.register_forward_hook(record)]

@@ -11,6 +11,7 @@ from test_every_strategy import make_search, tensors_of, without_seconds
 from cpnas_cli.errors import MaxTimeReached, UsageError
 from cpnas_cli.networks.network import Network
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.strategies import strategy_named
 from cpnas_cli.strategies.pcdarts.mixed_network import MixedNetwork
 
@@ -37,11 +38,12 @@ def first_units(folder: Path, name: str, count: int, *overrides: str) -> tuple[l
 @pytest.mark.parametrize("name", ["cpnas", "pcdarts"])
 def test_a_resumed_search_goes_on_the_same(name: str, tmp_path: Path) -> None:
     expected = first_units(tmp_path / "at once", name, 3, *CHANGING)
+    run = RunFolder(tmp_path / "resumed")
     for _ in range(3):
-        search = make_search(tmp_path / "resumed", strategy_named(name), *CHANGING, deadline=Deadline(0.0))
+        search = make_search(run.path, strategy_named(name), *CHANGING, deadline=Deadline(0.0))
         with contextlib.suppress(MaxTimeReached):
             strategy_named(name).search(search)
-    assert (without_seconds(search.run.history()), tensors_of(search.run)) == expected
+    assert (without_seconds(run.history()), tensors_of(run)) == expected
     assert first_units(tmp_path / "plain", name, 3) != expected
 
 
