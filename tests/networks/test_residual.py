@@ -313,7 +313,9 @@ def test_a_classifier_is_trained_as_it_is_and_evaluated_as_it_is_stored(weight_f
     classifier.exact_evaluation, classifier.weight_format, classifier.real_format = True, weight_format, "float16"
     x: Tensor = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     weight, bias = classifier.weight.detach().numpy(), classifier.bias.detach().numpy()
-    np.testing.assert_allclose(classifier.train()(x).detach().numpy(), x.numpy() @ weight.T + bias, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        classifier.train()(x).detach().numpy(), x.numpy() @ weight.T + bias, rtol=1e-5, atol=1e-6
+    )
     if weight_format == "int8":
         step = np.abs(weight).max(axis=1, keepdims=True) / np.float32(127)
         rounded = np.rint(weight / step) * step.astype(np.float16).astype(np.float32)
