@@ -36,7 +36,7 @@ def reference_nodes(child: Child, images: np.ndarray) -> list[Computed]:
     for cell in network.cells:
         assert isinstance(cell, Cell)
         inputs = [
-            cell.endings[str(index)] if str(index) in cell.endings else preprocessing
+            cell.endings[name] if (name := str(index)) in cell.endings else preprocessing
             for index, preprocessing in enumerate(cell.preprocessing)
         ]
         handles += [module.register_forward_hook(record) for module in (*inputs, cell)]

@@ -1,4 +1,4 @@
-"""The packed engine on residual blocks, small stems and small formats: every node as PyTorch evaluates it, to the bit."""
+"""The packed engine on residual blocks, small stems and formats: every node as PyTorch evaluates it, to the bit."""
 
 from typing import Any
 

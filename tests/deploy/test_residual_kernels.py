@@ -123,19 +123,21 @@ def halved(x_CHW: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- endings
 
 
-@pytest.mark.parametrize("kind", ["prelu", "rprelu"])
+@pytest.mark.parametrize("num_edges", [1, 3, 5])
+@pytest.mark.parametrize("num_rows", [0, 1, 3])
 @pytest.mark.parametrize("channels", [1, 16, 21, 40])
-def test_an_ending_in_place(channels: int, kind: str) -> None:
-    """x where x > 0, else slope * x, with the shifts around it; 0 and -0.0 too."""
+def test_an_ending_in_place(channels: int, num_rows: int, num_edges: int) -> None:
+    """The mean over edges of a sum; then x where x > 0, else slope * x, with the shifts around it; 0 and -0.0 too."""
     generator, builder = np.random.default_rng(channels), ProgramBuilder()
     out = builder.values("out", pixel=whole_vectors(channels) + 2, size=3)
-    rows = random_reals(generator, 3 if kind == "rprelu" else 1, channels)
-    step = builder.ending(rows)
+    rows = random_reals(generator, num_rows, channels)
+    step = builder.ending(rows, num_edges=num_edges)
     memory = Memory(builder)
     x = random_reals(generator, channels, 3, 3)
     x[:, 0, 0], x[:, 0, 1] = 0.0, -0.0
-    before, slope, after = rows if kind == "rprelu" else (np.zeros_like(rows[0]), rows[0], np.zeros_like(rows[0]))
-    x[:, 0, 2] = -before
+    zeros, ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
+    before, slope, after = rows if num_rows == 3 else (zeros, rows[0] if num_rows else ones, zeros)
+    x[:, 0, 2] = -before * num_edges
     memory.put_values(out, x)
     untouched = memory.values.copy()
     for y in (0, 2):
@@ -149,8 +151,9 @@ def test_an_ending_in_place(channels: int, kind: str) -> None:
             step[p.SLOPE],
             step[p.BEFORE],
             step[p.AFTER],
+            step[p.NUM_EDGES],
         )
-    moved = x + before[:, None, None]
+    moved = x * np.float32(1 / num_edges) + before[:, None, None]
     expected = np.where(moved > 0, moved, moved * slope[:, None, None]) + after[:, None, None]
     found = memory.image(out, channels)
     np.testing.assert_array_equal(found[:, (0, 2)], expected[:, (0, 2)])

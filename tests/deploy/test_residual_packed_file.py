@@ -84,7 +84,7 @@ def test_the_size_of_a_network_by_hand(
 
 
 def test_the_stored_values_are_those_of_the_modules_rounded() -> None:
-    """float16 of numpy; a filter is whole steps of 1/127 of its largest weight, and its scale is in that of its norm."""
+    """float16 of numpy; a filter in whole steps of 1/127 of its largest weight, and its scale in that of its norm."""
     child = small()
     arrays, modules = unpack_layers(child.model), dict(child.network.named_modules())
     ending: Any = modules["cells.0.endings.2"]
@@ -108,8 +108,16 @@ def test_the_stored_values_are_those_of_the_modules_rounded() -> None:
 @pytest.mark.parametrize(("real_format", "weight_format"), [("float16", "float16"), ("float16", "int8")])
 @pytest.mark.parametrize(
     "name",
-    ["stem.0.weight", "stem.3.bias", "stem_ending.values.0", "cells.0.endings.2.values.1", "classifier.weight"]
-    + ["classifier.bias", "cells.0.edges.0.sep_conv_3x3.norm.bias", "cells.0.edges.1.max_pool_3x3.norm.weight"],
+    [
+        "stem.0.weight",
+        "stem.3.bias",
+        "stem_ending.values.0",
+        "cells.0.endings.2.values.1",
+        "classifier.weight",
+        "classifier.bias",
+        "cells.0.edges.0.sep_conv_3x3.norm.bias",
+        "cells.0.edges.1.max_pool_3x3.norm.weight",
+    ],
 )
 def test_a_value_that_is_not_finite_is_refused(name: str, real_format: str, weight_format: str, value: float) -> None:
     """Also where the format has a largest value that it would be cut off to."""
@@ -214,7 +222,7 @@ def test_other_settings_are_refused(key: str, value: Any, said: str, path: Path)
         ("weights", lambda array: np.append(array, array[:1]), "has weights ('I8', "),
         ("weights", lambda array: array[:, None], "has weights ('I8', "),
         ("weights", None, "expected ['bits', 'thresholds', 'values', 'weights']"),
-        ("thresholds", lambda array: np.zeros(1, np.int8), "has thresholds ('I8', [1])"),
+        ("thresholds", lambda _: np.zeros(1, np.int8), "has thresholds ('I8', [1])"),
     ],
 )
 def test_other_arrays_are_refused(name: str, change: Any, said: str, path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_elementwise_work_by_hand() -> None:
         # signs: stem, what convolutions and preprocessings read; of what only a skip or a pooling reads there is none
         activation=128 + 128 + 128 + 256 + 64 + 128,
         ending=4 * sum(ELEMENTS),
-        mean=32 * 4,
+        mean=32 * 4 + (128 + 64 + 32),  # of the pixels before the classifier; of a node's two edges, beside their sum
     )
     assert counted().elementwise == expected
     parent = counted("full").elementwise

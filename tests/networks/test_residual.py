@@ -282,8 +282,10 @@ def test_a_value_in_float16_is_numpys_within_its_range(values: list[float]) -> N
 
 @MANY
 @given(
-    seed=st.integers(0, 10**6), scale=st.sampled_from([1e-30, 1e-3, 1.0, 1e4]), shape=st.sampled_from([(3, 5), (4, 2, 3, 3)])
-)  # fmt: skip
+    seed=st.integers(0, 10**6),
+    scale=st.sampled_from([1e-30, 1e-3, 1.0, 1e4]),
+    shape=st.sampled_from([(3, 5), (4, 2, 3, 3)]),
+)
 def test_a_filter_in_int8_is_whole_steps_of_its_largest_weight(seed: int, scale: float, shape: tuple[int, ...]) -> None:
     weight = (np.random.default_rng(seed).normal(size=shape) * scale).astype(np.float32)
     weight[0] = 0
