@@ -12,6 +12,7 @@ from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.deploy.packed_file import PackedModel
 from cpnas_cli.deploy.packing import pack
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
+from cpnas_cli.networks.modules.ending import Ending
 from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.search_space import EDGES, OPERATIONS, Genotype
 from cpnas_cli.settings import Config, DataConfig
@@ -108,6 +109,9 @@ def randomize(network: Network, *, seed: int) -> None:
             module.weight.masked_fill_(some(module.weight), 0.0).masked_fill_(some(module.weight), -0.0)
             if module.alpha is not None:  # a learned scale may become anything
                 module.alpha.copy_(normal(module.alpha).masked_fill(some(module.alpha), 0))
+        elif isinstance(module, Ending):
+            for values in module.values:
+                values.add_(normal(values) / 2).masked_fill_(some(values), 0)
 
 
 def everywhere(op: str) -> Genotype:

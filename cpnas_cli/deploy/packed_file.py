@@ -338,6 +338,8 @@ def _check_content(path: Path, model: PackedModel) -> None:
         raise _refusal(path, "has set bits behind its last weight")
     if not all(np.isfinite(array).all() for array in model.arrays().values()):
         raise _refusal(path, "has values that are not finite")
+    if model.weights is not None and model.weights.dtype == np.int8 and (model.weights == -128).any():
+        raise _refusal(path, "has weights of -128, which no filter has")  # the stem's sums are exact for 127 and less
     limits = np.concatenate([_limits(layer) for layer in layers if layer.num_thresholds] or [np.zeros(0, np.int8)])
     if (model.thresholds < -limits).any() or (model.thresholds > limits + 1).any():
         raise _refusal(path, "has thresholds that no sum of signs can meet")

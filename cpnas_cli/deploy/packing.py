@@ -46,6 +46,7 @@ def pack(child: TrainedNetwork) -> PackedModel:
         thresholds=np.zeros(0, np.int8),
         values=_EMPTY,
     )
+    _check_finite(*map(_numpy, network.state_dict().values()))  # float16 would cut an infinite one off
     arrays = [_arrays(network, layer) for layer in model.layers()]
     types = array_types(model.settings)
     own = "weights" in types  # the real weights have an array of their own

@@ -36,7 +36,8 @@ CONVENTIONS = {
     "ops": "flops + bops / 64",
     "elementwise": (
         "1 per output element of a batch norm, bias, threshold, sum, sign, ReLU or learned value of an ending; 9 per "
-        "output element of a 3x3 pooling, 4 of a 2x2 mean; 1 per input element of another mean"
+        "output element of a 3x3 pooling, 4 of a 2x2 mean; 1 per output element of the mean over edges; 1 per input "
+        "element of another mean"
     ),
     "xnor_cost": "flops + bops / 64 + output elements of the 1-bit layers",
     "size_bits": (

@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 import torch
 from children import Child, every_operation, everywhere, make_child
+from engine_nodes import check_every_node, engine_nodes, reference_nodes
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cpnas_cli.deploy.engine import Engine
-from cpnas_cli.deploy.engine import program as p
 from cpnas_cli.deploy.engine import run as engine_module
 from cpnas_cli.deploy.packed_file import PACKED_NAME, save_packed
 from cpnas_cli.errors import CheckpointError, DataError, UsageError
-from cpnas_cli.networks.cells import Cell
-from cpnas_cli.networks.modules.node import Node
 from cpnas_cli.search_space import EDGES, NONE, OPERATIONS, Genotype, draw_uniform, is_connected
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
@@ -134,38 +132,6 @@ def test_any_network(normal: tuple[str, ...], reduce: tuple[str, ...], quarter: 
 # ---------------------------------------------------------------- every node
 
 
-def reference_nodes(child: Child, images: np.ndarray) -> list[np.ndarray]:
-    """(C, H, W) of the stem, then of both preprocessings and the four nodes of each cell, as PyTorch computes them."""
-    found: list[np.ndarray] = []
-
-    def record(module: torch.nn.Module, inputs: Any, output: torch.Tensor | Node) -> None:
-        parts = (output.value if isinstance(output, Node) else output)[0].numpy()
-        found.extend(np.split(parts, 4) if isinstance(module, Cell) else [parts])
-
-    handles = [child.network.stem.register_forward_hook(record)]
-    for cell in child.network.cells:
-        assert isinstance(cell, Cell)
-        handles += [module.register_forward_hook(record) for module in (*cell.preprocessing, cell)]
-    child.logits(images)
-    for handle in handles:
-        handle.remove()
-    return found
-
-
-def engine_nodes(child: Child, images: np.ndarray, references: list[np.ndarray]) -> list[np.ndarray]:
-    """The same of the engine: after each instruction what it has left in memory."""
-    runner, found = Engine(child.model, num_threads=1).runner, list[np.ndarray]()
-    shapes = iter(reference.shape for reference in references)
-    for index, columns in enumerate(runner.program.instructions):
-        runner.run(images, index, index + 1)
-        if columns[p.KIND] in (p.STEM, p.NODE):
-            channels, *_ = next(shapes)
-            pixels = columns[p.OUT] + np.arange(columns[p.SIZE] ** 2) * columns[p.PIXEL]
-            values = runner._working[0][0][pixels + np.arange(channels)[:, None]]  # (C, H * W)
-            found.append(values.reshape(channels, columns[p.SIZE], columns[p.SIZE]))
-    return found
-
-
 NETWORKS: dict[str, tuple[Genotype, dict[str, Any]]] = {
     "every operation": (every_operation(), {"image_size": 16, "num_channels": 10}),
     "5x5 on one pixel": (everywhere("sep_conv_5x5"), {"image_size": 4, "num_channels": 2, "num_image_channels": 1}),
@@ -180,13 +146,8 @@ NETWORKS: dict[str, tuple[Genotype, dict[str, Any]]] = {
 def test_every_node_is_the_same_to_the_bit(name: str) -> None:
     genotype, network = NETWORKS[name]
     child = make_child(genotype, seed=1, **network)
-    images = child.draw_images(1, seed=1)
-    expected = reference_nodes(child, images)
-    found = engine_nodes(child, images, expected)
-    assert len(found) == len(expected) == 1 + 6 * len(child.network.cells)
-    for index, (own, other) in enumerate(zip(found, expected, strict=True)):
-        np.testing.assert_array_equal(own, other, err_msg=str(index))
-    assert sum(np.ptp(each) > 0 for each in expected) > len(child.network.cells)
+    expected = check_every_node(child)
+    assert sum(np.ptp(each.value) > 0 for each in expected) > len(child.network.cells)
 
 
 def test_every_pixel_value_is_normalized_to_the_bit() -> None:
@@ -195,7 +156,7 @@ def test_every_pixel_value_is_normalized_to_the_bit() -> None:
     order = np.random.default_rng(0).permuted(np.tile(np.arange(256, dtype=np.uint8), (3, 1)), axis=1)
     images = order.reshape(1, 3, 16, 16)
     expected = reference_nodes(child, images)
-    np.testing.assert_array_equal(engine_nodes(child, images, expected)[0], expected[0])
+    np.testing.assert_array_equal(engine_nodes(child, images, expected)[0].value, expected[0].value)
 
 
 # ---------------------------------------------------------------- batches and threads

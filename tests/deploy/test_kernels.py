@@ -244,7 +244,7 @@ def random_reals(generator: np.random.Generator, *shape: int) -> np.ndarray:
 
 def arrays_of(**arrays: np.ndarray) -> LayerArrays:
     none = np.zeros(0, np.float32)
-    return dataclasses.replace(LayerArrays(none, none, none, none, none), **arrays)
+    return dataclasses.replace(LayerArrays(none, none, none, none, none, none), **arrays)
 
 
 def convolution(in_channels: int, out_channels: int, size: int, **shape: Any) -> Layer:
@@ -329,11 +329,12 @@ def exact_reals(generator: np.random.Generator, *shape: int) -> np.ndarray:
     return (generator.integers(-(2**19), 2**19, shape) / 2**17).astype(np.float32)
 
 
+@pytest.mark.parametrize("rectifies", [True, False])
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize(("in_channels", "out_channels", "size"), [(1, 1, 1), (5, 18, 3), (40, 33, 4)])
-def test_a_real_product_is_a_convolution_of_the_positive_part(
-    in_channels: int, out_channels: int, size: int, first: int, keep: bool
+def test_a_real_product_is_a_convolution_of_the_positive_part_or_of_all(
+    in_channels: int, out_channels: int, size: int, first: int, keep: bool, rectifies: bool
 ) -> None:
     generator, builder = np.random.default_rng(0), ProgramBuilder()
     layer = dataclasses.replace(convolution(in_channels, out_channels, 2 * size, stride=2), binary=False)
@@ -344,7 +345,8 @@ def test_a_real_product_is_a_convolution_of_the_positive_part(
         scale=random_reals(generator, out_channels),
         shift=random_reals(generator, out_channels),
     )
-    step = builder.real_product(layer, own, source, first=first, out_channel=0, keep=keep)
+    step = builder.real_product(layer, own, source, first=first, out_channel=0, keep=keep, rectifies=rectifies)
+    assert step[p.RECTIFIES] == rectifies
     memory = Memory(builder)
     x, before = (
         exact_reals(generator, in_channels, 2 * size, 2 * size),
@@ -369,9 +371,11 @@ def test_a_real_product_is_a_convolution_of_the_positive_part(
             size,
             num_blocks(out_channels),
             keep,
+            rectifies,
         )
-    weights = torch.tensor(own.weights).double()
-    sums = F.conv2d(torch.tensor(x).relu().double()[None, :, first:, first:], weights, stride=2)[0].numpy()
+    weights, read = torch.tensor(own.weights).double(), torch.tensor(x)
+    read = (read.relu() if rectifies else read).double()
+    sums = F.conv2d(read[None, :, first:, first:], weights, stride=2)[0].numpy()
     expected = affine(sums, own)
     np.testing.assert_array_equal(memory.image(out, out_channels), before + expected if keep else expected)
     check_only_written(untouched, memory.values, places(out, whole_vectors(out_channels)))
@@ -498,17 +502,24 @@ def test_every_count_against_every_threshold(kernel_size: int) -> None:
 
 @pytest.mark.parametrize("channels", [1, 5, 16, 17, 31, 32, 33, 48, 63, 64, 100])
 @pytest.mark.parametrize(("size", "border"), [(1, 0), (5, 2), (16, 0), (17, 4)])
-def test_values_are_packed_to_signs(channels: int, size: int, border: int) -> None:
-    """-0.0 is +1 and NaN is -1; what lies behind the last channel does not count; the border stays."""
+@pytest.mark.parametrize("shifts", [False, True])
+def test_values_are_packed_to_signs(channels: int, size: int, border: int, shifts: bool) -> None:
+    """-0.0 is +1 and NaN is -1; what lies behind the last channel does not count; the border stays.
+
+    With shifts the sign is that of the sum, rounded to float32; some sums are 0.
+    """
     generator, builder = np.random.default_rng(channels), ProgramBuilder()
     source = builder.values("source", pixel=whole_vectors(channels + 20), size=size)
     out = builder.words("out", channels=channels, size=size, border=border)
     masks = builder.masks(channels)
+    added = random_reals(generator, channels) if shifts else np.zeros(channels, np.float32)
+    shift = builder.channels(np.pad(added, (0, -channels % 32)))
     memory = Memory(builder)
     memory.values[:] = 1  # also where no channel is
     x = random_reals(generator, channels, size, size)
     x[generator.random(x.shape) < 0.1] = -0.0
     x[generator.random(x.shape) < 0.1] = np.nan
+    x = np.where(generator.random(x.shape) < 0.1, -added[:, None, None], x)
     memory.put_values(source, x)
     untouched = memory.words.copy()
     for y in range(size):
@@ -523,9 +534,12 @@ def test_values_are_packed_to_signs(channels: int, size: int, border: int) -> No
             out.offset + y * out.row,
             out.plane,
             out.num_words,
+            memory.reals.ctypes.data,
+            shift,
         )
     found = memory.signs(out, size)
-    np.testing.assert_array_equal(found[:channels], x >= 0)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(found[:channels], x + added[:, None, None] >= 0)
     assert not found[channels:].any()
     place = out.offset + np.arange(size)[:, None] * out.row + np.arange(size)
     check_only_written(untouched, memory.words, place + out.plane * np.arange(out.num_words)[:, None, None])
@@ -630,10 +644,11 @@ def test_a_pooling_is_that_of_torch(channels: int, out_size: int, stride: int, k
     check_only_written(untouched, it.memory.values, places(it.out, whole_vectors(channels)))
 
 
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("halves", [True, False])
 @pytest.mark.parametrize(("channels", "num_groups", "size"), [(1, 1, 1), (2, 3, 2), (16, 4, 3), (18, 2, 4), (33, 4, 5)])
-def test_a_shortcut_is_that_of_torch(channels: int, num_groups: int, size: int, halves: bool) -> None:
-    """Groups of channels, or their means over 2x2 pixels, added one after the other."""
+def test_a_shortcut_is_that_of_torch(channels: int, num_groups: int, size: int, halves: bool, keep: bool) -> None:
+    """Groups of channels, or their means over 2x2 pixels, added one after the other, to what is there or to 0."""
     in_size = 2 * size if halves else size
     it = make_images(channels * num_groups, channels, in_size=in_size, size=size, seed=channels)
     untouched = it.memory.values.copy()
@@ -650,8 +665,9 @@ def test_a_shortcut_is_that_of_torch(channels: int, num_groups: int, size: int, 
             it.out.pixel,
             size,
             num_blocks(channels),
+            keep,
         )
-    source, expected = as_torch(it.x), torch.tensor(it.before)[None]
+    source, expected = as_torch(it.x), torch.tensor(it.before if keep else np.zeros_like(it.before))[None]
     for group in (F.avg_pool2d(source, 2) if halves else source).split(channels, dim=1):
         expected = expected + group * (1 / num_groups)
     np.testing.assert_array_equal(it.memory.image(it.out, channels), expected[0].numpy())
@@ -701,6 +717,7 @@ def test_the_stem_is_a_convolution_in_float64(num_channels: int, out_channels: i
             y * stride * padded[0].size,
             padded[0].size,
             num_channels,
+            num_channels,
             kernel_size,
             stride,
             filters,
@@ -711,6 +728,8 @@ def test_the_stem_is_a_convolution_in_float64(num_channels: int, out_channels: i
             out.pixel,
             size,
             num_blocks(out_channels),
+            real_kernels.STORE,
+            0,
         )
     sums = F.conv2d(torch.tensor(x)[None], torch.tensor(weights).double(), stride=stride, padding=border)[0].numpy()
     np.testing.assert_array_equal(memory.image(out, out_channels), affine(sums, own))

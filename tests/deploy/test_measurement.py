@@ -19,7 +19,8 @@ from cpnas_cli.deploy.packing import pack
 from cpnas_cli.deploy.runtimes import onnx_session
 from cpnas_cli.deploy.single_operations import MeasuredOperation, float_model
 from cpnas_cli.errors import CpnasError, RunError
-from cpnas_cli.networks.layers import Surroundings, cells_of, classifier_layer, stem_layer
+from cpnas_cli.networks.layers import Surroundings, cells_of, classifier_layer, stem_layers
+from cpnas_cli.networks.shapes import Precision
 from cpnas_cli.reports.efficiency import draw_speedups, speedups_info
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import OPERATIONS, Genotype
@@ -75,7 +76,11 @@ def test_the_float_operation_is_the_parents(op: str, kind: str) -> None:
 
 def test_stem_classifier_and_halving_have_their_shapes() -> None:
     genotype = Genotype(("skip_connect",) * 14, ("skip_connect",) * 14)
-    stem, classifier = stem_layer(SETTINGS, SHAPE), classifier_layer(SETTINGS, SHAPE)
+    precision: Precision = "binary"
+    (stem,), classifier = (
+        stem_layers(SETTINGS, SHAPE, precision=precision),
+        classifier_layer(SETTINGS, SHAPE, precision=precision),
+    )
     halving = next(
         edge for cell in cells_of(SETTINGS, genotype, SHAPE, precision="binary") for edge in cell.edges if edge.layers
     )

@@ -88,7 +88,7 @@ def test_what_is_saved_is_loaded(name: str, tmp_path: Path) -> None:
 
 def fitting_values(model: PackedModel) -> np.ndarray:
     """Real values as many as the model needs with its present classes."""
-    return np.linspace(-1, 1, array_sizes(model.layers())["values"], dtype=np.float32)
+    return np.linspace(-1, 1, array_sizes(model.settings, model.layers())["values"], dtype=np.float32)
 
 
 def arrays_of(model: PackedModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -100,7 +100,7 @@ def test_the_size_of_a_file_to_the_byte(name: str, tmp_path: Path) -> None:
     model = variant(name).model
     save_packed(model, tmp_path / PACKED_NAME)
     layers = model.layers()
-    sizes = array_sizes(layers)
+    sizes = array_sizes(model.settings, layers)
     assert (sizes["bits"], sizes["thresholds"], sizes["values"]) == tuple(array.size for array in arrays_of(model))
     arrays = sizes["bits"] + sizes["thresholds"] + 4 * sizes["values"]
     assert arrays == math.ceil(sum(layer.size_bits for layer in layers) / 8)
@@ -321,7 +321,8 @@ def refused(path: Path) -> str:
 
 def check_valid(model: PackedModel) -> None:
     """What `_SMALLEST` must be to run, whatever its numbers are."""
-    assert model.settings.model_copy(update={"estimator": "clipped"}) == _SMALLEST.network.settings
+    harmless = {"estimator": "clipped", "group_width": 8, "activation": "prelu", "sign_shift": True}  # of another block
+    assert model.settings.model_copy(update=harmless) == _SMALLEST.network.settings
     assert (model.image_size % 4, model.num_image_channels, len(model.classes)) == (0, 3, 3)
     assert [array.shape for array in arrays_of(model)] == [(167,), (4,), (487,)]
     assert [array.dtype for array in arrays_of(model)] == [np.uint8, np.int8, np.float32]

@@ -69,6 +69,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "strided stem": {"stem_stride": 2, "num_channels": 6, "stem_multiplier": 3},
     "real parts": {"real_parts": ("preprocessing", "factorized_reduction"), "num_cells": 5},
     "no shortcut": {"shortcut": False},
+    "residual": {"block": "residual", "group_width": 2, "stem_stride": 2, "activation": "rprelu"},
 }
 
 

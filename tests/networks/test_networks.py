@@ -86,8 +86,9 @@ def record_outputs(network: Network) -> list[Tensor]:
     """The outputs of the cells, filled in by the next forward pass."""
     outputs: list[Tensor] = []
 
-    def record(module: torch.nn.Module, inputs: Any, output: Tensor) -> None:
-        outputs.append(output)
+    def record(module: torch.nn.Module, inputs: Any, output: Node) -> None:
+        assert output.shift is None  # of the block separable
+        outputs.append(output.value)
 
     for cell in cells_of(network):
         cell.register_forward_hook(record)

@@ -66,8 +66,16 @@ def layer_table(document: Mapping[str, Any], *, wide: bool) -> Table:
             size(layer["size_bits"]) if layer["size_bits"] else "",
             *([size(layer["activation_bits_in"]), size(layer["activation_bits_out"])] if wide else []),
         ]
-        table.add_row(_short(layer["name"]), {"1-bit": "1", "real": "32", "none": ""}[layer["precision"]], *cells)
+        table.add_row(_short(layer["name"]), _bits(layer), *cells)
     return table
+
+
+def _bits(layer: Mapping[str, Any]) -> str:
+    """Of a weight: 1, or what a real one is stored in."""
+    if layer["precision"] != "real":
+        return {"1-bit": "1", "none": ""}[layer["precision"]]
+    num_weights = layer["macs"] // layer["out_size"] ** 2
+    return str(layer["weight_bits"] // num_weights)
 
 
 def totals_table(document: Mapping[str, Any]) -> Table:

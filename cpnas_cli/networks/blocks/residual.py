@@ -57,8 +57,8 @@ class Residual(Block):
     def check(self, num_channels: int) -> None:
         if num_channels % min(self.group_width, num_channels):
             raise ValueError(
-                f"network.group_width={self.group_width} does not divide the {num_channels} channels of a cell; choose "
-                "a network.group_width that does, or other channels"
+                f"network.group_width={self.group_width} does not divide {num_channels} channels; choose a "
+                "network.group_width that does, or other channels"
             )
 
     @property

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cpnas_cli.binarization.binarization import Progress
 from cpnas_cli.errors import UsageError
 from cpnas_cli.networks.arithmetic import Arithmetics, EdgeShape
+from cpnas_cli.networks.blocks.base import block_of
 from cpnas_cli.networks.cells import build_endings, build_preprocessing, concatenated_shifts, ended
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.modules.node import Node
@@ -207,7 +208,7 @@ class MixedNetwork(nn.Module):
 
 
 def check_partial_channels(settings: NetworkConfig, partial_channels: int) -> None:
-    """Refuse channels that do not divide into the parts.
+    """Refuse channels that do not divide into the parts, or parts on which the block cannot work.
 
     Raises:
       UsageError: the message names both settings.
@@ -217,6 +218,12 @@ def check_partial_channels(settings: NetworkConfig, partial_channels: int) -> No
             f"pcdarts mixes 1/{partial_channels} of the channels, so the search's num_channels must be a multiple of "
             f"{partial_channels}, got {settings.num_channels}; change search.num_channels or pcdarts.partial_channels"
         )
+    block = block_of(settings)
+    for shape in cell_shapes(settings):
+        try:
+            block.check(shape.num_channels // partial_channels)
+        except ValueError as error:
+            raise UsageError(f"pcdarts mixes 1/{partial_channels} of the channels: {error}") from None
 
 
 def build_mixed_network(

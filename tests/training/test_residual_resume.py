@@ -1,0 +1,42 @@
+"""A training of residual blocks that is stopped after every epoch ends like an uninterrupted one."""
+
+from pathlib import Path
+
+import pytest
+from conftest import TINY_OPTIONS, CpnasRun
+from killing import without_seconds
+
+from cpnas_cli.search_space import draw_uniform
+from cpnas_cli.storage.documents import write_json
+from cpnas_cli.storage.genotype_file import genotype_document
+
+RESIDUAL = [
+    "network.block=residual",
+    "network.group_width=2",
+    "network.activation=rprelu",
+    "network.stem_convolutions=2",
+    "network.real_format=float16",
+    "network.weight_format=int8",
+    "train.num_epochs=2",
+]
+
+
+@pytest.mark.slow
+def test_it_resumes_to_the_same_bits(cpnas: CpnasRun, tmp_path: Path) -> None:
+    write_json(tmp_path / "genotype.json", genotype_document(draw_uniform(seed=0), provenance={}))
+    options = [*TINY_OPTIONS, *(word for setting in RESIDUAL for word in ("--set", setting))]
+    words = ["train", "genotype.json", "--with-parent", *options]
+    answer = cpnas(*words, "--out", "whole")
+    assert answer.returncode == 0, answer.stderr
+    codes = [cpnas(*words, "--out", "run", "--max-time", "0.01s").returncode]
+    while codes[-1] == 75:
+        codes.append(
+            cpnas(
+                "train", "genotype.json", "--with-parent", "--out", "run", "--resume", "--max-time", "0.01s"
+            ).returncode
+        )
+    assert codes == [75, 75, 75, 0]
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    for name in ("model.safetensors", "parent.safetensors"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+    assert without_seconds(run / "history.jsonl") == without_seconds(whole / "history.jsonl")
