@@ -53,7 +53,7 @@ class Schedule:
     plan: Plan
     runs: MemberRuns
     circumstances: Circumstances
-    executor: Executor
+    executor: Executor[Task]
     changed: Callable[[], object]
     watch: Callable[["Schedule"], object]
     say: Callable[[str], None]
