@@ -27,12 +27,11 @@ from cpnas_cli.errors import RunError
 from cpnas_cli.networks.modules.plain_cnn import PlainCnn
 from cpnas_cli.networks.network import Network
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.storage.documents import read_document, replacing, write_json
+from cpnas_cli.storage.documents import DEPLOYED_SCHEMA, read_document, replacing, write_json
 from cpnas_cli.training.baseline import BASELINE_MODEL, read_baseline
 from cpnas_cli.training.evaluation import pipeline_of
 from cpnas_cli.training.trained_network import read_all_trained
 
-DEPLOYED_SCHEMA = "cpnas.deployed/1"
 DEPLOYED = "deployed.json"
 
 ONE_BIT = "1-bit"
