@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 9.6, 4.4  # inches
 CAPTION_COLUMNS = 156
 
 # Of the palette of Okabe and Ito, told apart by the colour-blind; the markers tell them apart without colours.
-LOOKS = dict(
+LOOKS: dict[str, FamilyLook] = dict(
     zip(
         FAMILIES,
         (

@@ -6,7 +6,7 @@ Two points are level where the difference is not larger than its standard error.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -126,20 +126,19 @@ def sentence(sizes: Sequence[Choice], times: Sequence[Choice]) -> str:
     if all(choice.verdict == "none" for choice in choices):
         return "No network fits into any of these sizes or times."
     if any(choice.verdict == "1-bit" for choice in choices):
-        begins = "Take"
+        parts = ["1 bit is the best choice for some sizes or times"]
     elif any(choice.verdict == "level" for choice in choices):
-        begins = "1 bit is nowhere the best choice for these images, at best level with another: take"
+        parts = ["1 bit is nowhere the best choice for these images, at best level with another"]
     else:
-        begins = "1 bit is nowhere the best choice for these images: take"
-    parts = [_part("a size of", sizes, _size), _part("a time of", times, _time)]
-    text = f"{begins} {'; '.join(part for part in parts if part)}"
+        parts = ["1 bit is nowhere the best choice for these images"]
+    parts += [_part("by size", sizes, 1024, "KiB"), _part("by time", times, 1e-3, "ms")]
     if any(choice.one_bit and choice.other and choice.standard_error is None for choice in choices):
-        text += " (of a single seed: another one may say otherwise)"
-    return f"{text}."
+        parts.append("all of a single seed, and another one may say otherwise")
+    return f"{'; '.join(part for part in parts if part)}."
 
 
-def _part(name: str, choices: Sequence[Choice], words: Callable[[float], str]) -> str:
-    """For a size of 16 to 64 KiB int8 CNN, for ..."""
+def _part(name: str, choices: Sequence[Choice], unit: float, unit_name: str) -> str:
+    """ "by size take 1 bit at 16 to 64 KiB, int8 CNN at 128 KiB"; empty where nothing fits."""
     groups: list[tuple[str, list[Choice]]] = []
     for choice in choices:
         what = _what(choice)
@@ -149,10 +148,11 @@ def _part(name: str, choices: Sequence[Choice], words: Callable[[float], str]) -
             groups[-1][1].append(choice)
         else:
             groups.append((what, [choice]))
-    return ", ".join(
-        f"{what} for {name} {words(group[0].budget)}{f' to {words(group[-1].budget)}' if len(group) > 1 else ''}"
-        for what, group in groups
-    )
+    found = []
+    for what, group in groups:
+        ends = dict.fromkeys(f"{group[index].budget / unit:g}" for index in (0, -1))
+        found.append(f"{what} at {' to '.join(ends)} {unit_name}")
+    return f"{name} take {', '.join(found)}" if found else ""
 
 
 def _what(choice: Choice) -> str | None:
@@ -161,11 +161,3 @@ def _what(choice: Choice) -> str | None:
     if choice.verdict == "level" and choice.one_bit and choice.other:
         return f"1 bit or {choice.other.family} (level)"
     return "1 bit" if choice.verdict == "1-bit" else choice.take.family
-
-
-def _size(num_bytes: float) -> str:
-    return f"{num_bytes / 1024:g} KiB"
-
-
-def _time(seconds: float) -> str:
-    return f"{1e3 * seconds:g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:g} us"
