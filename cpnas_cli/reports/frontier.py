@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from cpnas_cli.deploy.deployed import FAMILIES
 from cpnas_cli.errors import RunError
@@ -96,7 +97,7 @@ def draw_frontier(info: FrontierInfo) -> Figure:
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     by_size, by_time = figure.subplots(1, 2, sharey=True)
     figure.suptitle(
-        "Is 1 bit worth it? Accuracy over size and over time",
+        "Is 1 bit worth it?",
         x=0.01,
         ha="left",
         fontsize=11,
@@ -106,13 +107,15 @@ def draw_frontier(info: FrontierInfo) -> Figure:
     for family, points in info.families.items():
         _draw(by_size, family, [(point.kibibytes, point) for point in points])
         timed = [(point.milliseconds, point) for point in points if point.milliseconds is not None]
-        _draw(by_time, family, sorted(timed, key=lambda pair: pair[0]))
+        _draw(by_time, family, timed)
     by_size.set_ylabel("test accuracy (%)")
     by_size.set_xlabel("size (KiB)\n")
     by_time.set_xlabel("time for one image (ms)\n")
     for axes in (by_size, by_time):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(visible=True, axis="x")
     handles, labels = by_size.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", frameon=False, ncols=len(labels), fontsize=8)
