@@ -9,12 +9,14 @@ import numpy as np
 import onnxruntime
 import pytest
 from conftest import TINY_OPTIONS, run_cpnas
+from played_experiments import genotype, write
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from cpnas_cli.cli.app import app
 from cpnas_cli.data.dataset import load_dataset
 from cpnas_cli.settings import load_config
+from cpnas_cli.storage.genotype_file import genotype_document
 
 runner = CliRunner()
 
@@ -91,24 +93,33 @@ def test_typing_it_again_trains_and_times_nothing(whole: tuple[Path, dict[str, A
     folder, document = whole
     files = {path: path.stat().st_mtime_ns for path in (folder / "members").rglob("*")}
     for words in (FRONTIER, ["frontier", "--resume"]):
-        answer = run_cpnas(folder.parent, *words, "--out", "run")
-        assert answer.returncode == 0, answer.stderr
+        answer = runner.invoke(app, [*words, "--out", str(folder)])
+        assert answer.exit_code == 0, answer.stderr
         assert document["advice"]["sentence"] in answer.stdout
         assert "timing" not in answer.stderr
     assert files == {path: path.stat().st_mtime_ns for path in (folder / "members").rglob("*")}
     assert json.loads((folder / "frontier.json").read_text()) == document
-    answer = run_cpnas(folder.parent, "figure", "run", "--out", "again")
-    assert answer.stdout.split() == ["again/frontier.svg", "again/frontier.png"]
-    assert (folder.parent / "again/frontier.svg").read_bytes() == (folder / "frontier.svg").read_bytes()
+    again = folder.parent / "again"
+    answer = runner.invoke(app, ["figure", str(folder), "--out", str(again)])
+    assert answer.stdout.split() == [str(again / "frontier.svg"), str(again / "frontier.png")]
+    assert (again / "frontier.svg").read_bytes() == (folder / "frontier.svg").read_bytes()
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Path:
+    """A genotype, as a search has found it."""
+    file = tmp_path / "found/genotype.json"
+    write(file, genotype_document(genotype(2), provenance={}))
+    return file
 
 
 @pytest.mark.slow
-def test_a_baseline_beside_a_child(tiny_search: Path, tmp_path: Path) -> None:
-    words = ["train", str(tiny_search), "--set", "train.num_epochs=1", "--out", "run"]
-    plain = run_cpnas(tmp_path, *words, "--json")
+def test_a_baseline_beside_a_child(found: Path, tmp_path: Path) -> None:
+    words = ["train", str(found), *SETTINGS, "--out", str(tmp_path / "run")]
+    plain = runner.invoke(app, [*words, "--json"])
     assert json.loads(plain.stdout)["baseline"] is None
-    answer = run_cpnas(tmp_path, *words, "--baseline", "--resume", "--json")  # also of a run that is there
-    assert answer.returncode == 0, answer.stderr
+    answer = runner.invoke(app, [*words, "--baseline", "--resume", "--json"])  # also of a run that is there
+    assert answer.exit_code == 0, answer.stderr
     result = json.loads(answer.stdout)
     assert result == json.loads((tmp_path / "run/result.json").read_text())
     baseline = result.pop("baseline")
@@ -121,7 +132,7 @@ def test_a_baseline_beside_a_child(tiny_search: Path, tmp_path: Path) -> None:
     assert accuracy_in_onnx_runtime(run / "int8.onnx", run) == baseline["accuracy_test"]
     assert accuracy_in_onnx_runtime(run / "float32.onnx", run) == baseline["accuracy_float32_test"]
     assert min(baseline[key] for key in baseline if key.endswith("seconds_per_image")) > 0
-    again = run_cpnas(tmp_path, *words, "--baseline", "--resume")
+    again = runner.invoke(app, [*words, "--baseline", "--resume"])
     assert "a plain int8 CNN, test accuracy" in again.stdout
     assert "measuring" not in again.stderr
 
@@ -171,21 +182,21 @@ def test_the_folder_of_another_experiment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["frontier", "train"])
 def test_without_the_extra_nothing_is_trained(
-    command: str, tiny_search: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, found: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name))
     monkeypatch.chdir(tmp_path)
-    code, said = refused(*(["frontier"] if command == "frontier" else ["train", str(tiny_search), "--baseline"]))
+    code, said = refused(*(["frontier"] if command == "frontier" else ["train", str(found), "--baseline"]))
     assert code == 1
     assert "needs onnxruntime of the onnx extra, not installed; type: pip install 'cpnas[onnx]'" in said
-    assert not list(tmp_path.rglob("*.json"))
+    assert list(tmp_path.rglob("*.json")) == [found]
 
 
-def test_a_baseline_stands_beside_a_child_on_one_process(tiny_search: Path) -> None:
-    code, said = refused("train", str(tiny_search), "--baseline", "--precision", "full")
+def test_a_baseline_stands_beside_a_child_on_one_process(found: Path) -> None:
+    code, said = refused("train", str(found), "--baseline", "--precision", "full")
     assert code == 2
     assert "--baseline stands beside a 1-bit Child" in said
-    code, said = refused("train", str(tiny_search), "--baseline", "--devices", "2")
+    code, said = refused("train", str(found), "--baseline", "--devices", "2")
     assert code == 2
     assert "--baseline measures on one process; leave out --devices" in said
