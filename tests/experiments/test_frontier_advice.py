@@ -95,9 +95,10 @@ def test_nothing_fits_and_nothing_was_measured() -> None:
             {
                 "budget_bytes": kib * KIB,
                 "verdict": "none",
-                "take": None,
-                "one_bit": None,
-                "other": None,
+                **{
+                    name: {"family": None, "width": None, "accuracy_mean": None}
+                    for name in ("take", "one_bit", "other")
+                },
                 "difference": None,
                 "standard_error": None,
             }

@@ -53,13 +53,13 @@ def _advice_table(choices: Sequence[Mapping[str, Any]], *, title: str) -> Table:
 
 
 def _taken(choice: Mapping[str, Any]) -> str:
-    if choice["take"] is None:
+    if choice["verdict"] == "none":
         return "nothing fits"
     return "level" if choice["verdict"] == "level" else choice["take"]["family"]
 
 
-def _named(point: Mapping[str, Any] | None) -> str:
-    if point is None:
+def _named(point: Mapping[str, Any]) -> str:
+    if point["family"] is None:
         return "-"
     return f"{percent(point['accuracy_mean'])} ({point['family']}, width {point['width']:g})"
 

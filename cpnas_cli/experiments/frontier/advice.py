@@ -7,7 +7,7 @@ Two points are level where the difference is not larger than its standard error.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from cpnas_cli.deploy.deployed import ONE_BIT
@@ -106,8 +106,8 @@ def advise(points: Sequence[Point]) -> dict[str, Any]:
 
 
 def _document(choice: Choice, key: str, kind: type) -> dict[str, Any]:
-    def named(point: Point | None) -> dict[str, Any] | None:
-        return None if point is None else {name: asdict(point)[name] for name in ("family", "width", "accuracy_mean")}
+    def named(point: Point | None) -> dict[str, Any]:
+        return {name: getattr(point, name, None) for name in ("family", "width", "accuracy_mean")}
 
     return {
         key: kind(choice.budget),

@@ -17,7 +17,7 @@ from cpnas_cli.experiments.frontier.plan import (
     FrontierPlan,
     scaled_channels,
 )
-from cpnas_cli.experiments.frontier.timing import PointKey
+from cpnas_cli.experiments.frontier.timing import REPETITIONS, PointKey
 from cpnas_cli.experiments.member_runs import DAMAGES
 from cpnas_cli.experiments.summary import mean_and_deviation
 from cpnas_cli.runs.folder import RunFolder
@@ -41,7 +41,7 @@ def build_document(
     environment: Mapping[str, Any],
     failures: Mapping[str, str],
     notes: Mapping[str, Sequence[str]],
-    timing: Mapping[str, Any] | None,
+    timing: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What is there so far.
 
@@ -69,15 +69,13 @@ def build_document(
     }
 
 
-def timing_document(
-    times: Mapping[PointKey, Timing], *, repetitions: int, environment: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The part `timing`: what was measured, and where."""
+def timing_document(times: Mapping[PointKey, Timing], *, environment: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The part `timing`: what was measured, and where; without an environment, nothing yet."""
     return {
         "threads": 1,
         "batch_size": 1,
-        "repetitions": repetitions,
-        "environment": dict(environment),
+        "repetitions": REPETITIONS,
+        "environment": environment,
         "points": [
             {
                 "family": family,
@@ -91,8 +89,8 @@ def timing_document(
     }
 
 
-def _timed(timing: Mapping[str, Any] | None) -> dict[PointKey, Mapping[str, Any]]:
-    return {} if timing is None else {(row["family"], row["width"]): row for row in timing["points"]}
+def _timed(timing: Mapping[str, Any]) -> dict[PointKey, Mapping[str, Any]]:
+    return {(row["family"], row["width"]): row for row in timing["points"]}
 
 
 def untimed(document: Mapping[str, Any]) -> list[PointKey]:

@@ -19,7 +19,7 @@ from cpnas_cli.experiments.frontier.member_records import MemberFolders
 from cpnas_cli.experiments.frontier.plan import FrontierFolder, FrontierPlan, difference, plan_of
 from cpnas_cli.experiments.frontier.schedule import FrontierSchedule
 from cpnas_cli.experiments.frontier.tasks import WorkOfFrontier
-from cpnas_cli.experiments.frontier.timing import REPETITIONS, time_points
+from cpnas_cli.experiments.frontier.timing import time_points
 from cpnas_cli.experiments.tasks import Circumstances
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
@@ -107,7 +107,7 @@ class _State:
     ) -> None:
         self.plan, self.folders = plan, folders
         self.environment = environment if stored is None else stored["environment"]
-        self.timing: Mapping[str, Any] | None = None if stored is None else stored["timing"]
+        self.timing = timing_document({}, environment=None) if stored is None else stored["timing"]
         members = [] if stored is None else stored["members"]
         self.notes: dict[str, list[str]] = {member["name"]: list(member["notes"]) for member in members}
         self.failures: dict[str, str] = {}
@@ -126,7 +126,7 @@ class _State:
 
     def measure(self, document: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         times = time_points(files_of_points(document, self.folders.folder))
-        self.timing = timing_document(times, repetitions=REPETITIONS, environment=environment)
+        self.timing = timing_document(times, environment=dict(environment))
 
 
 def _stored(place: FrontierFolder) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _stored(place: FrontierFolder) -> dict[str, Any]:
     """
     document = read_frontier(place.path)
     match document:
-        case {"environment": dict(), "timing": None | {"points": [*_]}, "members": [*members]} if all(
+        case {"environment": dict(), "timing": {"points": [*_]}, "members": [*members]} if all(
             isinstance(member, dict) and {"name", "notes"} <= member.keys() for member in members
         ):
             return document
