@@ -23,6 +23,7 @@ from cpnas_cli.experiments.summary import mean_and_deviation
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.storage.documents import FRONTIER_SCHEMA, read_document
 
+TIMING_KEYS = {"family", "width", "seconds_median", "seconds_p10", "seconds_p90"}
 CONVENTIONS = {
     "bytes": "of the network itself, without names, shapes and graph. 1-bit: bits, thresholds and values of the packed "
     "model, without its header. float32: 4 per parameter, batch norms folded. int8: 1 per weight, 4 per bias and per "

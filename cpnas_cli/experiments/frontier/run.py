@@ -9,6 +9,7 @@ from typing import Any
 from cpnas_cli.errors import RunError
 from cpnas_cli.experiments.executors import Executor
 from cpnas_cli.experiments.frontier.document import (
+    TIMING_KEYS,
     build_document,
     files_of_points,
     read_frontier,
@@ -137,8 +138,10 @@ def _stored(place: FrontierFolder) -> dict[str, Any]:
     """
     document = read_frontier(place.path)
     match document:
-        case {"environment": dict(), "timing": {"points": [*_]}, "members": [*members]} if all(
-            isinstance(member, dict) and {"name", "notes"} <= member.keys() for member in members
+        case {"environment": dict(), "timing": {"points": [*times]}, "members": [*members]} if all(
+            isinstance(row, dict) and keys <= row.keys()
+            for rows, keys in ((members, {"name", "notes"}), (times, TIMING_KEYS))
+            for row in rows
         ):
             return document
     raise RunError(f"{place.document} is damaged (it lacks environment, timing or members); choose another --out")
