@@ -14,6 +14,7 @@ from cpnas_cli.deploy.deployed import (
     packed_bytes,
     read_deployed,
 )
+from cpnas_cli.deploy.packed_file import array_sizes, array_types
 from cpnas_cli.deploy.packing import pack
 from cpnas_cli.deploy.runtimes import onnx_call, packed_call
 from cpnas_cli.efficiency.timing import Timing, time_interleaved
@@ -37,7 +38,9 @@ def baseline_width(config: Config, genotype: Genotype, dataset: Dataset) -> int:
     """The w of the plain CNN whose int8 bytes are nearest to those of the packed Child; known before any training."""
     shape = surroundings_of(dataset, config)
     layers = layers_of(config.network, genotype, shape, precision="binary")
-    return plain_cnn_width(-(-sum(layer.size_bits for layer in layers) // 8), shape)
+    types = array_types(config.network)
+    num_bytes = sum(types[name].itemsize * size for name, size in array_sizes(config.network, layers).items())
+    return plain_cnn_width(num_bytes, shape)
 
 
 def train_and_deploy_baseline(opened: OpenedRun, width: int, *, notify: Notify) -> dict[str, Any]:

@@ -4,7 +4,7 @@ A Child is packed; a Parent and a plain CNN are ONNX models, in float32 and quan
 of a training lie in its folder, and `deployed.json` (`cpnas.deployed/1`) says what they are.
 
 Conventions of `bytes`, of what a network itself takes, without names, shapes and graph:
-  1-bit: the arrays of the packed model (bits, thresholds, values), not its header;
+  1-bit: the arrays of the packed model (bits, thresholds, real values), not its header;
   float32: 4 per parameter, after batch norms are folded;
   int8: 1 per weight, 4 per bias, other value and scale of a weight's output channel; not the scale of each activation.
 `file_bytes` are those of the file as it lies there.
@@ -57,7 +57,7 @@ class Deployed:
 
 def packed_bytes(model: PackedModel) -> int:
     """See the conventions above."""
-    return sum(array.nbytes for array in (model.bits, model.thresholds, model.values))
+    return sum(array.nbytes for array in model.arrays().values())
 
 
 def float32_bytes(network: Network | PlainCnn) -> int:

@@ -151,7 +151,7 @@ def refused(*words: str) -> tuple[int, str]:
     ("words", "message"),
     [
         (["--widths", "1,x"], "--widths expects numbers above 0, got 'x'; for example --widths 0.5,1,2"),
-        (["--widths", "1,1.01"], "--widths 1 and 1.01 give the same 16 channels"),
+        (["--widths", "1,1.01"], "--widths 1 and 1.01 both give 16 channels"),
         (["--widths", "200"], "--widths 200 gives 3200 channels, at most 1024 are possible"),
         (["--baseline-bytes", "much"], "--baseline-bytes expects sizes up to 1024MiB, got 'much'"),
         (["--seeds", "a"], "--seeds expects whole numbers from 0 up, got 'a'"),

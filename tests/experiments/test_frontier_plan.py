@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from played_experiments import genotype
@@ -19,7 +18,7 @@ from cpnas_cli.experiments.frontier.plan import (
     scaled_channels,
 )
 from cpnas_cli.networks.layers import Surroundings
-from cpnas_cli.settings import Config, load_config
+from cpnas_cli.settings import load_config
 from cpnas_cli.storage.genotype_file import genotype_document
 
 SHAPE = Surroundings(8, 1, 10)
@@ -94,16 +93,29 @@ def test_the_members() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "group_width", "expected"),
-    [(0.5, 2, 8), (0.3, 2, 4), (0.01, 2, 2), (1.1, 2, 18), (0.5, 8, 8), (1.3, 8, 24), (0.1, 8, 8), (1, 3, 18)],
+    ("width", "block", "expected"),
+    [
+        (0.5, "separable", 8),
+        (0.3, "separable", 4),  # 4.8
+        (0.01, "separable", 2),
+        (1.1, "separable", 18),  # 17.6
+        # 16 channels in groups of 8, or in one group below 8
+        (0.5, "residual", 8),
+        (1.3, "residual", 24),  # 20.8
+        (1.5, "residual", 24),
+        (0.65, "residual", 8),  # 10.4
+        (0.1, "residual", 2),
+    ],
 )
-def test_channels_are_a_multiple_that_the_settings_allow(width: float, group_width: int, expected: int) -> None:
-    network = SimpleNamespace(num_channels=16, group_width=group_width)
-    assert scaled_channels(cast(Config, SimpleNamespace(network=network)), width) == expected
+def test_channels_are_the_nearest_that_the_settings_allow(width: float, block: str, expected: int) -> None:
+    config = load_config(overrides=[f"network.block={block}", "network.group_width=8", "network.num_channels=16"])
+    assert scaled_channels(config, width) == expected
 
 
 def test_widths_that_give_the_same_or_too_many_channels_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"--widths 1 and 1\.01 give the same 16 channels \(a multiple of 2\)"):
+    with pytest.raises(
+        UsageError, match=r"--widths 1 and 1\.01 both give 16 channels, the nearest that network\.block=separable"
+    ):
         plan(widths=[1, 1.01])
     with pytest.raises(UsageError, match="--widths 100 gives 1600 channels, at most 1024"):
         plan(widths=[1, 100])

@@ -52,8 +52,8 @@ def test_the_last_map_has_at_most_eight_pixels(image_size: int, sizes: list[int]
     shape = Surroundings(image_size, 1, 3)
     network = build_plain_cnn(2, shape, seed=0).eval()
     found = list[tuple[int, int]]()
-    for block in network.convolutions:
-        block.register_forward_hook(lambda _, __, out: found.append((out.shape[1], out.shape[2])))
+    for norm in network.convolutions[1::2]:
+        norm.register_forward_hook(lambda _, __, out: found.append((out.shape[1], out.shape[2])))
     output = network(torch.zeros(1, 1, image_size, image_size))
     assert found == list(zip([2, 4, 4, 8, 8], sizes, strict=True))
     assert [(layer.out_channels, layer.out_size) for layer in plain_cnn_layers(2, shape)[:-1]] == found
@@ -83,15 +83,15 @@ def test_the_scores_are_those_of_the_usual_modules() -> None:
     generator = torch.Generator().manual_seed(0)
     reference = nn.Sequential()
     channels, strides = [1, 3, 6, 6, 12, 12], [1, 2, 1, 2, 1]
-    for index, block in enumerate(network.convolutions):
+    pairs = zip(network.convolutions[::2], network.convolutions[1::2], strict=True)
+    for index, (filters, own) in enumerate(pairs):
         convolution = nn.Conv2d(channels[index], channels[index + 1], 3, strides[index], 1, bias=False)
         norm = nn.BatchNorm2d(channels[index + 1])
-        own = block.get_submodule("1")
         assert isinstance(own, BatchNorm)
         with torch.no_grad():
             for tensor in (own.weight, own.bias, own.running_mean, own.running_var):
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
-        convolution.load_state_dict(block.get_submodule("0").state_dict())
+        convolution.load_state_dict(filters.state_dict())
         norm.load_state_dict(own.state_dict(), strict=False)
         reference.extend([convolution, norm, nn.ReLU()])
     reference.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), network.classifier])

@@ -1,17 +1,18 @@
 """What a frontier consists of: Child and Parent of a genotype at several widths, and plain CNNs of several sizes."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
 
 from cpnas_cli.errors import CpnasError, RunError, UsageError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member, without_repetition
 from cpnas_cli.networks.layers import Surroundings
 from cpnas_cli.networks.plain_cnn import plain_cnn_width
 from cpnas_cli.search_space import Genotype
-from cpnas_cli.settings import Config, change_config, config_from_document, differing_settings
+from cpnas_cli.settings import STORED, Config, NetworkConfig, change_config, config_from_document, differing_settings
 from cpnas_cli.storage.genotype_file import genotype_document, parse_genotype, provenance_of
 
 Part = Literal["search", "genotype", "cnn"]
@@ -122,15 +123,16 @@ def make_plan(
     """
     channels = {width: scaled_channels(config, width) for width in widths}
     for width, scaled in channels.items():
-        if scaled > MOST_CHANNELS:
+        wanted = round(width * config.network.num_channels)
+        if wanted > MOST_CHANNELS:
             raise UsageError(
-                f"--widths {width:g} gives {scaled} channels, at most {MOST_CHANNELS} are possible; leave it out"
+                f"--widths {width:g} gives {wanted} channels, at most {MOST_CHANNELS} are possible; leave it out"
             )
         twin = next(other for other, its in channels.items() if its == scaled)
         if twin != width:
             raise UsageError(
-                f"--widths {twin:g} and {width:g} give the same {scaled} channels "
-                f"(a multiple of {channel_step(config)}); leave out one of them"
+                f"--widths {twin:g} and {width:g} both give {scaled} channels, the nearest that network.block="
+                f"{config.network.block} can have; leave out one of them"
             )
     cnn_widths = dict.fromkeys(plain_cnn_width(num_bytes, shape) for num_bytes in baseline_bytes)
     document = (
@@ -140,14 +142,18 @@ def make_plan(
 
 
 def scaled_channels(config: Config, width: float) -> int:
-    """`network.num_channels` times the width, rounded to what the settings allow."""
-    step = channel_step(config)
-    return max(round(width * config.network.num_channels / step), 1) * step
+    """`network.num_channels` times the width: the nearest number that the settings allow, of two the smaller."""
+    wanted = width * config.network.num_channels
+    by_distance = sorted(range(2, MOST_CHANNELS + 1, 2), key=lambda channels: (abs(channels - wanted), channels))
+    return next(channels for channels in by_distance if _is_allowed(config.network, channels))
 
 
-def channel_step(config: Config) -> int:
-    """What the channels of a node are a multiple of: 2, and the group width of a block that has one."""
-    return math.lcm(2, getattr(config.network, "group_width", 2))
+def _is_allowed(network: NetworkConfig, num_channels: int) -> bool:
+    try:
+        NetworkConfig.model_validate({**network.model_dump(mode="json"), "num_channels": num_channels}, context=STORED)
+    except ValidationError:
+        return False
+    return True
 
 
 def plan_of(document: Mapping[str, Any]) -> FrontierPlan:

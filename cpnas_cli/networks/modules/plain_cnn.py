@@ -41,8 +41,8 @@ class PlainCnn(nn.Module):
         x_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         if self.shrinks > 1:
             x_BCHW = F.avg_pool2d(x_BCHW, self.shrinks)
-        for convolution in self.convolutions:
-            x_BCHW = F.relu(convolution(x_BCHW))
+        for convolution, norm in zip(self.convolutions[::2], self.convolutions[1::2], strict=True):
+            x_BCHW = F.relu(norm(convolution(x_BCHW)))
         return Output(self.classifier(x_BCHW.mean(dim=(2, 3))), x_BCHW)
 
 
