@@ -1,14 +1,17 @@
 """The training of the plain CNN that a 1-bit network is held against, and its file, `cpnas.baseline/1`.
 
-It is trained as the networks of a genotype are: the same images, batches, epochs, optimizer and rate.
+It is trained as a Parent is: the same images, batches, epochs, optimizer, rate and moving average; without what needs
+cells: auxiliary head, drop-path.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lightning_fabric import Fabric
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
 
 from cpnas_cli.data.dataset import Dataset
 from cpnas_cli.errors import CheckpointError
@@ -21,6 +24,7 @@ from cpnas_cli.runs.journal import Notify, ignore
 from cpnas_cli.settings import Config
 from cpnas_cli.storage.documents import TRAINING_SCHEMA
 from cpnas_cli.storage.tensors import load_into, load_tensors, save_tensors
+from cpnas_cli.training.network_training import NetworkTraining
 from cpnas_cli.training.trained_network import Normalization
 from cpnas_cli.training.training import Training
 
@@ -72,6 +76,14 @@ class BaselineTraining(Training):
     def _build(self, name: NetworkName) -> PlainCnn:
         del name
         return build_plain_cnn(self.width, surroundings_of(self.dataset, self.config), seed=self.config.seed)
+
+    def _new_auxiliary_head(self, name: NetworkName, network: PlainCnn) -> None:
+        """None: it has no reduction cell."""
+
+    def _kept(self, training: NetworkTraining, *, step: int) -> Iterator[Tensor]:
+        """Nothing: it has no edges to drop."""
+        del training, step
+        return iter(())
 
     def _save_network(self, network: PlainCnn) -> None:
         normalization = Normalization(self.dataset.mean, self.dataset.std)

@@ -82,6 +82,22 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path, da
     assert (tmp_path / "run" / BASELINE_MODEL).read_bytes() == (tmp_path / "whole" / BASELINE_MODEL).read_bytes()
 
 
+def test_what_needs_cells_is_left_out_and_the_rest_of_a_recipe_is_kept(tmp_path: Path, dataset: Dataset) -> None:
+    """Its bits know of no auxiliary head, drop-path or first stage; a moving average counts."""
+    plain, same, averaged = (
+        training(tmp_path / name, dataset, **settings).train()
+        for name, settings in (
+            ("plain", {}),
+            ("same", {"train.auxiliary_weight": 0.4, "train.drop_path": 0.2, "train.first_stage_epochs": 1}),
+            ("averaged", {"train.ema_decay": 0.9}),
+        )
+    )
+    models = [(tmp_path / name / BASELINE_MODEL).read_bytes() for name in ("plain", "same", "averaged")]
+    assert models[0] == models[1] != models[2]
+    assert plain["accuracy_test"] == same["accuracy_test"]
+    assert 0 <= averaged["accuracy_test"] <= 1
+
+
 def test_the_file_is_read_back(tmp_path: Path, dataset: Dataset) -> None:
     trainer = training(tmp_path, dataset)
     trainer.train()

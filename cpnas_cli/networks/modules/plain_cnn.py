@@ -45,6 +45,10 @@ class PlainCnn(nn.Module):
             x_BCHW = F.relu(norm(convolution(x_BCHW)))
         return Output(self.classifier(x_BCHW.mean(dim=(2, 3))), x_BCHW)
 
+    def set_progress(self, fraction: float) -> None:
+        """As a `Network`, which has signs that change with it; this one has none."""
+        del fraction
+
 
 def build_plain_cnn(width: int, shape: Surroundings, *, seed: int) -> PlainCnn:
     """Freshly initialised; the weights depend on (seed, width) only, the CPU's global random state stays as it was."""
