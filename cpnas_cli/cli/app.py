@@ -10,6 +10,7 @@ from cpnas_cli.cli.commands import (
     evaluate,
     export,
     figure,
+    frontier,
     predict,
     presets,
     search,
@@ -35,6 +36,7 @@ app.command("ablate-beta")(ablate_beta.ablate_beta)
 app.command("ablate", hidden=True)(ablate_beta.ablate_beta)
 app.command("compare-strategies")(compare_strategies.compare_strategies)
 app.command("compare", hidden=True)(compare_strategies.compare_strategies)
+app.command("frontier")(frontier.frontier)
 app.command("figure")(figure.figure)
 app.command("estimate-efficiency")(estimate_efficiency.estimate_efficiency)
 app.add_typer(efficiency.app, name="efficiency")

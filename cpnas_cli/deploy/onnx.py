@@ -25,7 +25,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,7 @@ from cpnas_cli.errors import CpnasError
 from cpnas_cli.networks.modules.batch_norm import BatchNorm, folded_scale
 from cpnas_cli.networks.modules.classifier import Classifier
 from cpnas_cli.networks.modules.ending import Ending
+from cpnas_cli.networks.modules.plain_cnn import PlainCnn
 from cpnas_cli.networks.modules.pointwise import PointwiseConv
 from cpnas_cli.networks.modules.pooling import Pool
 from cpnas_cli.networks.modules.real_convolution import RealConv2d
@@ -101,13 +102,13 @@ def write_onnx(trained: TrainedNetwork, path: Path) -> None:
 
 
 def onnx_bytes(
-    network: Network,
+    network: Network | PlainCnn,
     *,
     image_size: int,
     normalization: Normalization | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The ONNX model of the network of a genotype, in evaluation mode; any number of images at a time.
+    """The ONNX model of the network of a genotype or of a plain CNN, in evaluation mode; for any number of images.
 
     Args:
       network: stays as it is.
@@ -119,8 +120,7 @@ def onnx_bytes(
     """
     check_onnx()
     deployed = _Deployed(folded(network), normalization).eval()
-    first = network.stem.get_submodule("0")
-    assert isinstance(first, RealConv2d)
+    first = next(module for module in network.modules() if isinstance(module, RealConv2d))
     dtype = torch.float32 if normalization is None else torch.uint8
     example = torch.zeros(2, first.weight.shape[1], image_size, image_size, dtype=dtype)
     with _silent(), torch.no_grad():
@@ -148,7 +148,7 @@ class _Deployed(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, network: Network, normalization: Normalization | None) -> None:
+    def __init__(self, network: Network | PlainCnn, normalization: Normalization | None) -> None:
         super().__init__()
         self.network = network
         self.normalizes = normalization is not None
@@ -196,8 +196,11 @@ class _Affine(nn.Module):
         return x_BCHW * self.scale + self.shift
 
 
+_Folded = TypeVar("_Folded", bound=Network | PlainCnn)
+
+
 @torch.no_grad()
-def folded(network: Network) -> Network:
+def folded(network: _Folded) -> _Folded:
     """A copy on the CPU, for inference only, in which filters, alpha and batch norms are constants."""
     network = copy.deepcopy(network).cpu().eval()
     for module in list(network.modules()):
@@ -216,8 +219,9 @@ def folded(network: Network) -> Network:
                 setattr(module, "norm", _Affine(*module.norm.stored()))  # noqa: B010
             case Ending() | Classifier():
                 module.keep_as_stored()
-    for index in range(0, len(network.stem), 2):
-        _fold(network.stem, [str(index)], str(index + 1))
+    pairs = network.stem if isinstance(network, Network) else network.convolutions
+    for index in range(0, len(pairs), 2):
+        _fold(pairs, [str(index)], str(index + 1))
     for module in list(network.modules()):  # those without a batch norm: depthwise, in the Parent
         for name, child in module.named_children():
             if isinstance(child, RealConv2d):

@@ -7,22 +7,24 @@ import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from cpnas_cli.distributed.launch import end_with_parent, how_ended
-from cpnas_cli.experiments.tasks import Task, TaskEnd, run_task
+from cpnas_cli.experiments.tasks import TaskEnd, Work, run_task
+
+T = TypeVar("T", bound=Work)
 
 
-class Executor(Protocol):
+class Executor(Protocol[T]):
     """Runs tasks beside this process. A task that dies has failed, and takes no other with it."""
 
     def has_room(self) -> bool:
         """Whether a further task would start at once."""
         ...
 
-    def submit(self, task: Task) -> None: ...
+    def submit(self, task: T) -> None: ...
 
-    def wait(self, seconds: float) -> list[tuple[Task, TaskEnd]]:
+    def wait(self, seconds: float) -> list[tuple[T, TaskEnd]]:
         """The tasks that ended since the last call; waits so long for one at most."""
         ...
 
@@ -32,13 +34,13 @@ class Executor(Protocol):
 
 
 @dataclass
-class _Worker:
+class _Worker(Generic[T]):
     process: BaseProcess
-    connection: "Connection[Task, TaskEnd]"
-    task: Task | None = None
+    connection: "Connection[T, TaskEnd]"
+    task: T | None = None
 
 
-class LocalExecutor:
+class LocalExecutor(Generic[T]):
     """Worker processes on this machine, each with its share of the threads and, with several GPUs, one of them.
 
     A worker lives on between tasks (images and compiled kernels stay); one that dies is replaced.
@@ -47,12 +49,12 @@ class LocalExecutor:
     def __init__(self, num_workers: int, *, num_threads: int, visible_gpus: tuple[str, ...] = ()) -> None:
         self.num_workers, self.num_threads, self.visible_gpus = num_workers, num_threads, visible_gpus
         self._context = multiprocessing.get_context("spawn")
-        self._workers: list[_Worker | None] = [None] * num_workers
+        self._workers: list[_Worker[T] | None] = [None] * num_workers
 
     def has_room(self) -> bool:
         return any(worker is None or worker.task is None for worker in self._workers)
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: T) -> None:
         for slot, worker in enumerate(self._workers):
             if worker is None or worker.task is None:
                 worker = self._workers[slot] = worker or self._start(slot)
@@ -62,7 +64,7 @@ class LocalExecutor:
                 return
         raise RuntimeError("every worker is busy")
 
-    def wait(self, seconds: float) -> list[tuple[Task, TaskEnd]]:
+    def wait(self, seconds: float) -> list[tuple[T, TaskEnd]]:
         busy = {worker.connection: slot for slot, worker in enumerate(self._workers) if worker and worker.task}
         ended = []
         for connection in wait(list(busy), timeout=seconds):
@@ -90,7 +92,7 @@ class LocalExecutor:
                 worker.connection.close()
         self._workers = [None] * self.num_workers
 
-    def _start(self, slot: int) -> _Worker:
+    def _start(self, slot: int) -> _Worker[T]:
         ours, theirs = self._context.Pipe()
         gpu = self.visible_gpus[slot % len(self.visible_gpus)] if self.visible_gpus else None
         process = self._context.Process(target=_serve, args=(theirs, self.num_threads, gpu), daemon=True)
@@ -99,7 +101,7 @@ class LocalExecutor:
         return _Worker(process, ours)
 
 
-def _serve(connection: "Connection[TaskEnd, Task]", num_threads: int, gpu: str | None) -> None:
+def _serve(connection: "Connection[TaskEnd, Work]", num_threads: int, gpu: str | None) -> None:
     """A worker: run task after task until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the experiment ends its workers
     if gpu is not None:

@@ -172,7 +172,7 @@ def parse_betas(text: str) -> tuple[str, ...]:
         if not 0 <= value < float("inf"):
             raise UsageError(f"--betas expects numbers from 0 up, got {word!r}; for example --betas 0,1,2,3,4,5")
         betas.append(f"{value:g}" if float(f"{value:g}") == value else repr(value))
-    return _without_repetition(betas, option="--betas")
+    return without_repetition(betas, option="--betas")
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -189,7 +189,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise UsageError(
                 f"--seeds expects whole numbers from 0 up, got {word[:40]!r}; for example --seeds 0,1,2"
             ) from None
-    return _without_repetition(seeds, option="--seeds")
+    return without_repetition(seeds, option="--seeds")
 
 
 def parse_strategies(text: str) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ def parse_strategies(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             raise UsageError(f"unknown strategy {name!r} in --strategies; choose from {', '.join(known)}")
-    return _without_repetition(names, option="--strategies")
+    return without_repetition(names, option="--strategies")
 
 
 def _split(text: str, *, option: str, example: str) -> list[str]:
@@ -215,7 +215,12 @@ def _split(text: str, *, option: str, example: str) -> list[str]:
     return words
 
 
-def _without_repetition(values: Sequence[T], *, option: str) -> tuple[T, ...]:
+def without_repetition(values: Sequence[T], *, option: str) -> tuple[T, ...]:
+    """The values that an option names.
+
+    Raises:
+      UsageError: one of them twice.
+    """
     for index, value in enumerate(values):
         if value in values[:index]:
             raise UsageError(f"{option} names {value} twice; each value runs once for every seed")

@@ -8,10 +8,10 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from cpnas_cli.errors import CpnasError, UsageError
-from cpnas_cli.experiments.tasks import LOST_NODE_SECONDS, Task, TaskEnd, run_task
+from cpnas_cli.experiments.tasks import LOST_NODE_SECONDS, TaskEnd, Work, run_task
 
 CONNECT_SECONDS = 5
 NODE_SECONDS = 60  # for a node to come back when none is left
@@ -19,7 +19,10 @@ _START_LINE = "start one with `ray start --head`, or type --ray local for one on
 _TOKEN_LINE = "it asks for a token: set RAY_AUTH_MODE=token, and the token that its head has (see `ray get-auth-token`)"
 
 
-class RayExecutor:
+T = TypeVar("T", bound=Work)
+
+
+class RayExecutor(Generic[T]):
     """One Ray task per task of the experiment, each with its CPUs and GPUs.
 
     Nodes may be lost, and nodes that join are used.
@@ -59,7 +62,7 @@ class RayExecutor:
             )
         # retries are the experiment's, so that they are counted and reported
         self._remote = self._ray.remote(run_task_alone).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)
-        self._running: dict[Any, Task] = {}
+        self._running: dict[Any, T] = {}
         self._last_node = time.monotonic()
         # Ray prints what befalls its nodes to standard output, which is the record's
         self._output = contextlib.ExitStack()
@@ -68,10 +71,10 @@ class RayExecutor:
     def has_room(self) -> bool:
         return len(self._running) < self.num_slots
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: T) -> None:
         self._running[self._remote.remote(task, num_threads=self._num_cpus)] = task
 
-    def wait(self, seconds: float) -> list[tuple[Task, TaskEnd]]:
+    def wait(self, seconds: float) -> list[tuple[T, TaskEnd]]:
         """See `Executor`.
 
         Raises:
@@ -111,7 +114,7 @@ class RayExecutor:
         self._output.close()
 
 
-def run_task_alone(task: Task, *, num_threads: int, wait_seconds: float = LOST_NODE_SECONDS) -> TaskEnd:
+def run_task_alone(task: Work, *, num_threads: int, wait_seconds: float = LOST_NODE_SECONDS) -> TaskEnd:
     """`run_task` in a Ray worker, which is the only process of its task."""
     for name in ("SLURM_PROCID", "SLURM_NTASKS"):  # where srun started the node; a worker is none of srun's tasks
         os.environ.pop(name, None)

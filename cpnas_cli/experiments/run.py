@@ -12,7 +12,7 @@ from cpnas_cli.experiments.executors import Executor
 from cpnas_cli.experiments.member_runs import MemberRuns
 from cpnas_cli.experiments.plan import ExperimentFolder, Plan, difference, plan_of
 from cpnas_cli.experiments.schedule import Schedule
-from cpnas_cli.experiments.tasks import Circumstances
+from cpnas_cli.experiments.tasks import Circumstances, Task
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.runs.lock import locked
@@ -67,7 +67,7 @@ def run_experiment(
     plan: Plan,
     *,
     folder: Path,
-    executor: Callable[[], Executor],
+    executor: Callable[[], Executor[Task]],
     device: str,
     dataset: Mapping[str, Any],
     environment: Mapping[str, Any],

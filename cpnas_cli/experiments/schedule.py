@@ -53,7 +53,7 @@ class Schedule:
     plan: Plan
     runs: MemberRuns
     circumstances: Circumstances
-    executor: Executor
+    executor: Executor[Task]
     changed: Callable[[], object]
     watch: Callable[["Schedule"], object]
     say: Callable[[str], None]
@@ -97,10 +97,10 @@ class Schedule:
         for task in self._running:
             member, state = task.member, self.progress[task.member.name]
             if isinstance(task, SearchTask):
-                state.done = _count_records(folder.search(member.name), member.strategy.unit)
+                state.done = count_records(folder.search(member.name), member.strategy.unit)
                 state.total = member.strategy.num_units(member.config)
             else:
-                state.done = _count_records(folder.training(member.name), "epoch")
+                state.done = count_records(folder.training(member.name), "epoch")
                 state.total = member.config.train.num_epochs
         return self.progress
 
@@ -283,7 +283,8 @@ class Schedule:
             raise RuntimeError(f"internal error: these members are neither finished nor failed: {', '.join(left)}")
 
 
-def _count_records(run: RunFolder, event: str) -> int:
+def count_records(run: RunFolder, event: str) -> int:
+    """How many records of this event a run has so far."""
     file = run.file(RunFolder.HISTORY)
     text = file.read_bytes() if file.exists() else b""
     return text.count(f'"event": "{event}"'.encode())

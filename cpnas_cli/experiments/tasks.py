@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -24,7 +24,7 @@ from cpnas_cli.experiments.plan import ExperimentFolder, Member
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder, branch_document
 from cpnas_cli.runs.opening import Check, OpenedRun, open_run_for
-from cpnas_cli.settings import DataConfig, DtypeName
+from cpnas_cli.settings import Config, DataConfig, DtypeName
 from cpnas_cli.storage.documents import TRAINING_SCHEMA, replacing, write_json, write_text
 from cpnas_cli.storage.genotype_file import provenance_of, read_genotype
 from cpnas_cli.strategies import run_search, write_genotype
@@ -55,6 +55,35 @@ class Circumstances:
         return Deadline(None if self.stop_at is None else max(self.stop_at - time.time(), 0.0))
 
 
+class Named(Protocol):
+    """What a task is for."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Work(Protocol):
+    """What an executor runs: plain data that knows how it is done."""
+
+    @property
+    def circumstances(self) -> Circumstances: ...
+
+    @property
+    def member(self) -> Named: ...
+
+    def work(self, notes: "Notes", wait_seconds: float) -> None:
+        """Do it in this process.
+
+        Args:
+          notes: collects what the user should know.
+          wait_seconds: for whoever had the folder before.
+
+        Raises:
+          MaxTimeReached: saved. Exception: whatever went wrong.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class SearchTask:
     """Search as `member` until its end, or until one of the followers abandons other operations."""
@@ -62,6 +91,9 @@ class SearchTask:
     circumstances: Circumstances
     member: Member
     followers: tuple[Member, ...] = ()
+
+    def work(self, notes: "Notes", wait_seconds: float) -> None:
+        _search(self, notes, wait_seconds)
 
 
 @dataclass(frozen=True)
@@ -71,6 +103,9 @@ class TrainingTask:
     circumstances: Circumstances
     member: Member
     same_as: str | None = None
+
+    def work(self, notes: "Notes", wait_seconds: float) -> None:
+        _train(self, notes, wait_seconds)
 
 
 Task = SearchTask | TrainingTask
@@ -89,7 +124,7 @@ class TaskEnd:
     notes: tuple[str, ...] = ()
 
 
-class _Notes:
+class Notes:
     """Collects the notes of a run, those of its opening and those that it gives while it runs."""
 
     def __init__(self) -> None:
@@ -101,19 +136,16 @@ class _Notes:
             self.texts.append(record["text"])
 
 
-def run_task(task: Task, *, num_threads: int | None = None, wait_seconds: float = LOST_NODE_SECONDS) -> TaskEnd:
+def run_task(task: Work, *, num_threads: int | None = None, wait_seconds: float = LOST_NODE_SECONDS) -> TaskEnd:
     """Run the task in this process, after whoever had its folder before is gone.
 
     Never raises an `Exception`: what went wrong is in its end and the log.
     """
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    notes = _Notes()
+    notes = Notes()
     try:
-        if isinstance(task, SearchTask):
-            _search(task, notes, wait_seconds)
-        else:
-            _train(task, notes, wait_seconds)
+        task.work(notes, wait_seconds)
     except MaxTimeReached as error:
         return TaskEnd("stopped", str(error), tuple(notes.texts))
     except Exception as error:  # whatever it is, it must not take the other members with it
@@ -124,11 +156,16 @@ def run_task(task: Task, *, num_threads: int | None = None, wait_seconds: float 
     return TaskEnd("done", notes=tuple(notes.texts))
 
 
-def _search(task: SearchTask, notes: _Notes, wait_seconds: float) -> None:
+def _search(task: SearchTask, notes: Notes, wait_seconds: float) -> None:
     member = task.member
     run = ExperimentFolder(task.circumstances.folder).search(member.name)
-    with _opened(
-        task.circumstances, member, run, dtype=member.config.search.dtype, check=check_search, wait_seconds=wait_seconds
+    with opened_member(
+        task.circumstances,
+        member.config,
+        run,
+        dtype=member.config.search.dtype,
+        check=check_search,
+        wait_seconds=wait_seconds,
     ) as opened:
         notes.texts += opened.notes
         search = Search(opened.run, opened.config, opened.dataset, opened.fabric, opened.deadline, notes.notify)
@@ -149,12 +186,12 @@ def _all_agree(run: RunFolder, followers: Sequence[Member]) -> bool:
     return True
 
 
-def _train(task: TrainingTask, notes: _Notes, wait_seconds: float) -> None:
+def _train(task: TrainingTask, notes: Notes, wait_seconds: float) -> None:
     folder, member = ExperimentFolder(task.circumstances.folder), task.member
     genotype, document = read_genotype(folder.search(member.name).path)
-    with _opened(
+    with opened_member(
         task.circumstances,
-        member,
+        member.config,
         folder.training(member.name),
         dtype=member.config.train.dtype,
         check=check_training,
@@ -183,7 +220,7 @@ def _train(task: TrainingTask, notes: _Notes, wait_seconds: float) -> None:
         ).train()
 
 
-def _take_over(source: RunFolder, target: RunFolder, notes: _Notes) -> None:
+def _take_over(source: RunFolder, target: RunFolder, notes: Notes) -> None:
     """A finished training's history, last checkpoint and Parent, if it has one; what remains is to evaluate it.
 
     Where they cannot be had, the target has nothing, and trains to the same bits.
@@ -204,9 +241,9 @@ def _take_over(source: RunFolder, target: RunFolder, notes: _Notes) -> None:
     journal_of(target).begin(saved.records, saved.tensors, saved.state)
 
 
-def _opened(
+def opened_member(
     circumstances: Circumstances,
-    member: Member,
+    config: Config,
     run: RunFolder,
     *,
     dtype: DtypeName,
@@ -216,13 +253,13 @@ def _opened(
 ) -> AbstractContextManager[OpenedRun]:
     """The member's run in this folder, new or as it was left; locked until the task ends."""
     return open_run_for(
-        member.config,
+        config,
         folder=run.path,
         fabric=_fabric(circumstances.device, dtype),
         resume=True,
         deadline=circumstances.deadline(),
         check=check,
-        dataset=_images(member.config.data.model_dump_json()),
+        dataset=_images(config.data.model_dump_json()),
         documents=documents,
         command=circumstances.command,
         wait_seconds=wait_seconds,

@@ -6,10 +6,11 @@ from cpnas_cli.search_space import NUM_INPUT_NODES, NUM_INTERMEDIATE_NODES
 from cpnas_cli.settings import NetworkConfig
 
 Precision = Literal["binary", "full"]
-NetworkName = Literal["child", "parent"]
-
+NetworkName = Literal["child", "parent", "baseline"]
+"""What a training trains: the two networks of a genotype, and the plain CNN that they are held against."""
 
 PRECISIONS: dict[NetworkName, Precision] = {"child": "binary", "parent": "full"}
+"""Of the networks of a genotype."""
 
 
 class CellShape(NamedTuple):

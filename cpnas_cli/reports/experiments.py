@@ -122,8 +122,8 @@ def _accuracy_info(document: Mapping[str, Any]) -> AccuracyInfo:
     is_scale = document["kind"] == "ablation"
     title = "Accuracy over beta_P" if is_scale else "Accuracy by search strategy"
     caption = (
-        f"Test accuracy of the 1-bit Child on {_data(document)}, last of {_num_epochs(document)} epochs. Dots: single "
-        f"runs; bars: mean and standard deviation. {_sizes(document, rows)}"
+        f"Test accuracy of the 1-bit Child on {data_name(document)}, last of {_num_epochs(document)} epochs. Dots: "
+        f"single runs; bars: mean and standard deviation. {_sizes(document, rows)}"
     )
     return AccuracyInfo(title, _x_label(document), is_scale, tuple(groups), caption)
 
@@ -153,8 +153,8 @@ def _operations_info(document: Mapping[str, Any]) -> OperationsInfo:
     is_scale = document["kind"] == "ablation"
     title = "Operations chosen over beta_P" if is_scale else "Operations chosen by search strategy"
     caption = (
-        f"Edges of both cells ({2 * NUM_EDGES}) by what they became, searched on {_data(document)}; mean and standard "
-        f"deviation. {_sizes(document, rows)}"
+        f"Edges of both cells ({2 * NUM_EDGES}) by what they became, searched on {data_name(document)}; mean and "
+        f"standard deviation. {_sizes(document, rows)}"
     )
     return OperationsInfo(title, _x_label(document), is_scale, tuple(groups), caption)
 
@@ -187,7 +187,8 @@ def _x_label(document: Mapping[str, Any]) -> str:
     return "beta_P, the weight of the Parent's lead (4.15)" if document["kind"] == "ablation" else "search strategy"
 
 
-def _data(document: Mapping[str, Any]) -> str:
+def data_name(document: Mapping[str, Any]) -> str:
+    """The data set, or the folder of the images, in characters that can be drawn."""
     data = document["config"]["data"]
     name = data["name"]
     if name == "folder" and data["dir"]:
@@ -269,11 +270,16 @@ def _frame(title: str, x_label: str, y_label: str, caption: str) -> tuple[Figure
     axes = figure.add_subplot()
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_ylabel(y_label)
-    lines = "\n".join(textwrap.wrap(caption, CAPTION_COLUMNS))
+    lines = "\n".join(wrapped(caption, CAPTION_COLUMNS))
     axes.set_xlabel(f"{x_label}\n")
     # a folder's name may hold a $
     figure.supxlabel(lines, x=0.01, ha="left", fontsize=7.5, color=SOFT_INK, parse_math=False)
     return figure, axes
+
+
+def wrapped(text: str, columns: int) -> list[str]:
+    """The lines of a caption."""
+    return textwrap.wrap(text, columns)
 
 
 def _label_groups(axes: Axes, info: AccuracyInfo | OperationsInfo) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -25,7 +25,7 @@ from cpnas_cli.storage.documents import MODEL_SCHEMA
 from cpnas_cli.storage.genotype_file import genotype_document, parse_genotype, provenance_of
 from cpnas_cli.storage.tensors import load_into, load_tensors, save_tensors
 
-NETWORK_NAMES: tuple[NetworkName, ...] = get_args(NetworkName)
+NETWORK_NAMES: tuple[NetworkName, ...] = ("child", "parent")  # those that have a file of this kind
 
 _ADVICE = "restore the file, or train the network again"
 _MAX_SHOWN = 200  # characters of what comes from the file, in an error's line

@@ -57,13 +57,16 @@ class Training:
 
     All randomness depends on (seed, network, epoch, step), and a checkpoint holds all that a training has learnt, so
     a resumed training continues to the same bits on the same CPU.
+
+    Args:
+      genotype: None for a network that is none of a genotype, see `BaselineTraining`.
     """
 
     def __init__(
         self,
         run: RunFolder,
         config: Config,
-        genotype: Genotype,
+        genotype: Genotype | None,
         dataset: Dataset,
         *,
         fabric: Fabric,
@@ -112,14 +115,7 @@ class Training:
 
     def _new_network_training(self, name: NetworkName) -> NetworkTraining:
         train = self.config.train
-        network = build_network(
-            self.config.network,
-            precision=PRECISIONS[name],
-            num_image_channels=self.dataset.num_image_channels,
-            num_classes=self.dataset.num_classes,
-            seed=self.config.seed,
-            genotype=self.genotype,
-        ).to(self.fabric.device)
+        network = self._build(name).to(self.fabric.device)
         class_means = None
         if name == "child" and train.lambda_compactness > 0:
             class_means = ClassMeans(
@@ -133,6 +129,18 @@ class Training:
             if isinstance(module, BatchNorm):
                 module.synchronized = self.fabric.world_size > 1
         return NetworkTraining(name, train, network, network, class_means, head)
+
+    def _build(self, name: NetworkName) -> Network:
+        """The network before its first step."""
+        assert self.genotype is not None
+        return build_network(
+            self.config.network,
+            precision=PRECISIONS[name],
+            num_image_channels=self.dataset.num_image_channels,
+            num_classes=self.dataset.num_classes,
+            seed=self.config.seed,
+            genotype=self.genotype,
+        )
 
     def _new_auxiliary_head(self, name: NetworkName, network: Network) -> AuxiliaryHead | None:
         if self.config.train.auxiliary_weight == 0:
@@ -324,16 +332,7 @@ class Training:
             )
         except NonFiniteLossError as error:
             raise self._located(error, training) from None
-        trained = TrainedNetwork(
-            training.network,
-            self.config,
-            self.genotype,
-            self.provenance,
-            self.dataset.classes,
-            Normalization(self.dataset.mean, self.dataset.std),
-            self.dataset.num_image_channels,
-        )
-        by_first(self.fabric, lambda: save_trained(self.run, trained, asked_for=self.networks[0]))
+        by_first(self.fabric, lambda: self._save_network(training.network))
         self._finished[training.name] = {
             "accuracy_test": accuracy_test,
             "num_parameters": size.num_parameters,
@@ -344,6 +343,19 @@ class Training:
             "compiled": training.compiled,
             "seconds": round(training.seconds, 3),
         }
+
+    def _save_network(self, network: Network) -> None:
+        assert self.genotype is not None
+        trained = TrainedNetwork(
+            network,
+            self.config,
+            self.genotype,
+            self.provenance,
+            self.dataset.classes,
+            Normalization(self.dataset.mean, self.dataset.std),
+            self.dataset.num_image_channels,
+        )
+        save_trained(self.run, trained, asked_for=self.networks[0])
 
     def _result(self) -> dict[str, Any]:
         main = self._finished[self.networks[0]]
@@ -359,7 +371,7 @@ class Training:
             "num_thresholds": main.get("num_thresholds", 0),
             "size_bits": main["size_bits"],
             "size_parent_bits": parent["size_bits"] if parent else None,
-            "precision": precision_parts(self.config.network, PRECISIONS[self.networks[0]]),
+            "precision": self._precision_parts(),
             "compiled": main.get("compiled", False),
             "num_epochs": self.config.train.num_epochs,
             "num_train_images": len(self.dataset.train),
@@ -369,8 +381,12 @@ class Training:
             "seconds": main["seconds"],
             "seconds_parent": parent["seconds"] if parent else None,
             "seed": self.config.seed,
-            "genotype": genotype_document(self.genotype, provenance=self.provenance),
+            "genotype": self.genotype and genotype_document(self.genotype, provenance=self.provenance),
+            "baseline": None,
         }
+
+    def _precision_parts(self) -> dict[str, list[str]]:
+        return precision_parts(self.config.network, PRECISIONS[self.networks[0]])
 
     def _restore(self, training: NetworkTraining, saved: Saved) -> None:
         training.restore(saved, path=self.journal.checkpoint)

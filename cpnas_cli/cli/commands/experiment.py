@@ -1,4 +1,7 @@
-"""What `ablate-beta` and `compare-strategies` have in common: from a plan to a document, table and figures."""
+"""What `ablate-beta` and `compare-strategies` have in common: from a plan to a document, table and figures.
+
+`frontier` has the options and executors of it.
+"""
 
 import functools
 import sys
@@ -41,7 +44,7 @@ Out = Annotated[
 
 @dataclass(frozen=True)
 class ExperimentOptions:
-    """The options that both commands hand on."""
+    """The options that these commands hand on."""
 
     preset: str | None
     overrides: list[str] | None
@@ -80,7 +83,7 @@ def run(
         from cpnas_cli.runs.environment import describe_environment
 
         deadline = Deadline(None if typed.max_time is None else parse_duration(typed.max_time))
-        make_executor = _executor(typed)
+        make_executor = executor_of(typed)
         plan, folder = _plan_and_folder(kind, typed, chosen=chosen, make_plan=make_plan)
         fabric = open_device("cpu" if typed.ray else typed.device)
         dataset = _check_members(plan, fabric, is_cluster=typed.ray is not None)
@@ -92,7 +95,7 @@ def run(
         from cpnas_cli.cli.views.experiments import ExperimentView
         from cpnas_cli.reports.experiments import save_figures
 
-        line = options.resume_line(name, *_executor_words(typed), out=folder, device=typed.device)
+        line = options.resume_line(name, *executor_words(typed), out=folder, device=typed.device)
         with reported_errors(resume_line=line):
             with ExperimentView(plan) as view:
                 document = run_experiment(
@@ -170,7 +173,12 @@ def _check_members(plan: "Plan", fabric: "Fabric", *, is_cluster: bool) -> dict[
     return describe_dataset(dataset)
 
 
-def _executor(typed: ExperimentOptions) -> "Callable[[], Executor]":
+def executor_of(typed: ExperimentOptions) -> "Callable[[], Executor[Any]]":
+    """Makes the executor that --workers or --ray asks for.
+
+    Raises:
+      UsageError: both, or what is no number or address. CpnasError: no cluster answers.
+    """
     from cpnas_cli.errors import UsageError
 
     if typed.ray is not None:
@@ -194,7 +202,8 @@ def _executor(typed: ExperimentOptions) -> "Callable[[], Executor]":
     return functools.partial(LocalExecutor, int(words), num_threads=num_threads, visible_gpus=gpus)
 
 
-def _executor_words(typed: ExperimentOptions) -> list[str]:
+def executor_words(typed: ExperimentOptions) -> list[str]:
+    """The options of `executor_of`, as they are typed again."""
     words = ["--workers", typed.workers] if typed.workers else []
     if typed.ray:
         words += ["--ray", typed.ray, "--cpus-per-task", str(typed.cpus_per_task)]

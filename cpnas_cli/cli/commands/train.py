@@ -34,6 +34,10 @@ def train(
             help="A training, or its model.safetensors, that teaches the Child by its scores.",
         ),
     ] = None,
+    baseline: Annotated[
+        bool,
+        typer.Option("--baseline", help="Train a plain int8 CNN of equal bytes too, and measure both; the onnx extra."),
+    ] = False,
     set_: options.Set = None,
     data_dir: options.DataDir = None,
     out: options.Out = None,
@@ -58,6 +62,7 @@ def train(
             preset=preset,
             networks=_networks(precision, with_parent=with_parent),
             teacher=teacher,
+            baseline=baseline,
             overrides=set_,
             data_dir=data_dir,
             out=out,
@@ -87,6 +92,7 @@ class _Request:
     Attributes:
       document: of the genotype.
       source: what is said about where the settings come from.
+      baseline: whether a plain CNN is trained beside the Child.
       words: of the command that goes on with the run, see `options.resume_line`.
     """
 
@@ -94,6 +100,7 @@ class _Request:
     genotype: "Genotype"
     document: Mapping[str, Any]
     networks: "tuple[NetworkName, ...]"
+    baseline: bool
     folder: Path
     source: str | None
     num_processes: int
@@ -111,6 +118,7 @@ def _request(
     preset: str | None,
     networks: "tuple[NetworkName, ...]",
     teacher: Path | None,
+    baseline: bool,
     overrides: list[str] | None,
     data_dir: Path | None,
     out: Path | None,
@@ -128,6 +136,8 @@ def _request(
 
     if teacher is not None and networks == ("parent",):
         raise UsageError("--precision full trains the Parent, which has no teacher; leave out one of it and --teacher")
+    if baseline:
+        _check_baseline(networks, num_processes=num_processes)
     parsed, document = read_genotype(genotype)
     search_folder = genotype if genotype.is_dir() else genotype.parent
     beside = search_folder / RunFolder.CONFIG
@@ -146,6 +156,7 @@ def _request(
     name = search_folder.resolve().name if beside.exists() else f"{genotype.stem}-seed{config.seed}"
     folder = out or options.new_folder(f"{name}-{'parent' if networks == ('parent',) else 'train'}")
     words = ["--precision", "full"] if networks == ("parent",) else ["--with-parent"] if len(networks) > 1 else []
+    words += ["--baseline"] if baseline else []
     if num_processes > 1 and this_world().launcher in (None, "cpnas"):
         words += ["--devices", str(num_processes)]
     return _Request(
@@ -153,6 +164,7 @@ def _request(
         parsed,
         document,
         trained_networks(config, networks),
+        baseline,
         folder,
         source=f"settings: {source if isinstance(source, Path) else f'preset {source}'}"
         if preset is None and not resume
@@ -213,10 +225,57 @@ def _train_opened(request: _Request, opened: "OpenedRun", *, json_: bool) -> Non
                 deadline=opened.deadline,
                 notify=view.notify,
             ).train()
+        if request.baseline and result.get("baseline") is None:
+            result = _train_baseline(request, opened, result)
         if json_:
             print_json(result)
         elif is_first:
             print_result(result, opened.run.path)
+
+
+def _train_baseline(request: _Request, opened: "OpenedRun", result: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain CNN, in a run of its own in the run's folder; returns the result with both."""
+    from cpnas_cli.cli.views.runs import TrainingView
+    from cpnas_cli.deploy.baseline import (
+        BASELINE_FOLDER,
+        baseline_width,
+        compare_with_baseline,
+        train_and_deploy_baseline,
+    )
+    from cpnas_cli.runs.folder import RunFolder
+    from cpnas_cli.runs.opening import open_run_for
+    from cpnas_cli.training.baseline import BASELINE, baseline_document
+    from cpnas_cli.training.checks import check_training
+
+    width = baseline_width(request.config, request.genotype, opened.dataset)
+    with open_run_for(
+        request.config,
+        folder=opened.run.path / BASELINE_FOLDER,
+        fabric=opened.fabric,
+        resume=True,
+        deadline=opened.deadline,
+        check=check_training,
+        dataset=opened.dataset,
+        documents={RunFolder.TRAINING: baseline_document(width)},
+    ) as beside:
+        say(f"training the baseline, a plain CNN of {width} channels: {beside.run.path}")
+        with TrainingView(request.config, (BASELINE,)) as view:
+            train_and_deploy_baseline(beside, width, notify=view.notify)
+        say("measuring both")
+        return compare_with_baseline(opened.run, beside.run, opened.dataset, result)
+
+
+def _check_baseline(networks: "tuple[NetworkName, ...]", *, num_processes: int) -> None:
+    from cpnas_cli.deploy.onnx import check_onnx
+    from cpnas_cli.errors import UsageError
+
+    check_onnx()
+    if networks[0] != "child":
+        raise UsageError("--baseline stands beside a 1-bit Child; leave out one of it and --precision full")
+    if num_processes > 1:
+        raise UsageError(
+            "--baseline measures on one process; leave out --devices, or add --baseline with --resume later"
+        )
 
 
 def _start_processes(request: _Request, typed: dict[str, Any]) -> None:

@@ -133,6 +133,8 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     if result["network"] == "child" and result["accuracy_parent_test"] is not None:
         gap = result["accuracy_parent_test"] - result["accuracy_test"]
         table.add_row("its Parent, test accuracy", f"{percent(result['accuracy_parent_test'])}  (gap {percent(gap)})")
+    if result.get("baseline"):
+        _add_baseline(table, result["baseline"])
     table.add_row(
         "parameters",
         f"{result['num_parameters']:,}; for inference {result['num_binary_weights']:,} 1-bit weights, "
@@ -148,6 +150,20 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     table.add_row("run", str(folder))
     console.print(table, highlight=False)
     print(f"\nnext, evaluate it again:  cpnas evaluate {shell_word(folder)}")
+
+
+def _add_baseline(table: Table, baseline: Mapping[str, Any]) -> None:
+    """The plain CNN beside the Child, and what both take on a device."""
+
+    def cost(num_bytes: int, seconds: float) -> str:
+        return f"{num_bytes / 1024:.1f} KiB, {1e3 * seconds:.3g} ms for an image"
+
+    table.add_row("packed, on one thread", cost(baseline["child_bytes"], baseline["child_seconds_per_image"]))
+    table.add_row(
+        "a plain int8 CNN, test accuracy",
+        f"{percent(baseline['accuracy_test'])}  ({cost(baseline['bytes'], baseline['seconds_per_image'])}; "
+        f"in float32 {percent(baseline['accuracy_float32_test'])})",
+    )
 
 
 def print_evaluation(document: Mapping[str, Any]) -> None:

@@ -1,0 +1,207 @@
+"""`cpnas frontier`."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cpnas_cli.cli import options
+from cpnas_cli.cli.commands import experiment
+from cpnas_cli.cli.console import print_json, reported_errors, say
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from cpnas_cli.data.dataset import Dataset
+    from cpnas_cli.experiments.frontier.plan import FrontierPlan
+    from cpnas_cli.settings import Config
+
+DEFAULT_WIDTHS = "0.5,1,2"
+DEFAULT_BYTES = "16KiB,32KiB,64KiB,128KiB,256KiB"
+
+
+def frontier(
+    genotype: Annotated[
+        Path | None, typer.Argument(help="A genotype.json, or the folder of a search; without it one is searched.")
+    ] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option("--widths", metavar="F,F,...", help=f"Times network.num_channels; {DEFAULT_WIDTHS}."),
+    ] = None,
+    baseline_bytes: Annotated[
+        str | None,
+        typer.Option("--baseline-bytes", metavar="SIZE,...", help=f"Of the int8 CNNs, nearly; {DEFAULT_BYTES}."),
+    ] = None,
+    seeds: experiment.Seeds = None,
+    preset: options.Preset = None,
+    set_: options.Set = None,
+    data_dir: options.DataDir = None,
+    out: experiment.Out = None,
+    workers: experiment.Workers = None,
+    ray: experiment.Ray = None,
+    cpus_per_task: experiment.CpusPerTask = 1,
+    gpus_per_task: experiment.GpusPerTask = 0.0,
+    device: options.Device = "auto",
+    resume: options.Resume = False,
+    max_time: options.MaxTime = None,
+    measure_again: Annotated[
+        bool, typer.Option("--measure-again", help="Time all networks anew, also where there are times.")
+    ] = False,
+    json_: options.Json = False,
+) -> None:
+    """Is 1 bit worth it on your images? Accuracy over bytes and over time: 1-bit, int8 and float32 networks.
+
+    Trains Child and Parent of a genotype at several widths and plain CNNs of several sizes, quantizes the float ones to
+    int8, times all on this machine, and says which to take for a size or a time. Needs the onnx extra. Typing the
+    same command again goes on with an unfinished one.
+    """
+    typed = experiment.ExperimentOptions(
+        preset, set_, data_dir, seeds, out, device, workers, ray, cpus_per_task, gpus_per_task, resume, max_time, json_
+    )
+    with reported_errors():
+        from cpnas_cli.deploy.onnx import check_onnx
+        from cpnas_cli.distributed.device import open_device
+        from cpnas_cli.runs.deadline import Deadline, parse_duration
+
+        deadline = Deadline(None if max_time is None else parse_duration(max_time))
+        check_onnx()
+        executor = experiment.executor_of(typed)
+        request = _request(genotype, typed, widths=widths, baseline_bytes=baseline_bytes)
+        _check_members(request, open_device("cpu" if ray else device), is_cluster=ray is not None)
+        plan = request.plan
+        say(f"frontier of {len(plan.members)} members on {plan.config.data.name}: {request.folder}")
+        line = options.resume_line("frontier", *experiment.executor_words(typed), out=request.folder, device=device)
+        with reported_errors(resume_line=line):
+            document = _run(request, typed, executor, deadline, measure_again=measure_again)
+            _report(document, request.folder, as_json=json_, line=line)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What the options say; the images are loaded."""
+
+    plan: "FrontierPlan"
+    folder: Path
+    dataset: "Dataset"
+
+
+def _request(
+    genotype: Path | None, typed: experiment.ExperimentOptions, *, widths: str | None, baseline_bytes: str | None
+) -> _Request:
+    from cpnas_cli.data.dataset import load_dataset
+    from cpnas_cli.errors import UsageError
+    from cpnas_cli.experiments.frontier.plan import FrontierFolder, make_plan, parse_sizes, parse_widths
+    from cpnas_cli.experiments.frontier.run import stored_frontier_plan
+    from cpnas_cli.experiments.plan import parse_seeds
+    from cpnas_cli.training.baseline import surroundings_of
+
+    if typed.resume:
+        if typed.out is None:
+            raise UsageError("--resume needs --out FOLDER, the folder of the frontier to go on with")
+        if not FrontierFolder(typed.out).document.exists():
+            raise UsageError(f"no frontier to resume in {typed.out}; leave out --resume to start one")
+        settings = [genotype, widths, baseline_bytes, typed.preset, typed.overrides, typed.data_dir, typed.seeds]
+        if not any(value is not None for value in settings):
+            plan = stored_frontier_plan(typed.out)
+            return _Request(plan, typed.out, load_dataset(plan.config.data))
+    parsed_widths = parse_widths(DEFAULT_WIDTHS if widths is None else widths)
+    sizes = parse_sizes(DEFAULT_BYTES if baseline_bytes is None else baseline_bytes)
+    seeds = parse_seeds(experiment.DEFAULT_SEEDS if typed.seeds is None else typed.seeds)
+    document, config = _genotype_and_config(genotype, typed, seed=seeds[0])
+    dataset = load_dataset(config.data)
+    plan = make_plan(
+        config,
+        genotype=document,
+        widths=parsed_widths,
+        baseline_bytes=sizes,
+        seeds=seeds,
+        shape=surroundings_of(dataset, config),
+    )
+    return _Request(plan, typed.out or Path("runs") / f"{config.data.name}-frontier", dataset)
+
+
+def _genotype_and_config(
+    genotype: Path | None, typed: experiment.ExperimentOptions, *, seed: int
+) -> "tuple[Mapping[str, Any] | None, Config]":
+    """The genotype's document, and the settings: of the preset, or of the search that the genotype lies beside."""
+    from cpnas_cli.runs.folder import RunFolder
+    from cpnas_cli.settings import DEFAULT_PRESET
+    from cpnas_cli.storage.genotype_file import read_genotype
+
+    document: Mapping[str, Any] | None = None
+    default: str | Path = DEFAULT_PRESET
+    if genotype is not None:
+        document = read_genotype(genotype)[1]
+        beside = (genotype if genotype.is_dir() else genotype.parent) / RunFolder.CONFIG
+        default = beside if beside.exists() else default
+    config = options.resolve_config(
+        preset=typed.preset,
+        overrides=typed.overrides,
+        data_dir=typed.data_dir,
+        seed=str(seed),
+        default=default,
+        stored=typed.resume,  # there is a frontier, which must be this one
+    )
+    return document, config
+
+
+def _check_members(request: _Request, fabric: "Fabric", *, is_cluster: bool) -> None:
+    """What one member could not do, none begins.
+
+    Args:
+      fabric: the device of all members. is_cluster: it is not that, but a cluster's.
+    """
+    from cpnas_cli.training.checks import check_training
+
+    for member in request.plan.members:
+        if member.part == "search":
+            member.search.strategy.check(member.config, request.dataset, None if is_cluster else fabric)
+        else:
+            check_training(member.config, request.dataset, fabric)
+
+
+def _run(
+    request: _Request,
+    typed: experiment.ExperimentOptions,
+    executor: Callable[[], Any],
+    deadline: Any,
+    *,
+    measure_again: bool,
+) -> dict[str, Any]:
+    from cpnas_cli.cli.views.frontier import FrontierView
+    from cpnas_cli.data.dataset import describe_dataset
+    from cpnas_cli.distributed.device import open_device
+    from cpnas_cli.experiments.frontier.run import run_frontier
+    from cpnas_cli.runs.environment import describe_environment
+
+    with FrontierView(request.plan) as view:
+        return run_frontier(
+            request.plan,
+            folder=request.folder,
+            executor=executor,
+            device=typed.device,
+            dataset=describe_dataset(request.dataset),
+            environment=describe_environment(open_device("cpu"), command=["cpnas", *sys.argv[1:]]),
+            deadline=deadline,
+            measure_again=measure_again,
+            say=view.say,
+            watch=view.watch,
+        )
+
+
+def _report(document: Mapping[str, Any], folder: Path, *, as_json: bool, line: str) -> None:
+    from cpnas_cli.cli.render.frontier import print_frontier
+    from cpnas_cli.errors import RunError
+    from cpnas_cli.reports.frontier import save_frontier
+
+    figures = save_frontier(document, folder) if document["points"] else []
+    if as_json:
+        print_json(document)
+    else:
+        print_frontier(document, [folder / "frontier.json", *figures])
+    failed = [member["name"] for member in document["members"] if member["state"] != "finished"]
+    if failed:
+        raise RunError(f"{len(failed)} members failed: {', '.join(failed)}; try them again with: {line}")
