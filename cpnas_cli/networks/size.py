@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from cpnas_cli.networks.blocks.base import block_of
+from cpnas_cli.networks.layer import Layer
 from cpnas_cli.networks.layers import Surroundings, layers_of
+from cpnas_cli.networks.modules.plain_cnn import PlainCnn
 from cpnas_cli.networks.network import Network
 from cpnas_cli.networks.shapes import Precision
 from cpnas_cli.settings import NetworkConfig
@@ -28,18 +30,13 @@ class NetworkSize:
     size_bits: int
 
 
-def network_size(network: Network) -> NetworkSize:
-    """Of the network of a genotype.
+def network_size(network: Network | PlainCnn) -> NetworkSize:
+    """Of the network of a genotype, or of a plain CNN.
 
     Raises:
       ValueError: it is a shared network, which has no size of its own.
     """
-    if network.genotype is None:
-        raise ValueError("a shared network has no size of its own")
-    (stem, _), *_ = network.stem.pairs()
-    # sizes of images decide nothing that is stored: the smallest that the network takes
-    surroundings = Surroundings(4 * network.settings.stem_stride, stem.weight.shape[1], network.classifier.out_features)
-    layers = layers_of(network.settings, network.genotype, surroundings, precision=network.precision)
+    layers = network.layers() if isinstance(network, PlainCnn) else _layers(network)
     return NetworkSize(
         num_parameters=sum(p.numel() for p in network.parameters()),
         num_binary_weights=sum(layer.num_binary_weights for layer in layers),
@@ -47,6 +44,15 @@ def network_size(network: Network) -> NetworkSize:
         num_thresholds=sum(layer.num_thresholds for layer in layers),
         size_bits=sum(layer.size_bits for layer in layers),
     )
+
+
+def _layers(network: Network) -> list[Layer]:
+    if network.genotype is None:
+        raise ValueError("a shared network has no size of its own")
+    (stem, _), *_ = network.stem.pairs()
+    # sizes of images decide nothing that is stored: the smallest that the network takes
+    surroundings = Surroundings(4 * network.settings.stem_stride, stem.weight.shape[1], network.classifier.out_features)
+    return layers_of(network.settings, network.genotype, surroundings, precision=network.precision)
 
 
 def precision_parts(settings: NetworkConfig, precision: Precision) -> dict[str, list[str]]:

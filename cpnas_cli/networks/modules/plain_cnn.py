@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cpnas_cli.networks.layer import Layer
 from cpnas_cli.networks.layers import Surroundings
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.modules.real_convolution import RealConv2d
@@ -25,7 +26,7 @@ class PlainCnn(nn.Module):
     def __init__(self, width: int, shape: Surroundings) -> None:
         super().__init__()
         self.width, self.shape = width, shape
-        *convolutions, classifier = plain_cnn_layers(width, shape)
+        *convolutions, classifier = self.layers()
         self.shrinks = 2 ** num_means(shape.image_size)
         modules: list[nn.Module] = []
         for layer in convolutions:
@@ -44,6 +45,10 @@ class PlainCnn(nn.Module):
         for convolution, norm in zip(self.convolutions[::2], self.convolutions[1::2], strict=True):
             x_BCHW = F.relu(norm(convolution(x_BCHW)))
         return Output(self.classifier(x_BCHW.mean(dim=(2, 3))), x_BCHW)
+
+    def layers(self) -> list[Layer]:
+        """As plain data."""
+        return plain_cnn_layers(self.width, self.shape)
 
     def set_progress(self, fraction: float) -> None:
         """As a `Network`, which has signs that change with it; this one has none."""
