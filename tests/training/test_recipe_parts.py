@@ -213,10 +213,14 @@ def test_the_auxiliary_head_reads_the_second_reduction_cell_in_training_only(num
     training = make_training(f"network.num_cells={num_cells}", "train.auxiliary_weight=0.4")
     child = training._new_network_training("child")
     seen: list[Tensor] = []
-    child.network.cells[2 * num_cells // 3].register_forward_hook(lambda *values: seen.append(values[2].value))
+
+    def see(_: nn.Module, __: Any, node: Any) -> None:
+        seen.append(node.value)
+
+    child.network.cells[2 * num_cells // 3].register_forward_hook(see)
     x, labels = one_batch(training.config)
     output = child.network(x)
-    assert output.auxiliary_features is seen[0].value  # pyright: ignore
+    assert output.auxiliary_features is seen[0]
     assert child.auxiliary_head is not None
     row = training._train_step(child)(x, labels)
     expected = F.cross_entropy(child_head_before(training, num_cells)(seen[0]), labels)
