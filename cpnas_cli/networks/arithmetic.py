@@ -1,13 +1,10 @@
-"""The precision of a network's parts, as plain data: what its modules are built from and its layers are listed from."""
+"""The precision of convolutions as plain data: what modules are built from and layers are listed from."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cpnas_cli.binarization.binarization import Binarization, Estimator, Progress
-from cpnas_cli.networks.blocks.base import Block, block_of
-from cpnas_cli.networks.blocks.separable import SEPARABLE
 from cpnas_cli.networks.shapes import Precision
-from cpnas_cli.settings import NetworkConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,49 +61,3 @@ class Arithmetic:
 
 
 FULL = Arithmetic("full")
-
-
-@dataclass(frozen=True)
-class Arithmetics:
-    """Which arithmetic each part of a network uses, and its block; what stays real in the Child is a setting."""
-
-    edges: Arithmetic
-    preprocessing: Arithmetic
-    reduction: Arithmetic
-    block: Block
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether the network is the Child."""
-        return self.edges.is_binary
-
-    def edge(self, num_channels: int, *, stride: int) -> "EdgeShape":
-        return EdgeShape(num_channels, stride, self.edges, self.reduction, self.block)
-
-    @staticmethod
-    def of(network: NetworkConfig, precision: Precision, progress: Progress | None = None) -> "Arithmetics":
-        """
-        Args:
-          progress: what the parts of one network share; without it one that stays 0.
-        """
-        block = block_of(network)
-        arithmetic = Arithmetic(precision, Binarization.of(network), progress or Progress(), block.rectifies)
-        full = Arithmetic("full", rectifies=block.rectifies)
-        real = network.real_parts
-        return Arithmetics(
-            edges=arithmetic,
-            preprocessing=full if "preprocessing" in real else arithmetic,
-            reduction=full if "factorized_reduction" in real else arithmetic,
-            block=block,
-        )
-
-
-@dataclass(frozen=True)
-class EdgeShape:
-    """What an operation needs to know of its edge; `reduction` is the precision of a factorized reduction."""
-
-    num_channels: int
-    stride: int
-    arithmetic: Arithmetic
-    reduction: Arithmetic
-    block: Block = SEPARABLE

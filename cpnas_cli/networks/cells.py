@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from cpnas_cli.networks.arithmetic import Arithmetics
+from cpnas_cli.networks.arithmetics import Arithmetics
 from cpnas_cli.networks.modules.identity import Identity
 from cpnas_cli.networks.modules.node import Node
 from cpnas_cli.networks.modules.pointwise import PointwiseConv

@@ -13,7 +13,7 @@ module of its name, and every module against a layer.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from cpnas_cli.networks.arithmetic import Arithmetics
+from cpnas_cli.networks.arithmetics import Arithmetics
 from cpnas_cli.networks.blocks.base import block_of
 from cpnas_cli.networks.layer import Layer, pointwise_layer, reduction_layers
 from cpnas_cli.networks.operations.base import operation_of

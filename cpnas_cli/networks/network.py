@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cpnas_cli.binarization.binarization import Progress
 from cpnas_cli.binarization.convolution import BinaryConv2d
-from cpnas_cli.networks.arithmetic import Arithmetics
+from cpnas_cli.networks.arithmetics import Arithmetics
 from cpnas_cli.networks.cells import Cell
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.modules.classifier import Classifier

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cpnas_cli.binarization.convolution import BinaryConv2d
-from cpnas_cli.networks.arithmetic import Arithmetic, EdgeShape
+from cpnas_cli.networks.arithmetic import Arithmetic
+from cpnas_cli.networks.blocks.base import EdgeShape
 from cpnas_cli.networks.cells import Cell
 from cpnas_cli.networks.layer import LARGEST_KERNEL, Layer
 from cpnas_cli.networks.layers import Surroundings, layers_of

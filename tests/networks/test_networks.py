@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cpnas_cli.binarization.convolution import BinaryConv2d
-from cpnas_cli.networks.arithmetic import FULL, Arithmetic, Arithmetics, EdgeShape
+from cpnas_cli.networks.arithmetic import FULL, Arithmetic
+from cpnas_cli.networks.arithmetics import Arithmetics
+from cpnas_cli.networks.blocks.base import EdgeShape
 from cpnas_cli.networks.cells import Cell, Preprocessing
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.modules.node import Node

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cpnas_cli.networks.arithmetic import Arithmetics
+from cpnas_cli.networks.arithmetics import Arithmetics
 from cpnas_cli.networks.cells import Cell
 from cpnas_cli.networks.modules.classifier import Classifier
 from cpnas_cli.networks.modules.ending import Ending

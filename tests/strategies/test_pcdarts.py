@@ -19,7 +19,9 @@ from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.data.dataset import Dataset, ImageSet, load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.errors import CheckpointError, MaxTimeReached, NonFiniteLossError, UsageError
-from cpnas_cli.networks.arithmetic import Arithmetic, Arithmetics, EdgeShape
+from cpnas_cli.networks.arithmetic import Arithmetic
+from cpnas_cli.networks.arithmetics import Arithmetics
+from cpnas_cli.networks.blocks.base import EdgeShape
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.modules.node import Node
 from cpnas_cli.networks.shapes import CellShape

@@ -4,16 +4,16 @@ Nothing here needs torch: a device lists the layers of a packed model without it
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cpnas_cli import registry
+from cpnas_cli.networks.arithmetic import Arithmetic
 from cpnas_cli.networks.layer import Layer
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cpnas_cli.networks.arithmetic import EdgeShape
     from cpnas_cli.networks.modules.ending import Ending
     from cpnas_cli.settings import NetworkConfig
 
@@ -24,6 +24,17 @@ class Kernel:
 
     size: int
     dilation: int = 1
+
+
+@dataclass(frozen=True)
+class EdgeShape:
+    """What an operation needs to know of its edge; `reduction` is the precision of a factorized reduction."""
+
+    num_channels: int
+    stride: int
+    arithmetic: Arithmetic
+    reduction: Arithmetic
+    block: "Block" = field(default_factory=lambda: registry.registered(registry.BLOCKS, "separable"))
 
 
 @dataclass(frozen=True)
@@ -64,19 +75,19 @@ class Block(ABC):
         return False
 
     @abstractmethod
-    def build_convolution(self, edge: "EdgeShape", kernel: Kernel) -> "nn.Module":
+    def build_convolution(self, edge: EdgeShape, kernel: Kernel) -> "nn.Module":
         """The module of a convolution: see `Operation.build`."""
 
     @abstractmethod
-    def convolution_layers(self, path: str, edge: "EdgeShape", kernel: Kernel, size: int) -> tuple[Layer, ...]:
+    def convolution_layers(self, path: str, edge: EdgeShape, kernel: Kernel, size: int) -> tuple[Layer, ...]:
         """The layers of that module: see `Operation.layers`."""
 
     @abstractmethod
-    def build_reduction(self, edge: "EdgeShape") -> "nn.Module":
+    def build_reduction(self, edge: EdgeShape) -> "nn.Module":
         """The module of a skip connection of stride 2: see `Operation.build`."""
 
     @abstractmethod
-    def reduction_layers(self, path: str, edge: "EdgeShape", size: int) -> tuple[Layer, ...]:
+    def reduction_layers(self, path: str, edge: EdgeShape, size: int) -> tuple[Layer, ...]:
         """The layers of that module: see `Operation.layers`."""
 
     def build_ending(self, num_channels: int, *, binary: bool) -> "Ending | None":

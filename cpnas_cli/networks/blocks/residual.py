@@ -9,13 +9,12 @@ node is the mean over its edges, whose residuals would else add up from node to 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cpnas_cli.networks.blocks.base import Block, Kernel
+from cpnas_cli.networks.blocks.base import Block, EdgeShape, Kernel
 from cpnas_cli.networks.layer import Layer
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cpnas_cli.networks.arithmetic import EdgeShape
     from cpnas_cli.networks.modules.ending import Ending
     from cpnas_cli.settings import NetworkConfig
 
@@ -69,13 +68,13 @@ class Residual(Block):
         """Of a convolution from so many channels to as many."""
         return num_channels // min(self.group_width, num_channels)
 
-    def build_convolution(self, edge: "EdgeShape", kernel: Kernel) -> "nn.Module":
+    def build_convolution(self, edge: EdgeShape, kernel: Kernel) -> "nn.Module":
         from cpnas_cli.networks.modules.residual import ResidualConv
 
         shape = {"stride": edge.stride, "dilation": kernel.dilation, "groups": self.num_groups(edge.num_channels)}
         return ResidualConv(edge.num_channels, kernel.size, **shape, arithmetic=edge.arithmetic)
 
-    def convolution_layers(self, path: str, edge: "EdgeShape", kernel: Kernel, size: int) -> tuple[Layer, ...]:
+    def convolution_layers(self, path: str, edge: EdgeShape, kernel: Kernel, size: int) -> tuple[Layer, ...]:
         layer = Layer(
             f"{path}.convolution",
             "convolution",
@@ -92,13 +91,13 @@ class Residual(Block):
         )
         return (layer,)
 
-    def build_reduction(self, edge: "EdgeShape") -> "nn.Module":
+    def build_reduction(self, edge: EdgeShape) -> "nn.Module":
         from cpnas_cli.networks.modules.residual import Halving
 
         assert edge.stride == 2
         return Halving()
 
-    def reduction_layers(self, path: str, edge: "EdgeShape", size: int) -> tuple[Layer, ...]:
+    def reduction_layers(self, path: str, edge: EdgeShape, size: int) -> tuple[Layer, ...]:
         channels = edge.num_channels
         shape = {"kernel_size": 2, "stride": 2, "pooling": "halving", "ending": "nothing"}
         return (Layer(path, "pool", channels, channels, size, size // 2, **shape),)  # pyright: ignore

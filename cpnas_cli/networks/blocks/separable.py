@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cpnas_cli.networks.blocks.base import Block, Kernel
+from cpnas_cli.networks.blocks.base import Block, EdgeShape, Kernel
 from cpnas_cli.networks.layer import Layer, pointwise_layer, reduction_layers
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cpnas_cli.networks.arithmetic import EdgeShape
     from cpnas_cli.settings import NetworkConfig
 
 
@@ -30,13 +29,13 @@ class Separable(Block):
     def rectifies(self) -> bool:
         return True
 
-    def build_convolution(self, edge: "EdgeShape", kernel: Kernel) -> "nn.Module":
+    def build_convolution(self, edge: EdgeShape, kernel: Kernel) -> "nn.Module":
         from cpnas_cli.networks.modules.separable import SeparableConv
 
         shape = {"stride": edge.stride, "dilation": kernel.dilation}
         return SeparableConv(edge.num_channels, kernel.size, **shape, arithmetic=edge.arithmetic)
 
-    def convolution_layers(self, path: str, edge: "EdgeShape", kernel: Kernel, size: int) -> tuple[Layer, ...]:
+    def convolution_layers(self, path: str, edge: EdgeShape, kernel: Kernel, size: int) -> tuple[Layer, ...]:
         channels, out_size, binary = edge.num_channels, size // edge.stride, edge.arithmetic.is_binary
         depthwise = Layer(
             f"{path}.depthwise",
@@ -54,12 +53,12 @@ class Separable(Block):
         )
         return depthwise, pointwise_layer(path, channels, channels, out_size, binary=binary)
 
-    def build_reduction(self, edge: "EdgeShape") -> "nn.Module":
+    def build_reduction(self, edge: EdgeShape) -> "nn.Module":
         from cpnas_cli.networks.modules.reduction import FactorizedReduction
 
         return FactorizedReduction(edge.num_channels, edge.num_channels, arithmetic=edge.reduction)
 
-    def reduction_layers(self, path: str, edge: "EdgeShape", size: int) -> tuple[Layer, ...]:
+    def reduction_layers(self, path: str, edge: EdgeShape, size: int) -> tuple[Layer, ...]:
         binary = edge.reduction.is_binary
         return reduction_layers(path, edge.num_channels, edge.num_channels, size, binary=binary)
 

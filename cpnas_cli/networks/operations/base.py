@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cpnas_cli import registry
-from cpnas_cli.networks.arithmetic import EdgeShape
+from cpnas_cli.networks.blocks.base import EdgeShape
 from cpnas_cli.networks.layer import Layer
 
 if TYPE_CHECKING:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cpnas_cli.networks.arithmetic import EdgeShape
-from cpnas_cli.networks.blocks.base import Kernel
+from cpnas_cli.networks.blocks.base import EdgeShape, Kernel
 from cpnas_cli.networks.layer import LARGEST_KERNEL, Layer
 from cpnas_cli.networks.operations.base import TIMES, Family, Look, Operation
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cpnas_cli.networks.arithmetic import EdgeShape
+from cpnas_cli.networks.blocks.base import EdgeShape
 from cpnas_cli.networks.layer import Layer
 from cpnas_cli.networks.operations.base import Family, Look, Operation
 

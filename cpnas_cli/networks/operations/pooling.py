@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cpnas_cli.networks.arithmetic import EdgeShape
+from cpnas_cli.networks.blocks.base import EdgeShape
 from cpnas_cli.networks.layer import Layer, Pooling
 from cpnas_cli.networks.operations.base import TIMES, Family, Look, Operation
 

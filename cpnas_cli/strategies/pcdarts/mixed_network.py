@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from cpnas_cli.binarization.binarization import Progress
 from cpnas_cli.errors import UsageError
-from cpnas_cli.networks.arithmetic import Arithmetics, EdgeShape
-from cpnas_cli.networks.blocks.base import block_of
+from cpnas_cli.networks.arithmetics import Arithmetics
+from cpnas_cli.networks.blocks.base import EdgeShape, block_of
 from cpnas_cli.networks.cells import build_endings, build_preprocessing, concatenated_shifts, ended
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.modules.node import Node
