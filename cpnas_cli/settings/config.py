@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ValidationError, ValidationInfo, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, model_validator
 
 from cpnas_cli import registry
 from cpnas_cli.errors import UsageError
@@ -21,7 +21,7 @@ class Config(Section):
 
     seed: int = setting(0, "all randomness of a run is derived from it (--seed)", origin="ours: the first", ge=0)
     data: DataConfig = DataConfig()
-    network: NetworkConfig = NetworkConfig()
+    network: NetworkConfig = Field(default_factory=NetworkConfig)  # which asks the registry: not while this is imported
     search: SearchConfig = SearchConfig()
     pcdarts: PcDartsConfig = PcDartsConfig()
     train: TrainConfig = TrainConfig()
@@ -43,7 +43,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _block_fits_the_search(self) -> Self:
-        NetworkConfig.model_validate(self.search_network().model_dump())
+        self.network.check_block(self.search_network().num_channels)
         return self
 
     @model_validator(mode="after")

@@ -114,25 +114,25 @@ class NetworkConfig(Section):
         "separable",
         "what a convolution of a cell is: depthwise and 1x1, or one grouped convolution with a real residual around it",
         names=BLOCKS,
-        origin="published; residual: EBNAS, after Bi-Real Net",
+        origin="published: a separable convolution; residual: EBNAS's, after Bi-Real Net",
     )
     group_width: int = setting(
         8,
         "input channels of a filter of the block residual; a cell with fewer channels has one group",
         unit="channels",
-        origin="EBNAS has 4 to 16",
+        origin="ours: EBNAS has 4 to 16",
         ge=1,
         le=1024,
     )
     activation: ActivationName = setting(
         "prelu",
         "of the block residual, what every value of a cell ends with: nothing, PReLU, or RPReLU with learned shifts",
-        origin="EBNAS; rprelu: ReActNet",
+        origin="ours: EBNAS's; rprelu is ReActNet's",
     )
     sign_shift: bool = setting(
         True,
         "of the block residual: whether a shift per channel is learned before every sign",
-        origin="ReActNet",
+        origin="ours: ReActNet's",
     )
     stem_multiplier: int = setting(
         3, "how many times network.num_channels channels the stem has", origin="DARTS", ge=1, le=8
@@ -195,9 +195,18 @@ class NetworkConfig(Section):
 
     @model_validator(mode="after")
     def _block_fits_the_channels(self) -> Self:
-        for factor in (1, 2, 4):
-            registered(BLOCKS, self.block).of(self).check(factor * self.num_channels)
+        self.check_block(self.num_channels)
         return self
+
+    def check_block(self, num_channels: int) -> None:
+        """Refuse so many channels in the first cell, if the block cannot work on those of any cell.
+
+        Raises:
+          ValueError: see `Block.check`.
+        """
+        block = registered(BLOCKS, self.block).of(self)
+        for doublings in range(3):
+            block.check(2**doublings * num_channels)
 
     @model_validator(mode="after")
     def _recu_has_its_latents(self, info: ValidationInfo) -> Self:
