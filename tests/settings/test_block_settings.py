@@ -31,13 +31,14 @@ def test_a_group_width_that_does_not_divide_the_channels(channels: int, width: i
     """Of any of the three widths of cells: the first C channels, then 2 C and 4 C; fewer than a group are one group."""
     overrides = ("network.block=residual", f"network.num_channels={channels}", f"network.group_width={width}")
     assert refused(*overrides) == WIDTH.format(width, refused_channels)
-    assert load_config(overrides=overrides[1:]).network.group_width == width  # of the other block it says nothing
+    other = load_config(overrides=["network.block=separable", *overrides[1:]])
+    assert other.network.group_width == width  # of the other block it says nothing
 
 
 def test_a_group_width_that_does_not_divide_the_channels_of_the_search() -> None:
-    overrides = ("network.block=residual", "network.num_channels=16", "search.num_channels=12")
+    overrides = ("network.block=residual", "network.group_width=8", "network.num_channels=16", "search.num_channels=12")
     assert refused(*overrides) == WIDTH.format(8, 12)
-    load_config(overrides=["network.block=residual", "network.num_channels=16", "search.num_channels=24"])
+    load_config(overrides=["network.group_width=8", "network.num_channels=16", "search.num_channels=24"])
 
 
 @pytest.mark.parametrize(("channels", "width"), [(16, 8), (2, 8), (4, 1024), (12, 6), (12, 1), (6, 2)])
