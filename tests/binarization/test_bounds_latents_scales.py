@@ -111,8 +111,8 @@ def test_the_sign_of_a_batch_norm_has_the_same_gradient(estimator: Estimator) ->
     none = {"running_mean": None, "running_var": None, "momentum": 0.0, "eps": 1e-5, "estimator": estimator}
     fused = gradients(lambda x, weight, bias: normalized_sign(x, weight=weight, bias=bias, **none))
     apart = gradients(
-        lambda *leaves: binarize_activation(
-            torch.nn.functional.batch_norm(leaves[0], None, None, *leaves[1:], True), estimator=estimator
+        lambda x, weight, bias: binarize_activation(
+            torch.nn.functional.batch_norm(x, None, None, weight, bias, True), estimator=estimator
         )
     )
     for own, other in zip(fused, apart, strict=True):
