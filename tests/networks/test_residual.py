@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from cpnas_cli.binarization.binarization import Estimator
 from cpnas_cli.networks.arithmetics import Arithmetics
 from cpnas_cli.networks.cells import Cell
 from cpnas_cli.networks.modules.classifier import Classifier
@@ -126,7 +127,7 @@ def test_an_ending(activation: str, sign_shift: bool) -> None:
     expected = np.where(moved > 0, moved, moved * np.asarray(slope)[:, None, None]) + np.asarray(z)[:, None, None]
     np.testing.assert_allclose(node.value.detach().numpy(), expected, rtol=1e-5, atol=1e-6)
     b = rows[-1] if sign_shift else np.zeros(3)
-    signs = node.sign("clipped")
+    signs = node.sign(Estimator())
     np.testing.assert_array_equal(signs.detach().numpy(), np.where(expected + b[:, None, None] >= 0, 1, -1))
     if rows:
         (node.value.square().sum() + signs.sum()).backward()
@@ -140,7 +141,7 @@ def test_the_value_goes_on_without_the_shift_of_its_sign() -> None:
     x = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     node = ending(x)
     assert torch.equal(node.value, x)
-    assert (node.sign("clipped") == 1).all()
+    assert (node.sign(Estimator()) == 1).all()
 
 
 def test_what_a_network_keeps_real_is_said() -> None:
