@@ -256,7 +256,7 @@ def test_a_filter_of_minus_128_is_refused(path: Path) -> None:
 
 def test_seventy_percent_of_a_file_of_64_kib_are_bits() -> None:
     """What small formats and one ending per value are for."""
-    formats = {"real_format": "float16", "weight_format": "int8"}
+    formats: dict[str, Any] = {"real_format": "float16", "weight_format": "int8"}
     child = make_child(
         every_operation(), block="residual", num_channels=20, group_width=20, stem_multiplier=1, image_size=16,
         num_classes=10, **formats,

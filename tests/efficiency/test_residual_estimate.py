@@ -86,7 +86,7 @@ def test_the_values_of_the_endings(values: dict[str, Any], num_child: int, num_p
 @pytest.mark.parametrize("weight_bits", [32, 16, 8])
 def test_the_stored_bits_in_every_format(real_bits: int, weight_bits: int) -> None:
     names = {32: "float32", 16: "float16", 8: "int8"}
-    formats = {"real_format": names[real_bits], "weight_format": names[weight_bits]}
+    formats: dict[str, Any] = {"real_format": names[real_bits], "weight_format": names[weight_bits]}
     scales_of_classes = 3 if weight_bits == 8 else 0
     assert counted(**formats).storage == Storage(
         binary_weights=BITS,
@@ -101,7 +101,7 @@ def test_the_stored_bits_in_every_format(real_bits: int, weight_bits: int) -> No
 
 
 def test_real_parts_have_the_bits_of_weights() -> None:
-    formats = {"real_format": "float16", "weight_format": "int8"}
+    formats: dict[str, Any] = {"real_format": "float16", "weight_format": "int8"}
     storage = counted(real_parts=("preprocessing", "factorized_reduction"), **formats).storage
     assert storage.real_weights == 8 * (4 + 4 + 8 + 32 + 64 + 128)
     assert storage.binary_weights == 36 + 200 + 400
@@ -119,14 +119,11 @@ def test_the_peak_by_hand() -> None:
 
 def test_an_ending_needs_no_memory_of_its_own() -> None:
     """The same values are held as without it."""
+    network = {"block": "residual", "num_channels": 2, "group_width": 2}
+    endings = ({"activation": "rprelu"}, {"activation": "none", "sign_shift": False})
     flows = [
-        dataflow_of(
-            NetworkConfig(block="residual", num_channels=2, group_width=2, activation=activation, sign_shift=shift),
-            BY_HAND,
-            SMALL,
-            precision="binary",
-        )
-        for activation, shift in (("rprelu", True), ("none", False))
+        dataflow_of(NetworkConfig.model_validate({**network, **ending}), BY_HAND, SMALL, precision="binary")
+        for ending in endings
     ]
     with_endings, without = ([(held.value, held.bits) for held in held_values(flow)] for flow in flows)
     assert with_endings == without
@@ -134,7 +131,7 @@ def test_an_ending_needs_no_memory_of_its_own() -> None:
 
 def test_a_stem_of_three_convolutions_by_hand() -> None:
     """8 channels, the first two convolutions with 4; stride 2 is the last one's; a ReLU between them."""
-    stem = {"stem_multiplier": 4, "stem_convolutions": 3, "stem_stride": 2}
+    stem: dict[str, Any] = {"stem_multiplier": 4, "stem_convolutions": 3, "stem_stride": 2}
     layers = {layer.name: layer for layer in counted(**stem).layers}
     assert [layers[f"stem.{index}"].macs for index in range(3)] == [64 * 9 * 4, 64 * 9 * 16, 16 * 9 * 32]
     # a batch norm and a ReLU each; the last one has the sign of the ending behind it

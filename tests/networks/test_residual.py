@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from cpnas_cli.binarization.binarization import Estimator
 from cpnas_cli.networks.arithmetics import Arithmetics
 from cpnas_cli.networks.cells import Cell
 from cpnas_cli.networks.modules.classifier import Classifier
@@ -78,8 +79,8 @@ def grouped(x_BCHW: np.ndarray, w: np.ndarray, *, stride: int, dilation: int) ->
 @pytest.mark.parametrize("op", KERNELS)
 def test_a_convolution_with_its_residual(op: str, group_width: int, stride: int, precision: Precision) -> None:
     """y = BN(conv(sign(x + b))) + x in the Child, BN(conv(x)) + x in the Parent; x halved at stride 2."""
-    module = built_operation(op, stride=stride, precision=precision, group_width=group_width).train()
-    assert isinstance(module, ResidualConv)
+    module: Any = built_operation(op, stride=stride, precision=precision, group_width=group_width).train()
+    assert type(module) is ResidualConv
     generator = np.random.default_rng(0)
     x, b = generator.normal(size=(3, 4, 8, 8)).astype(np.float32), generator.normal(size=4).astype(np.float32)
     found = module(Node(torch.tensor(x), torch.tensor(b))).detach().numpy()
@@ -126,7 +127,7 @@ def test_an_ending(activation: str, sign_shift: bool) -> None:
     expected = np.where(moved > 0, moved, moved * np.asarray(slope)[:, None, None]) + np.asarray(z)[:, None, None]
     np.testing.assert_allclose(node.value.detach().numpy(), expected, rtol=1e-5, atol=1e-6)
     b = rows[-1] if sign_shift else np.zeros(3)
-    signs = node.sign("clipped")
+    signs = node.sign(Estimator())
     np.testing.assert_array_equal(signs.detach().numpy(), np.where(expected + b[:, None, None] >= 0, 1, -1))
     if rows:
         (node.value.square().sum() + signs.sum()).backward()
@@ -140,7 +141,7 @@ def test_the_value_goes_on_without_the_shift_of_its_sign() -> None:
     x = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     node = ending(x)
     assert torch.equal(node.value, x)
-    assert (node.sign("clipped") == 1).all()
+    assert (node.sign(Estimator()) == 1).all()
 
 
 def test_what_a_network_keeps_real_is_said() -> None:
@@ -329,13 +330,13 @@ def test_a_classifier_is_trained_as_it_is_and_evaluated_as_it_is_stored(weight_f
     np.testing.assert_allclose(classifier(x).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
+SMALL_OR_NOT: tuple[dict[str, Any], ...] = ({}, {"real_format": "float16", "weight_format": "int8"})
+
+
 def test_formats_change_neither_weights_nor_training() -> None:
     """They are of evaluation: two networks of a seed train alike."""
     x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    plain, small = (
-        built_network(draw_uniform(seed=1), **formats)
-        for formats in ({}, {"real_format": "float16", "weight_format": "int8"})
-    )
+    plain, small = (built_network(draw_uniform(seed=1), **formats) for formats in SMALL_OR_NOT)
     assert all(torch.equal(p, q) for p, q in zip(plain.parameters(), small.parameters(), strict=True))
     assert torch.equal(plain.train()(x).logits, small.train()(x).logits)
     assert not torch.equal(plain.eval()(x).logits, small.eval()(x).logits)
