@@ -121,7 +121,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[
     one_epoch = ["--set", "train.num_epochs=1"]
     for strategy in ("random", "pcdarts", "cpnas"):
         run("search", "--strategy", strategy, *TINY_OPTIONS, *epochs, "--out", strategy)
-    run("train", "cpnas", "--with-parent", *TINY_OPTIONS, "--out", "training")
+    run("train", "cpnas", "--with-parent", *TINY_OPTIONS, "--set", "train.first_stage_epochs=1", "--out", "training")
     run("train", "random", *TINY_OPTIONS, *one_epoch, "--baseline", "--out", "alone")
     small = ["--widths", "1", "--baseline-bytes", "4KiB", *TINY_OPTIONS, *one_epoch]
     run("frontier", *small, "--set", "search.strategy=random", "--seeds", "0", "--out", "frontier")
