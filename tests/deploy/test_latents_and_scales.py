@@ -11,7 +11,7 @@ from test_engine import check_logits, engine_nodes, reference_nodes
 from test_onnx import run
 
 from cpnas_cli.binarization.convolution import BinaryConv2d
-from cpnas_cli.deploy.onnx import onnx_bytes
+from cpnas_cli.deploy.onnx import folded, onnx_bytes
 from cpnas_cli.deploy.packed_file import unpack_layers
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.size import network_size
@@ -81,6 +81,17 @@ def test_the_packed_file_holds_signs_and_scales_of_numpy(choice: dict[str, Any])
     assert network_size(child.network).num_real_values == child.model.values.size
 
 
+@EVERY_CHOICE
+def test_what_is_constant_in_onnx_changes_no_score(choice: dict[str, Any]) -> None:
+    """The part of the export that is ours, for which the exporter takes too long."""
+    child = child_of(choice, num_channels=4)
+    images = child.normalize(child.draw_images(8))
+    with torch.no_grad():
+        found, expected = folded(child.network)(images).logits, child.network(images).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choice", [CHOICES[1], CHOICES[2], CHOICES[5]], ids=["plain-learned", "centered-mean", "standardized-learned"]
 )
