@@ -29,7 +29,7 @@ from cpnas_cli.data.idx import FASHION_MNIST
 from cpnas_cli.search_space import OPERATIONS, Genotype
 from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
-from cpnas_cli.training import training
+from cpnas_cli.training import stages
 
 FOLDER_OPTIONS = ["--preset", "folder", "--set", "data.image_size=16", "--set", "network.num_channels=4"]
 FOLDER_OPTIONS += ["--set", "network.num_cells=3", "--set", "train.num_epochs=1", "--set", "search.batch_size=4"]
@@ -571,7 +571,7 @@ def test_a_checkpoint_of_a_training_that_cannot_be_used(training_run: Path, kind
 
 
 def test_a_checkpoint_of_a_search_with_other_channels(search_run: Path, tmp_path: Path) -> None:
-    words = ["search", *TINY_OPTIONS, "--set", "network.num_channels=6", "--out", "other", "--max-time", "0.01s"]
+    words = ["search", *TINY_OPTIONS, "--set", "network.num_channels=2", "--out", "other", "--max-time", "0.01s"]
     assert invoke(*words).exit_code == 75
     shutil.copy(tmp_path / "other/checkpoint/state.safetensors", search_run / "checkpoint/state.safetensors")
     assert "another search" in refused_checkpoint(search_run, "search")
@@ -579,7 +579,7 @@ def test_a_checkpoint_of_a_search_with_other_channels(search_run: Path, tmp_path
 
 def test_a_checkpoint_of_a_training_of_another_network(training_run: Path, tmp_path: Path) -> None:
     for name, change, options in (
-        ("channels", GENOTYPE, ["--set", "network.num_channels=6"]),
+        ("channels", GENOTYPE, ["--set", "network.num_channels=8"]),
         ("genotype", Genotype(CELL, ("sep_conv_5x5", *CELL[1:])), []),
     ):
         Path("other.json").write_text(json.dumps(genotype_document(change, provenance={})))
@@ -757,7 +757,7 @@ def test_a_training_whose_loss_becomes_nan_keeps_the_last_good_epoch(
 
     Path("g.json").write_text(json.dumps(DOCUMENT))
     with monkeypatch.context() as patched:
-        patched.setattr(training, "cosine", rate)
+        patched.setattr(stages, "cosine", rate)
         words = ["train", "g.json", *TINY_OPTIONS, "--set", "train.num_epochs=4", "--out", "run"]
         message = error_of(invoke(*words), code=1)
     assert "NaN or infinite in step 2 of 2, epoch 3 of 4, child" in message

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from cpnas_cli import __version__
 from cpnas_cli.cli.app import app
 from cpnas_cli.cli.console import said_if_slow
-from cpnas_cli.settings import config_from_document, load_config
+from cpnas_cli.settings import config_from_document, load_config, preset_names
 
 runner = CliRunner()
 
@@ -96,7 +96,7 @@ def test_bash_completion(typed, position, expected):
 def test_presets_are_listed_and_shown():
     listed = runner.invoke(app, ["presets", "list", "--json"])
     names = json.loads(listed.stdout)["presets"]
-    assert set(names) == {"digits", "cifar10-small", "cifar10", "cifar10-large", "folder"}
+    assert set(names) == set(preset_names())
     assert all(summary for summary in names.values())
     shown = runner.invoke(app, ["presets", "show", "digits"])
     assert "\n  beta_p: 2.0  # published, (4.15)\n" in shown.stdout
@@ -111,7 +111,7 @@ def test_show_draws_both_cells(tiny_search, tmp_path):
     for kind in ("normal", "reduce"):
         for operation in {entry["op"] for entry in document[kind]}:
             assert operation in answer.stdout
-    assert "1-bit in the Child: separable convolutions" in answer.stdout
+    assert "1-bit in the Child: grouped convolutions" in answer.stdout
     assert (tmp_path / "cells.svg").read_text().lstrip().startswith("<?xml")
     as_json = runner.invoke(app, ["show", str(tiny_search), "--json"])
     assert json.loads(as_json.stdout) == document

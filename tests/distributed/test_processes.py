@@ -378,7 +378,8 @@ def test_shares(numbers, message):
 
 def test_a_training_set_that_does_not_divide_is_refused_before_anything_is_written(genotype_file, tmp_path):
     words = ["train", genotype_file, "--device", "cpu", "--out", tmp_path / "run", "--set", "data.num_train=41"]
-    message = error_of(invoke(*words, "--set", "train.gradient_accumulation_steps=2"), code=2)
+    parts = ["--set", "train.gradient_accumulation_steps=2", "--set", "train.batch_size=64"]
+    message = error_of(invoke(*words, *parts), code=2)
     assert "the training set of 41 images" in message
     assert not (tmp_path / "run").exists()
 

@@ -480,7 +480,9 @@ def error_line(*words: str | Path, code: int) -> str:
     return result.stderr
 
 
-SMALL_OPTIONS = ("--num-classes", "3", "--set", "network.num_channels=2", "--set", "network.stem_multiplier=1")
+PUBLISHED = ("network.block=separable", "network.real_format=float32", "network.weight_format=float32")
+SMALL = ("network.num_channels=2", "network.stem_multiplier=1", *PUBLISHED)
+SMALL_OPTIONS = ("--num-classes", "3", *(word for setting in SMALL for word in ("--set", setting)))
 
 
 def test_the_record_holds_the_counts_by_hand(genotype_file: Path) -> None:
@@ -536,7 +538,7 @@ def test_the_layers_as_csv(genotype_file: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_brings_its_own_settings_and_shapes(tmp_path: Path) -> None:
-    settings = ("data.name=folder", "data.dir=gone", "data.image_size=16", "network.num_channels=6")
+    settings = ("data.name=folder", "data.dir=gone", "data.image_size=16", "network.num_channels=6", *PUBLISHED)
     for training in (True, False):
         run = make_run(tmp_path / str(training), *settings, image_channels=3, num_classes=7, training=training)
         for path in (run, run / "genotype.json"):
@@ -547,7 +549,14 @@ def test_a_run_brings_its_own_settings_and_shapes(tmp_path: Path) -> None:
 
 def test_the_settings_of_a_search_can_be_changed_those_of_a_training_cannot(tmp_path: Path) -> None:
     search, training = (
-        make_run(tmp_path / name, "network.num_channels=6", image_channels=1, num_classes=10, training=name == "t")
+        make_run(
+            tmp_path / name,
+            "network.num_channels=6",
+            *PUBLISHED,
+            image_channels=1,
+            num_classes=10,
+            training=name == "t",
+        )
         for name in ("s", "t")
     )
     changed = report(search, "--set", "data.name=cifar100", "--set", "data.image_size=32")

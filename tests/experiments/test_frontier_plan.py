@@ -114,7 +114,7 @@ def test_channels_are_the_nearest_that_the_settings_allow(width: float, block: s
 
 def test_widths_that_give_the_same_or_too_many_channels_are_refused() -> None:
     with pytest.raises(
-        UsageError, match=r"--widths 1 and 1\.01 both give 16 channels, the nearest that network\.block=separable"
+        UsageError, match=r"--widths 1 and 1\.01 both give 16 channels, the nearest that network\.block=residual"
     ):
         plan(widths=[1, 1.01])
     with pytest.raises(UsageError, match="--widths 100 gives 1600 channels, at most 1024"):
@@ -136,7 +136,7 @@ def test_a_plan_is_read_back_from_its_document(found: Any) -> None:
         (plan(widths=[1]), "widths: 0.5,1,2 there, 1 now"),
         (plan(sizes=[4096]), "widths of the CNNs: 3,5 there, 3 now"),
         (plan(seeds=[0]), "seeds: 0,1 there, 0 now"),
-        (plan("train.num_epochs=2"), "train.num_epochs: 40 there, 2 now"),
+        (plan("train.num_epochs=2"), "train.num_epochs: 30 there, 2 now"),
         (plan(found=FOUND), "another genotype, or a search instead of one"),
     ],
 )

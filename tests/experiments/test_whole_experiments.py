@@ -561,7 +561,11 @@ def test_on_ray_a_killed_task_is_tried_again(ablation, tmp_path, start):
         (["compare", "--ray", "127.0.0.1:1"], 1, "no Ray cluster at 127.0.0.1:1"),
         (["compare", "--resume"], 2, "--resume needs --out"),
         (["compare", "--resume", "--out", "nowhere"], 2, "no experiment to resume in nowhere"),
-        (["compare", "--set", "network.num_channels=6"], 2, "must be a multiple of 4, got 6"),
+        (
+            ["compare", "--set", "network.num_channels=6", "--set", "network.group_width=6"],
+            2,
+            "must be a multiple of 4, got 6",
+        ),
         (["figure", "nowhere"], 1, "no experiment at nowhere"),
     ],
 )

@@ -117,7 +117,7 @@ def test_the_shapes_of_every_depth(num_cells: int, precision: Precision) -> None
     """Each reduction halves the image and doubles the channels; a cell's output has four nodes."""
     network = build(EVERY_OPERATION, precision=precision, num_cells=num_cells)
     outputs = record_outputs(network)
-    logits, features = network(images(2))
+    logits, features, _ = network(images(2))
     channels, size = 4, 8
     for index, output in enumerate(outputs):
         if index in reduction_cells(num_cells):
@@ -147,7 +147,7 @@ def test_the_shapes_of_every_stem(
     x = images(2, channels=channels, size=size)
     stem_shape = (2, stem_multiplier * num_channels, size // stem_stride, size // stem_stride)
     assert tuple(network.stem(x).shape) == stem_shape
-    logits, features = network(x)
+    logits, features, _ = network(x)
     expected = (16 * num_channels, size // stem_stride // 4, size // stem_stride // 4)
     assert tuple(features.shape[1:]) == network.feature_shape(size) == expected
     assert tuple(logits.shape) == (2, NUM_CLASSES)
@@ -509,7 +509,7 @@ def test_a_dead_node_is_zero_and_what_leaves_it_is_nothing(node: int, precision:
     network, without = (build(Genotype(c, c), precision=precision) for c in (cell, bare))
     assert sum(p.numel() for p in network.parameters()) == sum(p.numel() for p in without.parameters())
     outputs = record_outputs(network)
-    logits, _ = network(images())
+    logits, *_ = network(images())
     for output in outputs:
         by_node = output.chunk(4, dim=1)
         assert [bool(value.any()) for value in by_node] == [n != node for n in range(2, 6)]
@@ -549,7 +549,7 @@ def test_a_disconnected_draw_still_runs(kinds: tuple[str, ...], precision: Preci
     shared = build(precision=precision)
     cells = {kind: ("none",) * 14 if kind in kinds else EVERY_OPERATION.cells()[kind] for kind in ("normal", "reduce")}
     genotype = Genotype(**cells)
-    logits, features = shared(images(), genotype)
+    logits, features, _ = shared(images(), genotype)
     assert tuple(features.shape) == (4, 64, 2, 2)
     F.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
     assert shared.classifier.bias.grad is not None
@@ -581,8 +581,8 @@ def test_the_shared_network_is_the_network_of_the_genotype(
 ) -> None:
     shared, genotype = build(precision=precision), Genotype(normal, reduce)
     network = copied(shared, genotype, precision=precision)
-    logits, features = network(images())
-    shared_logits, shared_features = shared(images(), genotype)
+    logits, features, _ = network(images())
+    shared_logits, shared_features, _ = shared(images(), genotype)
     assert torch.equal(shared_logits, logits)
     assert torch.equal(shared_features, features)
     shapes = [p.shape for p in network.parameters()]

@@ -401,7 +401,7 @@ def test_its_provenance_has_the_keys_of_all_and_no_times(strategy: Strategy) -> 
 
 
 COMMON = '"seed": 0, "dataset": "digits", "num_classes": 10, "image_size": 8, "num_passes": {}, "num_cells": 3, ' + (
-    '"num_channels": 4, "real_parts": []'
+    '"num_channels": 4, "block": "residual", "real_parts": []'
 )
 
 
@@ -495,7 +495,9 @@ UNUSUAL = {
     "two images": Unusual(num_train=2),
     "three images": Unusual(num_train=3),
     "four images": Unusual(num_train=4),
-    "channels that do not divide": Unusual(("network.num_channels=6", "pcdarts.partial_channels=4")),
+    "channels that do not divide": Unusual(
+        ("network.block=separable", "network.num_channels=6", "pcdarts.partial_channels=4")
+    ),
     "few channels for the search": Unusual(("search.num_channels=2", "pcdarts.partial_channels=4")),
     "graphs without a GPU": Unusual(("search.engine=graphs",)),
 }

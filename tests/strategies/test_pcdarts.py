@@ -270,7 +270,9 @@ def test_a_cell_is_the_published_formula(
     first, second = random_inputs(shape)
     architecture = random_architecture(seed=2)
     alpha, beta = architecture.alpha[kind], architecture.beta[kind]
-    result = cell((Node(first), Node(second)), architecture.operation_weights(kind), architecture.edge_weights(kind))
+    result = cell(
+        (Node(first), Node(second)), architecture.operation_weights(kind), architecture.edge_weights(kind)
+    ).value
     shares = torch.cat([part.softmax(0) for part in beta.split((2, 3, 4, 5))])
     expected = published_cell(
         cell,
@@ -298,7 +300,7 @@ def test_a_cell_of_none_alone_passes_the_bypass_only() -> None:
     weights[:, OPERATIONS.index(NONE)] = 1
     shares = torch.zeros(14).double()
     shares[[0, 2, 5, 9]] = 1  # every node listens to input 0
-    result = cell((Node(first), Node(second)), weights, shares)
+    result = cell((Node(first), Node(second)), weights, shares).value
     value = cell.preprocessing[0](Node(first))
     value[:, 0] = 0  # the one mixed channel; with one channel per group the shuffle changes nothing
     torch.testing.assert_close(result, value.repeat(1, 4, 1, 1))
@@ -588,7 +590,8 @@ def record_batches(state: MixedSearch) -> dict[str, list[tuple[Tensor, Tensor]]]
 
 
 def test_frozen_epochs_train_the_weights_alone(tmp_path: Path) -> None:
-    state = MixedSearch(make_search(tmp_path))
+    # of the other block the signs of the last cell are read by nobody, so their shifts stay
+    state = MixedSearch(make_search(tmp_path, "network.block=separable"))
     for epoch in range(2):
         before, weights = copies(state.architecture.parameters()), copies(state.weights)
         record = state.train_one_epoch()

@@ -50,6 +50,8 @@ RECIPE = {
     "train.mixup": 0.2,
     "train.cutmix": 1,
     "train.ema_decay": 0.9,
+    "train.kernel_weight": 0.001,
+    "train.lambda_compactness": 1e-5,
 }
 
 

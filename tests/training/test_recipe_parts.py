@@ -127,7 +127,7 @@ def test_the_first_stage_has_real_weights_and_an_evaluation_never() -> None:
 
 
 def test_a_stage_starts_with_a_new_optimizer_and_average_and_goes_on_with_the_weights() -> None:
-    training = make_training("train.first_stage_epochs=2", "train.ema_decay=0.9")
+    training = make_training("train.first_stage_epochs=2", "train.ema_decay=0.9", "train.kernel_weight=0.001")
     child = training._new_network_training("child")
     binaries = [m for m in child.network.modules() if isinstance(m, BinaryConv2d)]
     assert not any(m.binarizes_weights for m in binaries)
