@@ -573,7 +573,8 @@ def test_a_checkpoint_of_a_training_that_cannot_be_used(training_run: Path, kind
 def test_a_checkpoint_of_a_search_with_other_channels(search_run: Path, tmp_path: Path) -> None:
     words = ["search", *TINY_OPTIONS, "--set", "network.num_channels=2", "--out", "other", "--max-time", "0.01s"]
     assert invoke(*words).exit_code == 75
-    shutil.copy(tmp_path / "other/checkpoint/state.safetensors", search_run / "checkpoint/state.safetensors")
+    for name in ("checkpoint/state.safetensors", "history.jsonl"):
+        shutil.copy(tmp_path / "other" / name, search_run / name)
     assert "another search" in refused_checkpoint(search_run, "search")
 
 

@@ -481,8 +481,8 @@ def error_line(*words: str | Path, code: int) -> str:
 
 
 PUBLISHED = ("network.block=separable", "network.real_format=float32", "network.weight_format=float32")
-SMALL = ("network.num_channels=2", "network.stem_multiplier=1", *PUBLISHED)
-SMALL_OPTIONS = ("--num-classes", "3", *(word for setting in SMALL for word in ("--set", setting)))
+SMALL_SETTINGS = ("network.num_channels=2", "network.stem_multiplier=1", *PUBLISHED)
+SMALL_OPTIONS = ("--num-classes", "3", *(word for setting in SMALL_SETTINGS for word in ("--set", setting)))
 
 
 def test_the_record_holds_the_counts_by_hand(genotype_file: Path) -> None:

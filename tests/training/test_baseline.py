@@ -64,8 +64,8 @@ def training(folder: Path, dataset: Dataset, deadline: Deadline | None = None, *
 def test_it_learns_digits(tmp_path: Path) -> None:
     """Far from the 10 % of guessing, in a few epochs of 400 images."""
     images = load_dataset(load_config(overrides=["data.num_train=400"]).data)
-    settings = {"train.num_epochs": 6, "data.num_train": 400}
-    result = training(tmp_path, images, **settings).train()
+    settings: dict[str, Any] = {"train.num_epochs": 6, "data.num_train": 400}
+    result = training(tmp_path, images, None, **settings).train()
     assert result["accuracy_test"] > 0.5
     assert (result["network"], result["genotype"], result["baseline"], result["width"]) == ("baseline", None, None, 3)
     # 9 (3 + 30 * 9) weights, 13 * 3 scales and shifts, 12 * 10 and 10 of the classifier
@@ -85,7 +85,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path, da
 def test_what_needs_cells_is_left_out_and_the_rest_of_a_recipe_is_kept(tmp_path: Path, dataset: Dataset) -> None:
     """Its bits know of no auxiliary head, drop-path or first stage; a moving average counts."""
     plain, same, averaged = (
-        training(tmp_path / name, dataset, **settings).train()
+        training(tmp_path / name, dataset, None, **settings).train()
         for name, settings in (
             ("plain", {}),
             ("same", {"train.auxiliary_weight": 0.4, "train.drop_path": 0.2, "train.first_stage_epochs": 1}),
