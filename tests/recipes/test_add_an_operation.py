@@ -62,7 +62,9 @@ def test_an_operation_of_one_file_and_one_line_is_trained_and_predicts(run: Run,
     assert "sep 7\u00d77" in (tmp_path / "cells.svg").read_text(encoding="utf-8")
     estimated = json.loads(run("estimate-efficiency", "genotype.json", "--json").stdout)
     kernels = {layer["name"].split(".", 4)[-1]: layer["kernel_size"] for layer in estimated["layers"]}
-    assert kernels[f"{NEW}.depthwise"] == 7
+    assert kernels[f"{NEW}.convolution"] == 7
+    published = run("estimate-efficiency", "genotype.json", "--set", "network.block=separable", "--json").stdout
+    assert {7} == {e["kernel_size"] for e in json.loads(published)["layers"] if e["name"].endswith(f"{NEW}.depthwise")}
     run("train", "genotype.json", *OPTIONS, "--out", "training")
     check_prediction(run, tmp_path)
     run("export", "training", "--format", "onnx", "--out", "model.onnx")

@@ -122,7 +122,10 @@ def test_random_draws_differ_by_seed_and_train_nothing(cpnas, tmp_path):
 
 @pytest.mark.slow
 def test_the_next_command_that_search_prints_runs(cpnas, tmp_path):
-    answer = cpnas("search", *TINY_OPTIONS)
+    # every real value in 32 bits, and every term of the loss
+    settings = ("network.real_format=float32", "network.weight_format=float32", "train.kernel_weight=0.001")
+    words = [word for setting in (*settings, "train.lambda_compactness=0.00001") for word in ("--set", setting)]
+    answer = cpnas("search", *TINY_OPTIONS, *words)
     assert answer.returncode == 0, answer.stderr
     line = answer.stdout.strip().splitlines()[-1]
     words = line.partition("cpnas train ")[2].split()
