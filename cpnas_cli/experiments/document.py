@@ -141,9 +141,25 @@ def read_experiment(path: Path) -> dict[str, Any]:
       RunError: there is none, or it is damaged or of another schema.
     """
     file = path / ExperimentFolder.DOCUMENT if path.is_dir() else path
+    return read_of_schema(
+        file,
+        EXPERIMENT_SCHEMA,
+        absent=f"no experiment at {file}; `cpnas ablate-beta` and `cpnas compare-strategies` write one",
+    )
+
+
+def read_of_schema(file: Path, schema: str, *, absent: str) -> dict[str, Any]:
+    """A document of this schema.
+
+    Args:
+      absent: what is said where there is no such file.
+
+    Raises:
+      RunError: there is none, or it is damaged or of another schema.
+    """
     if not file.exists():
-        raise RunError(f"no experiment at {file}; `cpnas ablate-beta` and `cpnas compare-strategies` write one")
+        raise RunError(absent)
     document = read_document(file)
-    if document.get("schema") != EXPERIMENT_SCHEMA:
-        raise RunError(f"{file}: expected schema {EXPERIMENT_SCHEMA!r}, got {document.get('schema')!r}")
+    if document.get("schema") != schema:
+        raise RunError(f"{file}: expected schema {schema!r}, got {document.get('schema')!r}")
     return document

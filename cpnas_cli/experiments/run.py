@@ -128,15 +128,28 @@ def run_experiment(
 
 
 def _check_folder(place: ExperimentFolder, plan: Plan) -> None:
+    check_folder(place, "experiment", lambda: difference(stored_plan(place.path), plan))
+
+
+def check_folder(place: ExperimentFolder, kind: str, differs: Callable[[], str | None]) -> None:
+    """Refuse a folder in which something else lies.
+
+    Args:
+      kind: what is to lie there ("experiment").
+      differs: in what the one that lies there already is another one; asked only where there is one.
+
+    Raises:
+      RunError: it is a file, holds another one of this kind, or other things.
+    """
     path = place.path
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; --out expects a folder")
     if place.document.exists():
-        other = difference(stored_plan(path), plan)
+        other = differs()
         if other:
-            raise RunError(f"{path} holds another experiment ({other}); choose another --out")
+            raise RunError(f"{path} holds another {kind} ({other}); choose another --out")
     elif path.is_dir():
         # what a start that was killed leaves behind, or searches that were made beforehand
         ours = {RunFolder.ENVIRONMENT, RunFolder.CONFIG, place.SEARCHES, place.MEMBERS, place.LOGS}
         if {name for name in os.listdir(path) if not name.startswith(".")} - ours:
-            raise RunError(f"{path} is not empty and holds no experiment; choose another --out")
+            raise RunError(f"{path} is not empty and holds no {kind}; choose another --out")

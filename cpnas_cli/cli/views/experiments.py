@@ -1,45 +1,26 @@
 """The live table of an experiment, on standard error: a row per group, a column per seed. Else plain lines."""
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from cpnas_cli.cli.render.runs import percent
+from cpnas_cli.cli.views.members import STYLES, MembersView
 
 if TYPE_CHECKING:
     from cpnas_cli.experiments.plan import Member, Plan
     from cpnas_cli.experiments.schedule import Progress, Schedule
 
-STYLES = {"searching": "yellow", "training": "cyan", "finished": "green", "failed": "bold red"}
 
-
-class ExperimentView:
+class ExperimentView(MembersView):
     """Shows where every member stands; what it knows is what lies in the members' folders."""
 
     def __init__(self, plan: "Plan") -> None:
+        super().__init__()
         self.plan = plan
-        self.console = Console(stderr=True)
-        self.live: Live | None = None
-        self._phases: dict[str, str] = {}
         self._accuracies: dict[str, float] = {}
-        self._progress: dict[str, Progress] = {}
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.live = Live(console=self.console, get_renderable=self.render, refresh_per_second=2)
-            self.live.start(refresh=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live:
-            self.live.stop()
-
-    def say(self, text: str) -> None:
-        """A message that stays, above the table."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def watch(self, schedule: "Schedule") -> None:
         self._progress = dict(schedule.read_progress())

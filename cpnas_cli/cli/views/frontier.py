@@ -1,14 +1,13 @@
 """The live table of a frontier, on standard error: a row per network and width, a column per seed. Else plain lines."""
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from cpnas_cli.cli.render.runs import percent
-from cpnas_cli.cli.views.experiments import STYLES
+from cpnas_cli.cli.views.members import STYLES, MembersView
 
 if TYPE_CHECKING:
     from cpnas_cli.experiments.frontier.plan import FrontierMember, FrontierPlan
@@ -18,29 +17,12 @@ if TYPE_CHECKING:
 ROWS = {"search": "search", "genotype": "Child and Parent, width {:g}", "cnn": "CNN of {:g} channels"}
 
 
-class FrontierView:
+class FrontierView(MembersView):
     """Shows where every member stands; what it knows is what lies in the members' folders."""
 
     def __init__(self, plan: "FrontierPlan") -> None:
+        super().__init__()
         self.plan = plan
-        self.console = Console(stderr=True)
-        self.live: Live | None = None
-        self._progress: dict[str, Progress] = {}
-        self._phases: dict[str, str] = {}
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.live = Live(console=self.console, get_renderable=self.render, refresh_per_second=2)
-            self.live.start(refresh=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live:
-            self.live.stop()
-
-    def say(self, text: str) -> None:
-        """A message that stays, above the table."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def watch(self, schedule: "FrontierSchedule") -> None:
         self._progress = dict(schedule.read_progress())

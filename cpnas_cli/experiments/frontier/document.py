@@ -6,7 +6,7 @@ from typing import Any
 
 from cpnas_cli.deploy.deployed import FAMILIES, FLOAT32_CNN, INT8_CNN, Deployed
 from cpnas_cli.efficiency.timing import Timing
-from cpnas_cli.errors import RunError
+from cpnas_cli.experiments.document import read_of_schema
 from cpnas_cli.experiments.frontier.advice import Point, advise
 from cpnas_cli.experiments.frontier.member_records import MemberFolders, forms_document
 from cpnas_cli.experiments.frontier.plan import (
@@ -21,7 +21,7 @@ from cpnas_cli.experiments.frontier.timing import REPETITIONS, PointKey
 from cpnas_cli.experiments.member_runs import DAMAGES
 from cpnas_cli.experiments.summary import mean_and_deviation
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.storage.documents import FRONTIER_SCHEMA, read_document
+from cpnas_cli.storage.documents import FRONTIER_SCHEMA
 
 TIMING_KEYS = {"family", "width", "seconds_median", "seconds_p10", "seconds_p90"}
 CONVENTIONS = {
@@ -205,9 +205,4 @@ def read_frontier(path: Path) -> dict[str, Any]:
       RunError: there is none, or it is damaged or of another schema.
     """
     file = path / FrontierFolder.DOCUMENT if path.is_dir() else path
-    if not file.exists():
-        raise RunError(f"no frontier at {file}; `cpnas frontier` writes one")
-    document = read_document(file)
-    if document.get("schema") != FRONTIER_SCHEMA:
-        raise RunError(f"{file}: expected schema {FRONTIER_SCHEMA!r}, got {document.get('schema')!r}")
-    return document
+    return read_of_schema(file, FRONTIER_SCHEMA, absent=f"no frontier at {file}; `cpnas frontier` writes one")

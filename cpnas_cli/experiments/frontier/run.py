@@ -1,6 +1,5 @@
 """A frontier from its plan to its document."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from cpnas_cli.experiments.frontier.plan import FrontierFolder, FrontierPlan, di
 from cpnas_cli.experiments.frontier.schedule import FrontierSchedule
 from cpnas_cli.experiments.frontier.tasks import WorkOfFrontier
 from cpnas_cli.experiments.frontier.timing import time_points
+from cpnas_cli.experiments.run import check_folder
 from cpnas_cli.experiments.tasks import Circumstances
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
@@ -148,15 +148,4 @@ def _stored(place: FrontierFolder) -> dict[str, Any]:
 
 
 def _check_folder(place: FrontierFolder, plan: FrontierPlan) -> None:
-    path = place.path
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file; --out expects a folder")
-    if place.document.exists():
-        other = difference(stored_frontier_plan(path), plan)
-        if other:
-            raise RunError(f"{path} holds another frontier ({other}); choose another --out")
-    elif path.is_dir():
-        # what a start that was killed leaves behind
-        ours = {RunFolder.ENVIRONMENT, RunFolder.CONFIG, place.SEARCHES, place.MEMBERS, place.LOGS}
-        if {name for name in os.listdir(path) if not name.startswith(".")} - ours:
-            raise RunError(f"{path} is not empty and holds no frontier; choose another --out")
+    check_folder(place, "frontier", lambda: difference(stored_frontier_plan(place.path), plan))
