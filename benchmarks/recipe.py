@@ -11,25 +11,17 @@ import argparse
 import json
 import math
 import statistics
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from scipy.stats import t as student
 
+from benchmarks.held_out import held_out, train
 from benchmarks.tables import Rows, environment, print_table
-from cpnas_cli.data.dataset import Dataset, load_dataset
-from cpnas_cli.distributed.device import open_device
-from cpnas_cli.randomness import torch_generator
-from cpnas_cli.runs.deadline import Deadline
-from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config, load_config
 from cpnas_cli.storage.documents import write_json
 from cpnas_cli.storage.genotype_file import read_genotype
-from cpnas_cli.training.training import Training
 
 SCHEMA = "cpnas.recipe/1"
 
@@ -111,42 +103,6 @@ def variants(config: Config) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         yield "plain", name, (*plain, *(in_numbers(setting, config) for setting in on))
 
 
-def held_out(config: Config, num_held_out: int) -> Dataset:
-    """As many training images as the settings say, and others of the training set in place of the test images."""
-    if config.data.num_train is None:
-        raise SystemExit("all training images train; expected a preset with data.num_train, so that some are left")
-    num_train = config.data.num_train
-    larger = config.data.model_copy(update={"num_train": num_train + num_held_out})
-    loaded = load_dataset(larger)
-    if len(loaded.train) != num_train + num_held_out:
-        raise SystemExit(f"{len(loaded.train)} training images are not {num_train} and {num_held_out} to hold out")
-    order = torch.randperm(len(loaded.train), generator=torch_generator(0, "held-out images"))
-    parts = loaded.train.subset(order[:num_train]), loaded.train.subset(order[num_train:])
-    return Dataset(*parts, loaded.classes, loaded.mean, loaded.std)
-
-
-def train(config: Config, dataset: Dataset, genotype: Genotype) -> dict[str, Any]:
-    """Accuracies on the held-out images (fractions) and the size of one training."""
-    with tempfile.TemporaryDirectory(prefix="cpnas-recipe-") as folder:
-        training = Training(
-            RunFolder(Path(folder)),
-            config,
-            genotype,
-            dataset,
-            fabric=open_device("cpu"),
-            networks=("child",),
-            provenance={},
-            deadline=Deadline(),
-        )
-        result = training.train()
-    return {
-        "accuracy": result["accuracy_test"],
-        "accuracy_parent": result["accuracy_parent_test"],
-        "size_bits": result["size_bits"],
-        "seconds": result["seconds"],
-    }
-
-
 def paired(differences: Sequence[float]) -> tuple[float, float]:
     """The mean of paired differences and half the width of its 95 % interval (Student's t); infinite for one pair."""
     mean = statistics.fmean(differences)
@@ -205,7 +161,7 @@ def main() -> None:
             if (name, ingredient, seed) in done or (only and ingredient and ingredient not in only):
                 continue
             config = load_config(arguments.preset, overrides=[*arguments.set, *settings, f"seed={seed}"])
-            run = train(config, dataset, genotype)
+            run = train(config, dataset, genotype).accuracies()
             document["runs"].append({"base": name, "ingredient": ingredient, "seed": seed, **run})
             write_json(arguments.out, document)
     print_table("What each ingredient brings, points of accuracy on held-out training images", table(document))

@@ -1,0 +1,67 @@
+"""Trainings that are judged on held-out training images, so that what is chosen by them never saw the test set."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpnas_cli.data.dataset import Dataset, load_dataset
+from cpnas_cli.distributed.device import open_device
+from cpnas_cli.randomness import torch_generator
+from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.search_space import Genotype
+from cpnas_cli.settings import Config
+from cpnas_cli.training.training import Training
+
+
+def held_out(config: Config, num_held_out: int) -> Dataset:
+    """As many training images as the settings say, and others of the training set in place of the test images."""
+    if config.data.num_train is None:
+        raise SystemExit("all training images train; expected a preset with data.num_train, so that some are left")
+    num_train = config.data.num_train
+    larger = config.data.model_copy(update={"num_train": num_train + num_held_out})
+    loaded = load_dataset(larger)
+    if len(loaded.train) != num_train + num_held_out:
+        raise SystemExit(f"{len(loaded.train)} training images are not {num_train} and {num_held_out} to hold out")
+    order = torch.randperm(len(loaded.train), generator=torch_generator(0, "held-out images"))
+    parts = loaded.train.subset(order[:num_train]), loaded.train.subset(order[num_train:])
+    return Dataset(*parts, loaded.classes, loaded.mean, loaded.std)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training: the result document, and the records of its epochs."""
+
+    result: Mapping[str, Any]
+    epochs: Sequence[Mapping[str, Any]]
+
+    def accuracies(self) -> dict[str, Any]:
+        """On the held-out images, as fractions; beside it what the network takes."""
+        return {
+            "accuracy": self.result["accuracy_test"],
+            "accuracy_parent": self.result["accuracy_parent_test"],
+            "size_bits": self.result["size_bits"],
+            "seconds": self.result["seconds"],
+        }
+
+
+def train(config: Config, dataset: Dataset, genotype: Genotype) -> Trained:
+    """Train the Child, and the Parent first where the settings want its soft targets; keeps nothing on the disk."""
+    with tempfile.TemporaryDirectory(prefix="cpnas-held-out-") as name:
+        run = RunFolder(Path(name))
+        training = Training(
+            run,
+            config,
+            genotype,
+            dataset,
+            fabric=open_device("cpu"),
+            networks=("child",),
+            provenance={},
+            deadline=Deadline(),
+        )
+        result = training.train()
+        return Trained(result, [record for record in run.history() if record["event"] == "epoch"])
