@@ -40,7 +40,9 @@ def run_of(config: Config, *, draw: int, num_held_out: int) -> dict[str, Any]:
         "seconds_child": trained.result["seconds"],
         "seconds_parent": trained.result["seconds_parent"],
         **{f"loss_{name}": [round(epoch["loss"], 5) for epoch in epochs[name]] for name in NETWORKS},
-        **{f"accuracy_train_{name}": [round(epoch["accuracy_train"], 5) for epoch in epochs[name]] for name in NETWORKS},
+        **{
+            f"accuracy_train_{name}": [round(epoch["accuracy_train"], 5) for epoch in epochs[name]] for name in NETWORKS
+        },
     }
 
 
