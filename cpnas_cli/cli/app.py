@@ -1,5 +1,8 @@
 """The app, assembled from one file per command. Nothing here imports torch."""
 
+import os
+from collections.abc import MutableMapping
+
 import typer
 
 from cpnas_cli.cli.commands import (
@@ -62,5 +65,19 @@ def root(
     del version
 
 
+WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def wait_passively(environment: MutableMapping[str, str]) -> None:
+    """Let OpenMP's threads sleep while they wait for each other, unless the user has chosen how they wait.
+
+    They would spin, which keeps the cores from whatever else wants them: on a busy machine each of the many short
+    steps of a small network then waits for a thread that got no core. Read when torch is loaded, inherited by workers.
+    """
+    if not any(name in environment for name in WAITING_VARIABLES):
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
 def main() -> None:
+    wait_passively(os.environ)
     app()
