@@ -21,9 +21,8 @@ from cpnas_cli.networks.dataflow import dataflow_of
 from cpnas_cli.networks.layers import Surroundings
 from cpnas_cli.search_space import draw_uniform
 from cpnas_cli.settings import Config, load_config
-from cpnas_cli.storage.documents import write_json
+from cpnas_cli.storage.documents import ARCHITECTURE_TABLE_SCHEMA, write_json
 
-SCHEMA = "cpnas.architecture-table/1"
 NETWORKS = ("parent", "child")
 
 
@@ -75,7 +74,7 @@ def main() -> None:
     dataset = held_out(config, arguments.held_out)
     shape = Surroundings(config.data.image_size, dataset.train.images.shape[1], dataset.num_classes)
     document: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": ARCHITECTURE_TABLE_SCHEMA,
         "preset": arguments.preset,
         "settings": arguments.set,
         "num_held_out": arguments.held_out,

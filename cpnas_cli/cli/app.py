@@ -16,6 +16,7 @@ from cpnas_cli.cli.commands import (
     frontier,
     predict,
     presets,
+    rank,
     search,
     show,
     train,
@@ -40,6 +41,7 @@ app.command("ablate", hidden=True)(ablate_beta.ablate_beta)
 app.command("compare-strategies")(compare_strategies.compare_strategies)
 app.command("compare", hidden=True)(compare_strategies.compare_strategies)
 app.command("frontier")(frontier.frontier)
+app.command("rank")(rank.rank)
 app.command("figure")(figure.figure)
 app.command("estimate-efficiency")(estimate_efficiency.estimate_efficiency)
 app.add_typer(efficiency.app, name="efficiency")

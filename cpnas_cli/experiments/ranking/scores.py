@@ -1,0 +1,134 @@
+"""What can give an architecture a score before it is trained: columns of the table, and the draws of a search."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpnas_cli.experiments.ranking.table import ArchitectureTable
+from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, OPERATIONS, Genotype
+from cpnas_cli.strategies.additive_effects import Effects, additive_effects
+
+BETAS = (0.5, 1.0, 2.0)
+SIGNS = ("penalized", "printed")
+NUM_FOLDS = 5
+
+Scores = dict[str, NDArray[np.float64]]
+"""{name: a number for every genotype of the table}, the larger the better."""
+
+
+def indicators(
+    accuracy_child: NDArray[np.float64], accuracy_parent: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """z of both signs at several beta_P, from accuracies of any shape; see `indicator`."""
+    z = {"A_C alone (beta_P = 0)": np.asarray(accuracy_child)}
+    for sign in SIGNS:
+        for beta_p in BETAS:
+            z[f"{sign}, beta_P = {beta_p:g}"] = accuracy_child + (beta_p if sign == "printed" else -beta_p) * (
+                accuracy_parent - accuracy_child
+            )
+    return z
+
+
+def trivial_scores(table: ArchitectureTable) -> Scores:
+    """What anybody could rank by without training anything."""
+    return {
+        "bits of the packed network": table.size_bits_G,
+        "OPs": table.ops_G,
+        "multiply-adds": table.macs_G,
+        "edges that are not none": np.array(
+            [sum(op != OPERATIONS[0] for cell in g.cells().values() for op in cell) for g in table.genotypes], float
+        ),
+    }
+
+
+def training_scores(table: ArchitectureTable, seed_index: int) -> Scores:
+    """Of one of the table's trainings: its indicators, and what its first epochs say."""
+    scores = indicators(table.accuracy_child_GS[:, seed_index], table.accuracy_parent_GS[:, seed_index])
+    num_epochs = table.loss_child_GSE.shape[2]
+    for share in (4, 2):
+        first = max(num_epochs // share, 1)
+        scores[f"training losses of the first {first} of {num_epochs} epochs"] = -table.loss_child_GSE[
+            :, seed_index, :first
+        ].sum(1)
+    return scores
+
+
+def left_out_effects(table: ArchitectureTable, seed_index: int) -> NDArray[np.float64]:
+    """A_C as the sum of effects that the other genotypes show: every fifth one is left out in turn.
+
+    What an additive model of the space could know at best from so many fully trained architectures.
+    """
+    scores = np.empty(len(table.genotypes))
+    folds = np.arange(len(table.genotypes)) % NUM_FOLDS
+    for fold in range(NUM_FOLDS):
+        kept = np.flatnonzero(folds != fold)
+        effects = additive_effects(
+            [table.genotypes[i] for i in kept], table.accuracy_child_GS[kept, seed_index].tolist(), ALL_CANDIDATES
+        )
+        for index in np.flatnonzero(folds == fold):
+            scores[index] = sum_of(effects, table.genotypes[index])
+    return scores
+
+
+def sum_of(effects: Effects, genotype: Genotype) -> float:
+    return sum(effects[kind][edge][op] for kind, cell in genotype.cells().items() for edge, op in enumerate(cell))
+
+
+Credit = Callable[[Sequence[Genotype], Sequence[float], Sequence[int]], Effects]
+"""From drawn genotypes, their values and the rounds in which they were drawn, what every operation is worth."""
+
+
+def credit_of_draws(genotypes: Sequence[Genotype], values: Sequence[float], rounds: Sequence[int]) -> Effects:
+    """The mean over an operation's draws of their value less the mean of their round, as Algorithm 9 gives z."""
+    values_N, rounds_N = np.asarray(values), np.asarray(rounds)
+    means = {number: values_N[rounds_N == number].mean() for number in set(rounds)}
+    given: dict[tuple[str, int, str], list[float]] = {}
+    for genotype, value, number in zip(genotypes, values, rounds, strict=True):
+        for kind, cell in genotype.cells().items():
+            for edge, op in enumerate(cell):
+                given.setdefault((kind, edge, op), []).append(value - means[number])
+    return {
+        kind: [
+            {op: float(np.mean(given.get((kind, edge, op), [0.0]))) for op in alive} for edge, alive in enumerate(cell)
+        ]
+        for kind, cell in ALL_CANDIDATES.cells().items()
+    }
+
+
+def credit_by_regression(genotypes: Sequence[Genotype], values: Sequence[float], rounds: Sequence[int]) -> Effects:
+    """See `additive_effects`; a mean per round and a slope within the rounds are no merit of the operations."""
+    within: dict[int, int] = {}
+    positions = []
+    for number in rounds:
+        positions.append((number, within.get(number, 0)))
+        within[number] = within.get(number, 0) + 1
+    return additive_effects(genotypes, values, ALL_CANDIDATES, positions)
+
+
+CREDITS: dict[str, Credit] = {"draw": credit_of_draws, "regression": credit_by_regression}
+
+
+def search_scores(history: Sequence[Mapping[str, Any]], genotypes: Sequence[Genotype]) -> Scores:
+    """What the draws of a search say of these genotypes, by either credit and every indicator that it can have.
+
+    Args:
+      history: of a search that evaluated what it drew; records of other kinds are passed over.
+    """
+    draws = [record for record in history if record.get("accuracy_child") is not None]
+    drawn = [Genotype(**{kind: tuple(draw[kind]) for kind in CELL_KINDS}) for draw in draws]
+    rounds = [-draw["num_candidates"] for draw in draws]
+    if not draws:
+        return {}
+    child = np.array([draw["accuracy_child"] for draw in draws])
+    if any(draw.get("accuracy_parent") is None for draw in draws):
+        values = {"A_C alone (beta_P = 0)": child}
+    else:
+        values = indicators(child, np.array([draw["accuracy_parent"] for draw in draws]))
+    scores: Scores = {}
+    for credit, effects_of in CREDITS.items():
+        for name, z in values.items():
+            effects = effects_of(drawn, z.tolist(), rounds)
+            scores[f"{name}; credit {credit}"] = np.array([sum_of(effects, genotype) for genotype in genotypes])
+    return scores
