@@ -65,7 +65,10 @@ def left_out_effects(table: ArchitectureTable, seed_index: int) -> NDArray[np.fl
     for fold in range(NUM_FOLDS):
         kept = np.flatnonzero(folds != fold)
         effects = additive_effects(
-            [table.genotypes[i] for i in kept], table.accuracy_child_GS[kept, seed_index].tolist(), ALL_CANDIDATES
+            [table.genotypes[i] for i in kept],
+            table.accuracy_child_GS[kept, seed_index].tolist(),
+            ALL_CANDIDATES,
+            common=True,
         )
         for index in np.flatnonzero(folds == fold):
             scores[index] = sum_of(effects, table.genotypes[index])
@@ -104,7 +107,7 @@ def credit_by_regression(genotypes: Sequence[Genotype], values: Sequence[float],
     for number in rounds:
         positions.append((number, within.get(number, 0)))
         within[number] = within.get(number, 0) + 1
-    return additive_effects(genotypes, values, ALL_CANDIDATES, positions)
+    return additive_effects(genotypes, values, ALL_CANDIDATES, positions, common=True)
 
 
 CREDITS: dict[str, Credit] = {"draw": credit_of_draws, "regression": credit_by_regression}
