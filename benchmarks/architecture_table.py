@@ -91,7 +91,9 @@ def main() -> None:
         rows.append(genotype_row(config, shape, draw=draw))
     done = {(row["draw"], run["seed"]) for row in rows for run in row["runs"]}
     seeds = [int(word) for word in arguments.seeds.split(",")]
-    missing = [(row["draw"], seed) for seed in seeds for row in rows if (row["draw"], seed) not in done]
+    missing = [
+        (row["draw"], seed) for seed in seeds for row in rows[: arguments.genotypes] if (row["draw"], seed) not in done
+    ]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
         tasks = {}

@@ -128,6 +128,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[
     run("evaluate", "training", prints=True)
     run("export", "training", prints=True)
     run("presets", "list", prints=True)
+    run("rank", str(next((DOCS / "results").rglob("architectures.json"))), "cpnas", prints=True)
     run("estimate-efficiency", "cpnas", prints=True)
     pixels = np.zeros((8, 8), np.uint8)
     Image.fromarray(pixels).save(folder / "image.png")
