@@ -1,4 +1,4 @@
-"""A table of architectures, `cpnas.architecture-table/1`: each trained in full with several seeds, and what it takes."""
+"""A table of architectures, `cpnas.architecture-table/1`: each trained in full with several seeds, and its size."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
