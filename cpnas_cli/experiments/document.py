@@ -54,6 +54,7 @@ def member_record(
         "group": member.group,
         "strategy": strategy.name,
         "beta_p": settings.beta_p if strategy.uses_beta_p else None,
+        "indicator": settings.indicator if strategy.uses_beta_p and strategy.fixed_beta_p is None else None,
         "seed": member.seed,
         "draw": settings.random_draw if strategy.several_per_seed else None,
         "state": "failed" if failure else "unfinished",
@@ -109,14 +110,22 @@ def search_cost(run: RunFolder, member: Member) -> dict[str, Any]:
     its strategy's to say.
     """
     history, origin = run.history(), _origin(run)
-    seconds = sum((record.get("seconds", 0.0) for record in history), 0.0)
-    cost = member.strategy.cost(history, num_inherited=origin.get("num_draws", 0))
+    alone = _as_if_alone(history, member)
+    seconds = sum((record.get("seconds", 0.0) for record in alone), 0.0)
     return {
         "seconds": round(seconds, 3),
-        "num_epochs": cost.asked,
-        "num_epochs_trained": cost.trained,
+        "num_epochs": member.strategy.cost(alone).asked,
+        "num_epochs_trained": member.strategy.cost(history, num_inherited=origin.get("num_draws", 0)).trained,
         "branched_from": {"member": origin["from"], "num_draws": origin["num_draws"]} if origin else None,
     }
+
+
+def _as_if_alone(history: Sequence[Mapping[str, Any]], member: Member) -> Sequence[Mapping[str, Any]]:
+    """Without what the search trained for its followers alone."""
+    if member.strategy.sharing_key(member.config) is None:
+        return history
+    rereading = member.strategy.reread(history, member.config)
+    return history if rereading is None else rereading.records
 
 
 def _origin(run: RunFolder) -> dict[str, Any]:

@@ -168,7 +168,10 @@ def _search(task: SearchTask, notes: Notes, wait_seconds: float) -> None:
         wait_seconds=wait_seconds,
     ) as opened:
         notes.texts += opened.notes
-        search = Search(opened.run, opened.config, opened.dataset, opened.fabric, opened.deadline, notes.notify)
+        followers = tuple(follower.config for follower in task.followers)
+        search = Search(
+            opened.run, opened.config, opened.dataset, opened.fabric, opened.deadline, notes.notify, followers
+        )
         if not task.followers:
             run_search(search)
             return

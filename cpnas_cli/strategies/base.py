@@ -37,7 +37,11 @@ def _unwatched(_: Mapping[str, Any]) -> None: ...
 
 @dataclass(frozen=True)
 class Search:
-    """A search to be run: where, with which settings, on which images and device."""
+    """A search to be run: where, with which settings, on which images and device.
+
+    Attributes:
+      followers: settings of searches that are this one so far and will read its history as their own.
+    """
 
     run: "RunFolder"
     config: "Config"
@@ -45,6 +49,7 @@ class Search:
     fabric: "Fabric"
     deadline: Deadline = field(default_factory=Deadline)
     notify: "Notify" = _unwatched
+    followers: "tuple[Config, ...]" = ()
 
     @property
     def num_classes(self) -> int:
@@ -126,6 +131,11 @@ class Strategy(ABC):
         del config
         return {}
 
+    def findings(self, history: History, config: "Config") -> dict[str, Any]:
+        """What a genotype's provenance says of the search that wrote this history, beside its settings."""
+        del history, config
+        return {}
+
     def settings(self) -> dict[str, Any]:
         """Of the section `search`: what a search of this strategy has, whatever an experiment's settings say."""
         fixed = {} if self.fixed_beta_p is None else {"beta_p": self.fixed_beta_p}
@@ -160,6 +170,15 @@ class Strategy(ABC):
                 f"{self.name} is {instead} at beta_P = {self.fixed_beta_p:g}, got --beta-p {typed}; "
                 f"use --strategy {instead}"
             )
+
+    def check_indicator(self, typed: str, *, instead: str) -> None:
+        """Refuse an `--indicator` that plays no part in this strategy; arguments as in `check_beta_p`.
+
+        Raises:
+          UsageError: it has no beta_P.
+        """
+        if not self.uses_beta_p:
+            raise UsageError(f"{self.name} uses no indicator, got --indicator {typed}; use --strategy {instead}")
 
     # ------------------------------------------------------------ what searches of an experiment share
 
