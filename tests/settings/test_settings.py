@@ -340,7 +340,7 @@ def test_what_is_asked_for_holds_also_for_a_run_from_before(tmp_path: Path) -> N
 
 
 def test_a_preset_has_todays_defaults_also_beside_a_run(tmp_path: Path) -> None:
-    """A preset is not complete, even with a seed and every section; so `--preset NAME --resume` compares with today's."""
+    """A preset is not complete, even with a seed and every section: with --resume it is today's that is compared."""
     today = {key: getattr(Config().search, key) for key in NEW}
     typed = {"seed": 1, "pcdarts.num_epochs": 3, "data.num_train": 50, "train.num_epochs": 3}
     config = load_config(

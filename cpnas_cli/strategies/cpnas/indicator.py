@@ -70,6 +70,19 @@ def prefers_worse_children(*, name: str, beta_p: float, slope: float) -> bool:
     return INDICATORS[name](accuracy_child=1.0, accuracy_parent=slope, beta_p=beta_p) < 0
 
 
+def warning_about(*, name: str, beta_p: float, slope: float) -> str | None:
+    """What a user should know of a search whose draws had this slope, in one sentence; None: nothing."""
+    if not prefers_worse_children(name=name, beta_p=beta_p, slope=slope):
+        return None
+    limit = 1 / abs(1 - slope)
+    other = "--indicator penalized, or " if name == "printed" else ""
+    return (
+        f"this search prefers worse Children: with the {name} indicator at beta_P = {beta_p:g}, and a Parent that "
+        f"gains {slope:.2f} where its Child gains 1, z falls as the Child gets better; "
+        f"use {other}a --beta-p below {limit:.2g}"
+    )
+
+
 def mean_indicator(values: Sequence[float]) -> float:
     """The mean of z over the T passes, the same whatever the order of the passes.
 
