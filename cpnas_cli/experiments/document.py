@@ -117,6 +117,7 @@ def search_cost(run: RunFolder, member: Member) -> dict[str, Any]:
         "num_epochs": member.strategy.cost(alone).asked,
         "num_epochs_trained": member.strategy.cost(history, num_inherited=origin.get("num_draws", 0)).trained,
         "branched_from": {"member": origin["from"], "num_draws": origin["num_draws"]} if origin else None,
+        **member.strategy.findings(alone, member.config),
     }
 
 

@@ -553,6 +553,12 @@ def test_on_ray_a_killed_task_is_tried_again(ablation, tmp_path, start):
     [
         (["ablate", "--betas", ""], 2, "--betas expects values with commas between them"),
         (["ablate", "--betas", "0,0"], 2, "--betas names 0 twice"),
+        (
+            ["ablate", "--indicators", "printed,rewarded"],
+            2,
+            "unknown indicator 'rewarded' in --indicators; choose from",
+        ),
+        (["ablate", "--indicators", "printed,printed"], 2, "--indicators names printed twice"),
         (["ablate-beta", "--seeds", "0,-1"], 2, "--seeds expects whole numbers from 0 up, got '-1'"),
         (["compare", "--strategies", "cpnas,darts"], 2, "choose from cpnas, bnas, random, pcdarts"),
         (["compare", "--workers", "0"], 2, "--workers expects a whole number from 1 up"),

@@ -1,4 +1,4 @@
-"""What a search of Algorithm 9 may do otherwise: the sign of the gap, when it validates, its credit, without a Parent."""
+"""What a search of Algorithm 9 may do otherwise: the sign of the gap, when it validates, its credit, with no Parent."""
 
 import contextlib
 import math
