@@ -110,23 +110,15 @@ def search_cost(run: RunFolder, member: Member) -> dict[str, Any]:
     its strategy's to say.
     """
     history, origin = run.history(), _origin(run)
-    alone = _as_if_alone(history, member)
-    seconds = sum((record.get("seconds", 0.0) for record in alone), 0.0)
+    seconds = sum((record.get("seconds", 0.0) for record in history), 0.0)
+    cost = member.strategy.cost(history, num_inherited=origin.get("num_draws", 0))
     return {
         "seconds": round(seconds, 3),
-        "num_epochs": member.strategy.cost(alone).asked,
-        "num_epochs_trained": member.strategy.cost(history, num_inherited=origin.get("num_draws", 0)).trained,
+        "num_epochs": cost.asked,
+        "num_epochs_trained": cost.trained,
         "branched_from": {"member": origin["from"], "num_draws": origin["num_draws"]} if origin else None,
-        **member.strategy.findings(alone, member.config),
+        **member.strategy.findings(history, member.config),
     }
-
-
-def _as_if_alone(history: Sequence[Mapping[str, Any]], member: Member) -> Sequence[Mapping[str, Any]]:
-    """Without what the search trained for its followers alone."""
-    if member.strategy.sharing_key(member.config) is None:
-        return history
-    rereading = member.strategy.reread(history, member.config)
-    return history if rereading is None else rereading.records
 
 
 def _origin(run: RunFolder) -> dict[str, Any]:

@@ -168,10 +168,7 @@ def _search(task: SearchTask, notes: Notes, wait_seconds: float) -> None:
         wait_seconds=wait_seconds,
     ) as opened:
         notes.texts += opened.notes
-        followers = tuple(follower.config for follower in task.followers)
-        search = Search(
-            opened.run, opened.config, opened.dataset, opened.fabric, opened.deadline, notes.notify, followers
-        )
+        search = Search(opened.run, opened.config, opened.dataset, opened.fabric, opened.deadline, notes.notify)
         if not task.followers:
             run_search(search)
             return

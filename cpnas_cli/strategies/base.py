@@ -37,11 +37,7 @@ def _unwatched(_: Mapping[str, Any]) -> None: ...
 
 @dataclass(frozen=True)
 class Search:
-    """A search to be run: where, with which settings, on which images and device.
-
-    Attributes:
-      followers: settings of searches that are this one so far and will read its history as their own.
-    """
+    """A search to be run: where, with which settings, on which images and device."""
 
     run: "RunFolder"
     config: "Config"
@@ -49,7 +45,6 @@ class Search:
     fabric: "Fabric"
     deadline: Deadline = field(default_factory=Deadline)
     notify: "Notify" = _unwatched
-    followers: "tuple[Config, ...]" = ()
 
     @property
     def num_classes(self) -> int:
@@ -186,6 +181,11 @@ class Strategy(ABC):
         """Equal for searches that are one search until their decisions differ; None: it shares with nobody."""
         del config
         return None
+
+    def num_networks(self, config: "Config") -> int:
+        """How many networks a search of these settings trains; of those that share, one with the most leads."""
+        del config
+        return 1
 
     def saved_history(self, run: "RunFolder") -> list[dict[str, Any]]:
         """The history up to the checkpoint; empty without one.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_every_strategy import make_search, tensors_of, without_seconds
 
-from cpnas_cli.errors import MaxTimeReached, UsageError
+from cpnas_cli.errors import CheckpointError, MaxTimeReached, UsageError
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, OPERATIONS, Genotype, draw_pass
@@ -246,44 +246,32 @@ def test_without_weight_no_parent_is_trained_or_kept(
     assert strategy_named(name).cost(records).asked == FIRST_ROUND
 
 
-def test_a_leader_trains_the_parent_of_its_followers_and_its_child_is_the_same(
+def test_a_search_without_a_parent_goes_on_from_one_with_it_and_is_what_it_is_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cpnas = make_search(tmp_path / "cpnas", CPNAS)
-    alone = first_draws(tmp_path / "alone", 1, name="bnas")
-    seen = networks_of(monkeypatch)
-    led = first_draws(tmp_path / "led", 1, name="bnas", followers=(cpnas.config,))
-    assert seen == ["child", "parent"] * FIRST_ROUND
-    assert all(record["accuracy_parent"] is not None for record in draws_of(led))
-    # what the leader has of it is what it has alone, and what the follower reads is what it would have searched
-    own = BNAS.reread(led, make_search(tmp_path / "again", BNAS).config)
-    assert own is not None
-    assert (list(own.records), own.agrees) == (alone, True)
-    assert BNAS.cost(own.records).asked == FIRST_ROUND
-    assert BNAS.cost(led).trained == 2 * FIRST_ROUND
-    theirs = CPNAS.reread(led, cpnas.config)
-    assert theirs is not None
-    assert draws_of(list(theirs.records)) == draws_of(first_draws(tmp_path / "theirs", 1))
-    assert CPNAS.reread(alone, cpnas.config) is None
-    assert tensors_of(RunFolder(tmp_path / "led"))["child"] == tensors_of(RunFolder(tmp_path / "alone"))["child"]
-
-
-def test_a_leader_whose_followers_are_gone_goes_on_without_the_parent(tmp_path: Path) -> None:
-    """And its Child does not notice."""
-    cpnas = make_search(tmp_path / "cpnas", CPNAS)
+    """To the last bit, with the Child of the other; from one without, none can go on that needs a Parent."""
     expected = first_draws(tmp_path / "alone", FIRST_ROUND + 7, name="bnas")
-    first_draws(tmp_path / "led", 1, name="bnas", followers=(cpnas.config,))
-    led = first_draws(tmp_path / "led", FIRST_ROUND + 7, name="bnas")
-    own = BNAS.reread(led, make_search(tmp_path / "again", BNAS).config)
-    assert own is not None
-    assert list(own.records) == expected
-    parents = [record["accuracy_parent"] is not None for record in draws_of(led)]
-    assert parents == [True] * FIRST_ROUND + [False] * 7
-    assert tensors_of(RunFolder(tmp_path / "led")) == tensors_of(RunFolder(tmp_path / "alone"))
-    assert CPNAS.reread(led, cpnas.config) is None
-    # a history of records without a Parent, and a search that needs one: it is not gone on from
-    with pytest.raises(Exception, match="0 weights of the parent"):
-        first_draws(tmp_path / "led", 100, name="bnas", followers=(cpnas.config,))
+    leader, follower = make_search(tmp_path / "cpnas", CPNAS), make_search(tmp_path / "bnas", BNAS)
+    assert CPNAS.num_networks(leader.config) > BNAS.num_networks(follower.config)
+    first_draws(tmp_path / "cpnas", 1)
+    history = CPNAS.saved_history(leader.run)
+    rereading = BNAS.reread(history, follower.config)
+    assert rereading is not None
+    assert without_seconds(rereading.records) == expected[: FIRST_ROUND + 1]
+    BNAS.branch(leader.run, follower.run, rereading)
+    seen = networks_of(monkeypatch)
+    assert first_draws(tmp_path / "bnas", FIRST_ROUND + 7, name="bnas") == expected
+    assert seen == ["child"] * 7
+    assert tensors_of(follower.run) == tensors_of(RunFolder(tmp_path / "alone"))
+    cost = BNAS.cost(follower.run.history(), num_inherited=FIRST_ROUND)
+    assert (cost.asked, cost.trained) == (FIRST_ROUND + 7, 7)
+    assert CPNAS.reread(expected, leader.config) is None
+
+
+def test_a_checkpoint_without_a_parent_is_refused_where_one_is_needed(tmp_path: Path) -> None:
+    first_draws(tmp_path, 1, name="bnas")
+    with pytest.raises(CheckpointError, match="0 weights of the parent"):
+        first_draws(tmp_path, 100)
 
 
 # ---------------------------------------------------------------- the command line's refusals

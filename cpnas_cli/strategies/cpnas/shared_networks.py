@@ -1,7 +1,7 @@
 """The shared Child and Parent of a search: training and validation of one drawn architecture.
 
 Both hold the weights of every candidate on every edge, each network its own. At beta_P = 0, where the Parent has no
-part in z, the Child is alone, unless another search goes on from this one and needs both. SGD or Adam starts
+part in z, the Child is alone. SGD or Adam starts
 afresh at each draw, its rate falls along a cosine over all draws; only the drawn parameters are read
 and updated; training minimizes the cross-entropy (all ours: Algorithm 9 does not say).
 
@@ -62,7 +62,7 @@ class SharedNetworks:
                 seed=config.seed,
             ).to(search.fabric.device)
             for name, precision in PRECISIONS.items()
-            if name in networks_needed(search)
+            if name == "child" or config.search.beta_p != 0
         }
 
     @property
@@ -194,7 +194,7 @@ class SharedNetworks:
             }
 
     def restore(self, tensors: Mapping[str, Tensor], *, path: Path) -> None:
-        """The reverse of `tensors`; a network that was trained for others and is not needed any more is left out.
+        """The reverse of `tensors`; of a search of another beta_P that had a Parent it is left out, if none is needed.
 
         Raises:
           CheckpointError: they belong to other networks.
@@ -209,13 +209,6 @@ class SharedNetworks:
             with torch.no_grad():
                 for parameter, values in zip(parameters, tensors[name].split(sizes), strict=True):
                     parameter.copy_(values.view_as(parameter))
-
-
-def networks_needed(search: Search) -> tuple[NetworkName, ...]:
-    """Those whose accuracies have a part in z, of this search or of one that follows it."""
-    settings = (search.config, *search.followers)
-    needs_parent = any(config.search.beta_p != 0 for config in settings)
-    return tuple(name for name in PRECISIONS if name == "child" or needs_parent)
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ class Algorithm9(Strategy):
         }
 
     def findings(self, history: History, config: "Config") -> dict[str, Any]:
-        """`parent_slope`, as the search finds it that runs alone: without a Parent that only followers need."""
+        """`parent_slope`: how far the Parent's accuracy followed the Child's."""
         from cpnas_cli.strategies.cpnas.branching import slope_of
 
         return {"parent_slope": slope_of(history) if config.search.beta_p else None}
@@ -77,6 +77,10 @@ class Algorithm9(Strategy):
         own = {"strategy": BNAS.name, "beta_p": 0.0, "indicator": "printed"}
         search = config.search.model_copy(update=own)
         return config.model_copy(update={"search": search}).model_dump_json()
+
+    def num_networks(self, config: "Config") -> int:
+        """The Child, and the Parent where it has a part in z."""
+        return 1 if config.search.beta_p == 0 else 2
 
     def saved_history(self, run: "RunFolder") -> list[dict[str, Any]]:
         from cpnas_cli.strategies.cpnas.branching import saved_history
