@@ -86,6 +86,7 @@ def test_the_slope_is_least_squares_and_tells_where_z_turns(pairs: list[tuple[in
     if len(set(child)) == 1:
         assert slope is None
         return
+    assert slope is not None
     assert slope == pytest.approx(np.polyfit(child, parent, 1)[0], abs=1e-9)
     for name in INDICATORS:
         z = [

@@ -31,7 +31,9 @@ class GraphedNetworks(SharedNetworks):
     def __init__(self, search: Search, *, streams: Mapping[NetworkName, Stream] | None = None) -> None:
         super().__init__(search)
         self.pipeline.normalize(self.training.images[:1])  # its constants, before two streams ask for them
-        self._streams = streams or {name: GraphStream(search.fabric.device) for name in self.networks}
+        self._streams: dict[NetworkName, Stream] = {
+            name: streams[name] if streams else GraphStream(search.fabric.device) for name in self.networks
+        }
 
     def accuracies(
         self, genotype: Genotype, *, draw: int, starting: Callable[[NetworkName], object]
@@ -78,7 +80,9 @@ class GraphedNetworks(SharedNetworks):
                 with stream.active():
                     calibration = calibrated(self.networks[name], genotype, self.calibration_batches())
                     until_read.enter_context(calibration)
-            validations = {name: self._validation(name, genotype) for name in self.networks}
+            validations: dict[NetworkName, EvaluationSteps] = {
+                name: self._validation(name, genotype) for name in self.networks
+            }
             self._run(validations)
             yield validations
 
