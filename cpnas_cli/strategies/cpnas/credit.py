@@ -48,6 +48,7 @@ def effects_of_all_draws(draws: Sequence[ValidatedDraw], candidates: Candidates)
         [draw.z for draw in draws],
         candidates,
         [draw.position for draw in draws],
+        common=True,
     )
 
 
