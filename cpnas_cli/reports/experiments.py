@@ -170,7 +170,7 @@ def _operations_info(document: Mapping[str, Any]) -> OperationsInfo:
     title = "Operations chosen over beta_P" if is_scale else "Operations chosen by search strategy"
     caption = (
         f"Edges of both cells ({2 * NUM_EDGES}) by what they became, searched on {data_name(document)}; mean and "
-        f"standard deviation. {_indicator(document)}{_sizes(document, rows)}"
+        f"standard deviation. {_indicator(document)}{_lines(rows)}{_sizes(document, rows)}"
     )
     return OperationsInfo(title, _x_label(document), is_scale, tuple(groups), caption)
 
@@ -219,6 +219,12 @@ def _indicator(document: Mapping[str, Any]) -> str:
     names = dict.fromkeys(map(indicator_of, document["members"]))
     names.pop(None, None)
     return f"Indicator: {' and '.join(map(str, names))}. " if names else ""
+
+
+def _lines(rows: Sequence[_Row]) -> str:
+    """Which line is whose, where there are two of a family."""
+    first, *others = dict.fromkeys(row.series for row in rows)
+    return f"Filled, with lines: {first}; hollow, dotted: {others[0]}. " if others else ""
 
 
 def indicator_of(member: Mapping[str, Any]) -> str | None:
@@ -281,7 +287,7 @@ def draw_accuracy(info: AccuracyInfo) -> Figure:
             linewidth=1.0,
             elinewidth=1.6,
             capsize=4,
-            label="mean ± standard deviation" if len(series) == 1 else f"{name}, mean ± standard deviation",
+            label=name or "mean ± standard deviation",
         )
     figure.legend(loc="outside upper right", frameon=False, ncols=2, fontsize=8)
     return figure
@@ -308,10 +314,10 @@ def draw_operations(info: OperationsInfo) -> Figure:
             linewidth=1.0,
             elinewidth=1.3,
             capsize=3,
-            label=family if len(series) == 1 else f"{family}, {name}",
+            label=family if is_first else None,
         )
     axes.set_ylim(bottom=0)
-    figure.legend(loc="outside upper right", frameon=False, ncols=4, fontsize=8 if len(series) == 1 else 6.5)
+    figure.legend(loc="outside upper right", frameon=False, ncols=4, fontsize=8)
     return figure
 
 

@@ -386,11 +386,15 @@ def test_two_indicators_are_two_series_of_one_figure() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "5"]
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
-    assert texts == ["penalized, mean ± standard deviation", "printed, mean ± standard deviation"]
+    assert texts == ["penalized", "printed"]
     figure, axes = rendered(draw_operations(operations))
     lines = [item.lines[0] for item in axes.containers if isinstance(item, ErrorbarContainer)]
     assert len(lines) == 8
     assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 8
+    assert [line.get_linestyle() for line in lines] == ["-"] * 4 + [":"] * 4
+    assert "Filled, with lines: penalized; hollow, dotted: printed." in operations.caption
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(FAMILY_LOOKS)
 
 
 @pytest.mark.parametrize(
