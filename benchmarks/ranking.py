@@ -69,7 +69,10 @@ def scores(records: list[dict[str, Any]], *, beta_p: float) -> dict[tuple[str, s
         given: dict[str, list[float]] = {op: [] for op in CANDIDATES}
         for record in records:
             z = indicator(
-                accuracy_child=record["accuracy_child"], accuracy_parent=record["accuracy_parent"], beta_p=beta_p
+                accuracy_child=record["accuracy_child"],
+                accuracy_parent=record["accuracy_parent"],
+                beta_p=beta_p,
+                name="printed",
             )
             given[record["ops"][place]].append(z)
         evaluations.append(evaluate_operations({op: mean_indicator(values) for op, values in given.items()}))

@@ -18,6 +18,14 @@ def complete_preset(incomplete: str) -> list[str]:
     return [name for name in preset_names() if name.startswith(incomplete)]
 
 
+def complete_indicator(incomplete: str) -> list[str]:
+    from typing import get_args
+
+    from cpnas_cli.settings import IndicatorName
+
+    return [name for name in get_args(IndicatorName) if name.startswith(incomplete)]
+
+
 def _setting_keys(incomplete: str) -> list[tuple[str, str]]:
     from cpnas_cli.settings import documented_settings
 

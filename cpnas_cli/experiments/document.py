@@ -54,6 +54,7 @@ def member_record(
         "group": member.group,
         "strategy": strategy.name,
         "beta_p": settings.beta_p if strategy.uses_beta_p else None,
+        "indicator": settings.indicator if strategy.uses_beta_p and strategy.fixed_beta_p is None else None,
         "seed": member.seed,
         "draw": settings.random_draw if strategy.several_per_seed else None,
         "state": "failed" if failure else "unfinished",
@@ -116,6 +117,7 @@ def search_cost(run: RunFolder, member: Member) -> dict[str, Any]:
         "num_epochs": cost.asked,
         "num_epochs_trained": cost.trained,
         "branched_from": {"member": origin["from"], "num_draws": origin["num_draws"]} if origin else None,
+        **member.strategy.findings(history, member.config),
     }
 
 

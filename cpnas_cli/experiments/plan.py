@@ -4,11 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from cpnas_cli.errors import RunError, UsageError
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.settings import Config, change_config, config_from_document, config_yaml, differing_settings
+from cpnas_cli.settings import (
+    Config,
+    IndicatorName,
+    change_config,
+    config_from_document,
+    config_yaml,
+    differing_settings,
+)
 from cpnas_cli.strategies import reference_strategy, strategies_to_compare, strategy_named, strategy_names
 from cpnas_cli.strategies.base import Strategy
 
@@ -58,8 +65,10 @@ class Plan:
     """An experiment before it runs: what `experiment.json` begins with, and what identifies it on resume.
 
     Attributes:
-      groups: the values that are compared, as texts: of beta_P, or names of strategies.
-      config: the settings that all members share; seed, strategy and beta_P are the members' own.
+      groups: the values that are compared, as texts: of beta_P, an indicator and a beta_P with a space between them
+        ("penalized 2"), or names of strategies.
+      config: the settings that all members share; seed, strategy and beta_P are the members' own, and the indicator
+        where groups name one.
       random_draws: how many genotypes a strategy gives per seed that has several.
 
     Raises:
@@ -80,6 +89,8 @@ class Plan:
         common: dict[str, Any] = {"seed": self.seeds[0], "search.strategy": reference_strategy().name}
         if self.kind == "ablation":
             common["search.beta_p"] = 0.0
+            indicator, _, _ = next(iter(self.groups), "").rpartition(" ")
+            common |= {"search.indicator": indicator} if indicator else {}
         # the beta_P of a strategy that fixes it is not that of the others: they have the default again
         object.__setattr__(self, "config", change_config(self.config, common, stored=True))  # judged where it came from
 
@@ -91,7 +102,10 @@ class Plan:
     def _members(self, group: str, seed: int) -> Iterable[Member]:
         strategy = reference_strategy() if self.kind == "ablation" else strategy_named(group)
         if self.kind == "ablation":
-            yield self._member(f"beta-{group}-seed-{seed}", group, seed, strategy, beta_p=float(group))
+            indicator, _, beta = group.rpartition(" ")
+            name = f"{indicator}-beta-{beta}" if indicator else f"beta-{beta}"
+            own = {"indicator": indicator} if indicator else {}
+            yield self._member(f"{name}-seed-{seed}", group, seed, strategy, beta_p=float(beta), **own)
         elif strategy.several_per_seed:
             for draw in range(self.random_draws):
                 yield self._member(f"{group}-seed-{seed}-draw-{draw}", group, seed, strategy, random_draw=draw)
@@ -173,6 +187,20 @@ def parse_betas(text: str) -> tuple[str, ...]:
             raise UsageError(f"--betas expects numbers from 0 up, got {word!r}; for example --betas 0,1,2,3,4,5")
         betas.append(f"{value:g}" if float(f"{value:g}") == value else repr(value))
     return without_repetition(betas, option="--betas")
+
+
+def parse_indicators(text: str) -> tuple[str, ...]:
+    """ "penalized,printed" -> the indicators in the order given.
+
+    Raises:
+      UsageError: none, an unknown one, or one given twice.
+    """
+    known: tuple[str, ...] = get_args(IndicatorName)
+    names = _split(text, option="--indicators", example=",".join(known))
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown indicator {name!r} in --indicators; choose from {', '.join(known)}")
+    return without_repetition(names, option="--indicators")
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -49,6 +49,8 @@ def plan_searches(
     folder = ExperimentFolder(circumstances.folder)
     started = [member for member in members if has_started(folder, member)]
     waiting = [member for member in members if member not in started and not has_genotype(folder, member)]
+    # who trains the most leads: another one can read what it needs in a history that knows more, but not the reverse
+    waiting.sort(key=lambda member: -member.strategy.num_networks(member.config))
     followers: dict[str, list[Member]] = {
         member.name: [] for member in started if member not in given_up and not has_genotype(folder, member)
     }

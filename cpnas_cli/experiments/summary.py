@@ -11,6 +11,7 @@ from scipy.stats import bootstrap
 from cpnas_cli.networks.operations.base import FAMILIES, operation_of
 from cpnas_cli.search_space import OPERATIONS
 from cpnas_cli.strategies import reference_strategy
+from cpnas_cli.strategies.cpnas.indicator import prefers_worse_children
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 9999
@@ -102,12 +103,24 @@ def _mean_by_seed(rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
     return {seed: statistics.fmean(values) for seed, values in accuracies.items()}
 
 
+def _prefers_worse_children(member: Mapping[str, Any]) -> bool:
+    slope = member["search"]["parent_slope"]
+    return prefers_worse_children(name=member["indicator"], beta_p=member["beta_p"], slope=slope)
+
+
 def warnings_of(members: Sequence[Mapping[str, Any]], num_seeds: int) -> list[str]:
     """What keeps the figures from saying more than they do."""
     found = []
     failed = [member["name"] for member in members if member["state"] == "failed"]
     if failed:
         found.append(f"{len(failed)} of {len(members)} members failed and are missing: {', '.join(failed)}")
+    slopes = [member for member in members if member.get("search", {}).get("parent_slope") is not None]
+    turned = [member["name"] for member in slopes if _prefers_worse_children(member)]
+    if turned:
+        found.append(
+            f"{len(turned)} of {len(slopes)} searches with a Parent prefer worse Children, as z falls where the "
+            f"Child gets better; try --set search.indicator=penalized or a smaller beta_P: {', '.join(turned)}"
+        )
     if num_seeds < FEWEST_SEEDS:
         chance = 100 * 2 ** (1 - num_seeds)
         found.append(

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -58,14 +58,31 @@ assert tuple(FAMILY_LOOKS) == FAMILIES
 
 
 @dataclass(frozen=True)
+class SeriesLook:
+    """Of single runs and of their means; the marker tells the series without the colours."""
+
+    dot: str
+    mean: str
+    marker: str
+
+
+SERIES_LOOKS = (SeriesLook(DOT, MEAN, "D"), SeriesLook("#56b4e9", "#009e73", "s"))
+
+
+@dataclass(frozen=True)
 class GroupAccuracy:
-    """One beta_P or strategy: test accuracies of its runs in percent, their mean and deviation."""
+    """One beta_P or strategy: test accuracies of its runs in percent, their mean and deviation.
+
+    Attributes:
+      series: the indicator, where several are compared.
+    """
 
     label: str
     position: float
     values: tuple[float, ...]
     mean: float
     deviation: float | None
+    series: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,11 +102,12 @@ class AccuracyInfo:
 
 @dataclass(frozen=True)
 class GroupOperations:
-    """Mean number of edges (of 28) per family, and its deviation."""
+    """Mean number of edges (of 28) per family, and its deviation; see `GroupAccuracy`."""
 
     label: str
     position: float
     counts: dict[str, tuple[float, float | None]]
+    series: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,9 @@ class OperationsInfo:
     is_scale: bool
     groups: tuple[GroupOperations, ...]
     caption: str
+
+
+Group = TypeVar("Group", GroupAccuracy, GroupOperations)
 
 
 def accuracy_info(document: Mapping[str, Any]) -> AccuracyInfo:
@@ -116,14 +137,14 @@ def accuracy_info(document: Mapping[str, Any]) -> AccuracyInfo:
 def _accuracy_info(document: Mapping[str, Any]) -> AccuracyInfo:
     rows = _finished_by_group(document)
     groups = []
-    for position, label, members in rows:
-        values = tuple(100 * member["accuracy_test"] for member in members)
-        groups.append(GroupAccuracy(label, position, values, *mean_and_deviation(values)))
+    for row in rows:
+        values = tuple(100 * member["accuracy_test"] for member in row.members)
+        groups.append(GroupAccuracy(row.label, row.position, values, *mean_and_deviation(values), row.series))
     is_scale = document["kind"] == "ablation"
     title = "Accuracy over beta_P" if is_scale else "Accuracy by search strategy"
     caption = (
         f"Test accuracy of the 1-bit Child on {data_name(document)}, last of {_num_epochs(document)} epochs. Dots: "
-        f"single runs; bars: mean and standard deviation. {_sizes(document, rows)}"
+        f"single runs; bars: mean and standard deviation. {_indicator(document)}{_sizes(document, rows)}"
     )
     return AccuracyInfo(title, _x_label(document), is_scale, tuple(groups), caption)
 
@@ -141,20 +162,15 @@ def operations_info(document: Mapping[str, Any]) -> OperationsInfo:
 def _operations_info(document: Mapping[str, Any]) -> OperationsInfo:
     rows = _finished_by_group(document)
     groups = []
-    for position, label, members in rows:
-        counts = [family_counts(member["operations"]) for member in members]
-        groups.append(
-            GroupOperations(
-                label,
-                position,
-                {family: mean_and_deviation([float(count[family]) for count in counts]) for family in FAMILIES},
-            )
-        )
+    for row in rows:
+        counts = [family_counts(member["operations"]) for member in row.members]
+        means = {family: mean_and_deviation([float(count[family]) for count in counts]) for family in FAMILIES}
+        groups.append(GroupOperations(row.label, row.position, means, row.series))
     is_scale = document["kind"] == "ablation"
     title = "Operations chosen over beta_P" if is_scale else "Operations chosen by search strategy"
     caption = (
         f"Edges of both cells ({2 * NUM_EDGES}) by what they became, searched on {data_name(document)}; mean and "
-        f"standard deviation. {_sizes(document, rows)}"
+        f"standard deviation. {_indicator(document)}{_lines(rows)}{_sizes(document, rows)}"
     )
     return OperationsInfo(title, _x_label(document), is_scale, tuple(groups), caption)
 
@@ -168,16 +184,27 @@ def _complete() -> Iterator[None]:
         raise RunError(f"the experiment's document is incomplete ({type(error).__name__}: {error})") from None
 
 
-def _finished_by_group(document: Mapping[str, Any]) -> list[tuple[float, str, list[Mapping[str, Any]]]]:
-    """(position, label, finished members) of every group that has some."""
+@dataclass(frozen=True)
+class _Row:
+    """The finished members of a group, and where it stands."""
+
+    position: float
+    label: str
+    series: str
+    members: list[Mapping[str, Any]]
+
+
+def _finished_by_group(document: Mapping[str, Any]) -> list[_Row]:
+    """Every group that has finished members."""
     rows = []
     for index, group in enumerate(document["groups"]):
         members = [m for m in document["members"] if m["group"] == group and m["state"] == "finished"]
-        position = float(group) if document["kind"] == "ablation" else float(index)
+        series, _, label = group.rpartition(" ") if document["kind"] == "ablation" else ("", "", group)
+        position = float(label) if document["kind"] == "ablation" else float(index)
         if not math.isfinite(position):
             raise ValueError(f"group {group}")
         if members:
-            rows.append((position, group, members))
+            rows.append(_Row(position, label, series, members))
     if not rows:
         raise RunError("no member of this experiment has finished; there is nothing to draw")
     return rows
@@ -185,6 +212,24 @@ def _finished_by_group(document: Mapping[str, Any]) -> list[tuple[float, str, li
 
 def _x_label(document: Mapping[str, Any]) -> str:
     return "beta_P, the weight of the Parent's lead (4.15)" if document["kind"] == "ablation" else "search strategy"
+
+
+def _indicator(document: Mapping[str, Any]) -> str:
+    """ "Indicator: penalized. "; "" where no search has one."""
+    names = dict.fromkeys(map(indicator_of, document["members"]))
+    names.pop(None, None)
+    return f"Indicator: {' and '.join(map(str, names))}. " if names else ""
+
+
+def _lines(rows: Sequence[_Row]) -> str:
+    """Which line is whose, where there are two of a family."""
+    first, *others = dict.fromkeys(row.series for row in rows)
+    return f"Filled, with lines: {first}; hollow, dotted: {others[0]}. " if others else ""
+
+
+def indicator_of(member: Mapping[str, Any]) -> str | None:
+    """Of a member of an experiment; of one of an older version the printed one, if it had a Parent."""
+    return member.get("indicator", "printed" if member.get("beta_p") else None)
 
 
 def data_name(document: Mapping[str, Any]) -> str:
@@ -202,10 +247,12 @@ def _num_epochs(document: Mapping[str, Any]) -> int:
     return document["config"]["train"]["num_epochs"]
 
 
-def _sizes(document: Mapping[str, Any], rows: Sequence[tuple[float, str, Sequence[Any]]]) -> str:
+def _sizes(document: Mapping[str, Any], rows: Sequence[_Row]) -> str:
     """n: seeds, and runs where a group has more or fewer of them."""
     num_seeds = len(document["seeds"])
-    different = [f"{label} {len(members)}" for _, label, members in rows if len(members) != num_seeds]
+    different = [
+        f"{row.series} {row.label}".strip() + f" {len(row.members)}" for row in rows if len(row.members) != num_seeds
+    ]
     runs = f" (runs of {', '.join(different)})" if different else ""
     return f"n = {num_seeds} {'seed' if num_seeds == 1 else 'seeds'}{runs}."
 
@@ -214,30 +261,34 @@ def draw_accuracy(info: AccuracyInfo) -> Figure:
     figure, axes = _frame(info.title, info.x_label, "test accuracy of the 1-bit Child (%)", info.caption)
     _label_groups(axes, info)
     step = _step([group.position for group in info.groups])
-    for group in info.groups:
-        spread = _spread(len(group.values), 0.16 * step)
-        axes.scatter(
-            [group.position - 0.12 * step + offset for offset in spread],
-            group.values,
-            s=20,
-            color=DOT,
-            alpha=0.75,
-            linewidths=0,
-            label="single run" if group is info.groups[0] else None,
+    series = _series(info.groups)
+    for index, (name, groups) in enumerate(series.items()):
+        look = SERIES_LOOKS[index % len(SERIES_LOOKS)]
+        beside = 0.0 if len(series) == 1 else 0.36 * step * (index / (len(series) - 1) - 0.5)
+        shift = 0.12 * step / len(series)
+        for group in groups:
+            spread = _spread(len(group.values), 0.16 * step / len(series))
+            axes.scatter(
+                [group.position + beside - shift + offset for offset in spread],
+                group.values,
+                s=20,
+                color=look.dot,
+                alpha=0.75,
+                linewidths=0,
+                label="single run" if len(series) == 1 and group is groups[0] else None,
+            )
+        axes.errorbar(
+            [group.position + beside + shift for group in groups],
+            [group.mean for group in groups],
+            yerr=[group.deviation or 0.0 for group in groups],
+            fmt=f"{look.marker}-" if info.is_scale else look.marker,
+            color=look.mean,
+            markersize=5,
+            linewidth=1.0,
+            elinewidth=1.6,
+            capsize=4,
+            label=name or "mean ± standard deviation",
         )
-    shift = 0.12 * step
-    axes.errorbar(
-        [group.position + shift for group in info.groups],
-        [group.mean for group in info.groups],
-        yerr=[group.deviation or 0.0 for group in info.groups],
-        fmt="D-" if info.is_scale else "D",
-        color=MEAN,
-        markersize=5,
-        linewidth=1.0,
-        elinewidth=1.6,
-        capsize=4,
-        label="mean ± standard deviation",
-    )
     figure.legend(loc="outside upper right", frameon=False, ncols=2, fontsize=8)
     return figure
 
@@ -246,23 +297,36 @@ def draw_operations(info: OperationsInfo) -> Figure:
     figure, axes = _frame(info.title, info.x_label, f"edges (of {2 * NUM_EDGES})", info.caption)
     _label_groups(axes, info)
     step = _step([group.position for group in info.groups])
-    for index, (family, look) in enumerate(FAMILY_LOOKS.items()):
-        shift = (index - (len(FAMILY_LOOKS) - 1) / 2) * 0.11 * step
+    series = _series(info.groups)
+    looks = [(name, family) for name in series for family in FAMILIES]
+    for index, (name, family) in enumerate(looks):
+        groups, look = series[name], FAMILY_LOOKS[family]
+        shift = (index - (len(looks) - 1) / 2) * 0.44 * step / len(looks)
+        is_first = name == next(iter(series))
         axes.errorbar(
-            [group.position + shift for group in info.groups],
-            [group.counts[family][0] for group in info.groups],
-            yerr=[group.counts[family][1] or 0.0 for group in info.groups],
-            fmt=f"{look.marker}{'-' if info.is_scale else ''}",
+            [group.position + shift for group in groups],
+            [group.counts[family][0] for group in groups],
+            yerr=[group.counts[family][1] or 0.0 for group in groups],
+            fmt=f"{look.marker}{('-' if is_first else ':') if info.is_scale else ''}",
             color=look.colour,
+            markerfacecolor=look.colour if is_first else "white",
             markersize=5,
             linewidth=1.0,
             elinewidth=1.3,
             capsize=3,
-            label=family,
+            label=family if is_first else None,
         )
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside upper right", frameon=False, ncols=4, fontsize=8)
     return figure
+
+
+def _series(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """The groups by their indicators; all of them in one where none is named."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.series, []).append(group)
+    return found
 
 
 def _frame(title: str, x_label: str, y_label: str, caption: str) -> tuple[Figure, Axes]:
@@ -283,15 +347,16 @@ def wrapped(text: str, columns: int) -> list[str]:
 
 
 def _label_groups(axes: Axes, info: AccuracyInfo | OperationsInfo) -> None:
-    positions = [group.position for group in info.groups]
-    axes.set_xticks(positions, [group.label for group in info.groups])
+    labels = {group.position: group.label for group in info.groups}  # several series have one label
+    positions = list(labels)
+    axes.set_xticks(positions, list(labels.values()))
     margin = 0.5 * _step(positions)
     axes.set_xlim(min(positions) - margin, max(positions) + margin)
 
 
 def _step(positions: Sequence[float]) -> float:
     """The smallest distance between two groups."""
-    ordered = sorted(positions)
+    ordered = sorted(set(positions))
     return min((b - a for a, b in itertools.pairwise(ordered)), default=1.0)
 
 

@@ -21,10 +21,13 @@ from cpnas_cli.settings.fields import STORED
 from cpnas_cli.settings.loading import change_config, load_config
 from cpnas_cli.settings.presets import preset_names, preset_summary, preset_text, presets_folder
 from cpnas_cli.settings.sections import (
+    CreditName,
     DataConfig,
     DtypeName,
     EngineName,
     EstimatorName,
+    EvaluationName,
+    IndicatorName,
     NetworkConfig,
     OptimizerName,
     PcDartsConfig,
@@ -37,10 +40,13 @@ __all__ = [
     "DEFAULT_PRESET",
     "STORED",
     "Config",
+    "CreditName",
     "DataConfig",
     "DtypeName",
     "EngineName",
     "EstimatorName",
+    "EvaluationName",
+    "IndicatorName",
     "NetworkConfig",
     "OptimizerName",
     "PcDartsConfig",

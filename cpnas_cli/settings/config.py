@@ -70,16 +70,38 @@ def config_from_document(document: Mapping[str, Any], *, stored: bool = False) -
     """Validate a nested mapping of settings.
 
     Args:
-      stored: they start nothing: they are of a run, a model or an experiment that is there, see `fields.STORED`.
+      stored: they start nothing: they are of a run, a model or an experiment that is there, see `fields.STORED`, and
+        what a document of an older version leaves out is as it was then, see `as_it_was`.
 
     Raises:
       UsageError: an unknown key, a value out of range, or values that do not fit together.
     """
+    return validated(as_it_was(document) if stored else document, stored=stored)
+
+
+def validated(document: Mapping[str, Any], *, stored: bool) -> Config:
+    """The same, with today's default for whatever is left out."""
     _refuse_unknown_keys(document, Config)
     try:
         return Config.model_validate(document, context=STORED if stored else None)
     except ValidationError as error:
         raise UsageError(f"{_describe(error)}; `cpnas presets show {DEFAULT_PRESET}` lists the settings") from None
+
+
+_BEFORE = {"indicator": "printed", "evaluation": "after_draw", "credit": "draw"}
+"""Of `search`: what a search did before the setting was there, where that need not be today's default."""
+
+
+def as_it_was(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of a run of an older version, with what was not asked then; any other document as it is.
+
+    A run's settings are complete, so that what they leave out came later. A preset leaves out what has its default.
+    """
+    search = document.get("search")
+    is_complete = document.keys() >= Config.model_fields.keys()
+    if not is_complete or not isinstance(search, Mapping) or not search.keys() >= {"strategy", "beta_p", "num_passes"}:
+        return document
+    return {**document, "search": {**_BEFORE, **search}}
 
 
 def config_yaml(config: Config) -> str:

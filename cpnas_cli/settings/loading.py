@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from cpnas_cli.errors import UsageError
-from cpnas_cli.settings.config import DEFAULT_PRESET, Config, config_from_document, flat_settings
+from cpnas_cli.settings.config import DEFAULT_PRESET, Config, as_it_was, flat_settings, validated
 from cpnas_cli.settings.presets import preset_text
 from cpnas_cli.settings.sections import fixed_beta_p
 from cpnas_cli.settings.strict_yaml import read_yaml
@@ -25,15 +25,16 @@ def load_config(
     """The settings of a preset or a YAML file, with changes.
 
     Args:
-      source: a preset's name, or the path of a YAML file (a path ends in .yaml or .yml).
+      source: a preset's name, or the path of a YAML file (a path ends in .yaml or .yml); the settings of a run of an
+        older version are as they were then, see `as_it_was`.
       overrides: "section.key=value" texts, the value in YAML; later ones win.
       values: {"section.key": value}, applied last; a value that is None is left out.
-      stored: see `config_from_document`.
+      stored: see `fields.STORED`.
 
     Raises:
       UsageError: unknown preset or key, unreadable file, a value out of range, or values that do not fit together.
     """
-    document = _parse_yaml(*_read_source(source))
+    document = as_it_was(_parse_yaml(*_read_source(source)))
     changes = [_parse_override(text) for text in overrides]
     changes += [(key, value) for key, value in (values or {}).items() if value is not None]
     return _changed(document, changes, stored=stored)
@@ -59,7 +60,7 @@ def _changed(document: Mapping[str, Any], changes: Iterable[tuple[str, Any]], *,
         _set(changed, key, value)
     if "search.beta_p" not in dict(changes):
         _drop_beta_p_of_another_strategy(changed, {_strategy(document), _strategy(changed)})
-    return config_from_document(changed, stored=stored)
+    return validated(changed, stored=stored)
 
 
 def _drop_beta_p_of_another_strategy(document: dict[str, Any], strategies: set[str]) -> None:

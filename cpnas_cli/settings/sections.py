@@ -14,6 +14,9 @@ RealPart = Literal["preprocessing", "factorized_reduction"]
 OptimizerName = Literal["sgd", "adam"]
 DtypeName = Literal["float32", "bfloat16"]
 EngineName = Literal["eager", "graphs"]
+IndicatorName = Literal["penalized", "printed"]
+EvaluationName = Literal["after_draw", "after_pass"]
+CreditName = Literal["draw", "regression"]
 ActivationName = Literal["none", "prelu", "rprelu"]
 RealFormat = Literal["float32", "float16"]
 WeightFormat = Literal["float32", "float16", "int8"]
@@ -234,12 +237,29 @@ class SearchConfig(Section):
         origin="published, (4.15)",
         ge=0,
     )
+    indicator: IndicatorName = setting(
+        "penalized",
+        "whether the Parent's lead over the Child lowers the indicator, or, as (4.15) is printed, raises it",
+        origin="ours: as the text around (4.15) argues, and DCP-NAS has it; printed is published",
+    )
     num_passes: int = setting(
         1,
         "T, how often every candidate is drawn before one is abandoned",
         unit="passes",
         origin="ours: not published",
         ge=1,
+    )
+    evaluation: EvaluationName = setting(
+        "after_draw",
+        "when the draws of a pass are validated: each as soon as it is trained, or all with the weights at the end of "
+        "the pass, so that the later ones have no better ones",
+        origin="published, in Algorithm 9; after_pass: ours, after FairNAS",
+    )
+    credit: CreditName = setting(
+        "draw",
+        "what is known of an operation when one is abandoned: the mean indicator of its draws of the round, or its "
+        "effect by least squares over all draws so far",
+        origin="published, (4.16); regression: ours",
     )
     num_cells: int | None = setting(
         None,

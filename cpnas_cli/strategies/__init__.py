@@ -58,7 +58,8 @@ def write_genotype(run: "RunFolder", config: "Config", num_classes: int, genotyp
     from cpnas_cli.storage.documents import write_json
     from cpnas_cli.storage.genotype_file import genotype_document
 
-    document = genotype_document(genotype, provenance=provenance(config, num_classes))
+    findings = strategy_named(config.search.strategy).findings(run.history(), config)
+    document = genotype_document(genotype, provenance=provenance(config, num_classes) | findings)
     write_json(run.file(run.GENOTYPE), document)
     return document
 

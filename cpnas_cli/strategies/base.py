@@ -126,6 +126,11 @@ class Strategy(ABC):
         del config
         return {}
 
+    def findings(self, history: History, config: "Config") -> dict[str, Any]:
+        """What a genotype's provenance says of the search that wrote this history, beside its settings."""
+        del history, config
+        return {}
+
     def settings(self) -> dict[str, Any]:
         """Of the section `search`: what a search of this strategy has, whatever an experiment's settings say."""
         fixed = {} if self.fixed_beta_p is None else {"beta_p": self.fixed_beta_p}
@@ -161,12 +166,26 @@ class Strategy(ABC):
                 f"use --strategy {instead}"
             )
 
+    def check_indicator(self, typed: str, *, instead: str) -> None:
+        """Refuse an `--indicator` that plays no part in this strategy; arguments as in `check_beta_p`.
+
+        Raises:
+          UsageError: it has no beta_P.
+        """
+        if not self.uses_beta_p:
+            raise UsageError(f"{self.name} uses no indicator, got --indicator {typed}; use --strategy {instead}")
+
     # ------------------------------------------------------------ what searches of an experiment share
 
     def sharing_key(self, config: "Config") -> str | None:
         """Equal for searches that are one search until their decisions differ; None: it shares with nobody."""
         del config
         return None
+
+    def num_networks(self, config: "Config") -> int:
+        """How many networks a search of these settings trains; of those that share, one with the most leads."""
+        del config
+        return 1
 
     def saved_history(self, run: "RunFolder") -> list[dict[str, Any]]:
         """The history up to the checkpoint; empty without one.

@@ -89,6 +89,13 @@ def contents(folder: Path) -> dict[str, bytes]:
             ["search", "--strategy", "bnas", "--set", "search.beta_p=2"],
             ["bnas is cpnas at beta_P = 0", "got search.beta_p=2", "--strategy cpnas"],
         ),
+        (["search", "--indicator", "print"], ["search.indicator", "'penalized' or 'printed'", "'print'"]),
+        (
+            ["search", "--strategy", "random", "--indicator", "printed"],
+            ["random uses no indicator", "--strategy cpnas"],
+        ),
+        (["search", "--set", "search.evaluation=later"], ["search.evaluation", "'after_pass'", "'later'"]),
+        (["search", "--set", "search.credit=all"], ["search.credit", "'draw' or 'regression'", "'all'"]),
         (["search", "--set", "pcdarts.num_epochs=2"], ["pcdarts.frozen_epochs=15", "--set pcdarts.frozen_epochs=1"]),
         (["search", "--set", "train.num_epochs=yes"], ["train.num_epochs", "expected a number", "got True"]),
         (["search", "--set", "seed=010"], ["seed", "octal", "got 010", "write 10"]),

@@ -22,7 +22,9 @@ from cpnas_cli.settings import load_config
 from cpnas_cli.strategies.cpnas.search import CHECKPOINT_KEYS, journal_of
 from cpnas_cli.strategies.cpnas.state import SearchState
 
-ABLATION = Plan("ablation", ("0", "5", "6"), (0,), load_config(overrides=["search.num_passes=1"]))
+ABLATION = Plan(
+    "ablation", ("0", "5", "6"), (0,), load_config(overrides=["search.num_passes=1", "search.indicator=printed"])
+)
 LEADER, BRANCHING, FOLLOWING = ABLATION.members
 ONLY, OTHER = "random-seed-0-draw-0", "random-seed-0-draw-1"
 
@@ -50,7 +52,8 @@ def first_round(*, beta_p: float = 0.0) -> list[dict[str, Any]]:
         z = beta_p * (1 - child - child) + child
         cells = {kind: list(cell) for kind, cell in drawn.cells().items()}
         records.append({"event": "draw", "accuracy_child": child, "accuracy_parent": 1 - child, "z": z, **cells})
-        state.give(drawn, z)
+        state.train(drawn)
+        state.give([z])
     return [*records, state.abandon()]
 
 

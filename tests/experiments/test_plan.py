@@ -13,6 +13,7 @@ from cpnas_cli.experiments.plan import (
     Plan,
     difference,
     parse_betas,
+    parse_indicators,
     parse_seeds,
     parse_strategies,
     plan_of,
@@ -64,10 +65,16 @@ def test_a_beta_keeps_its_value(text: str) -> None:
 @pytest.mark.parametrize("text", ["", " ", ",", "1,", ",1", "1,,2", "1, ,2"])
 @pytest.mark.parametrize(
     ("parse", "option"),
-    [(parse_betas, "--betas"), (parse_seeds, "--seeds"), (parse_strategies, "--strategies")],
+    [
+        (parse_betas, "--betas"),
+        (parse_seeds, "--seeds"),
+        (parse_strategies, "--strategies"),
+        (parse_indicators, "--indicators"),
+    ],
 )
 def test_a_missing_value_is_refused(parse: Callable[[str], object], option: str, text: str) -> None:
-    text = text.replace("1", "cpnas").replace("2", "bnas") if option == "--strategies" else text
+    names = {"--strategies": ("cpnas", "bnas"), "--indicators": ("printed", "penalized")}.get(option, ("1", "2"))
+    text = text.replace("1", names[0]).replace("2", names[1])
     message = refusal(lambda: parse(text))
     assert message.startswith(f"{option} expects values with commas between them, got {text!r}")
     # the example it gives is a good one
@@ -182,6 +189,45 @@ def test_the_members_of_an_ablation() -> None:
         {"search.beta_p": 2.5},
     ]
     assert all(shares(member) for member in members)
+
+
+def test_indicators() -> None:
+    for text in ("printed", "penalized,printed", "printed,penalized"):
+        assert parse_indicators(text.replace(",", " , ")) == tuple(text.split(","))
+    for word in ("rewarded", "Printed", "printed;penalized"):
+        message = refusal(lambda word=word: parse_indicators(f"printed,{word}"))
+        assert message == f"unknown indicator {word!r} in --indicators; choose from penalized, printed"
+    assert "--indicators names printed twice" in refusal(lambda: parse_indicators("printed,penalized,printed"))
+
+
+def test_the_members_of_an_ablation_of_both_indicators() -> None:
+    """Each with its own indicator, whatever the settings say; those of one seed share, whatever their indicator."""
+    both = plan("ablation", ("penalized 0", "printed 0", "printed 2.5"), (7,), "search.indicator=printed")
+    assert [(member.name, member.group) for member in both.members] == [
+        ("penalized-beta-0-seed-7", "penalized 0"),
+        ("printed-beta-0-seed-7", "printed 0"),
+        ("printed-beta-2.5-seed-7", "printed 2.5"),
+    ]
+    assert [changed(member) for member in both.members] == [
+        {"seed": 7, "search.beta_p": 0.0},
+        {"seed": 7, "search.beta_p": 0.0, "search.indicator": "printed"},
+        {"seed": 7, "search.beta_p": 2.5, "search.indicator": "printed"},
+    ]
+    assert len({member.search_key for member in both.members}) == 1
+    # equal plans are equal, whatever the settings said of what every member has of its own
+    other = plan("ablation", ("penalized 0", "printed 0", "printed 2.5"), (7,), "search.indicator=penalized")
+    assert difference(both, other) is None
+    assert plan_of(json.loads(json.dumps(both.document()))) == both
+    one = plan("ablation", ("0",), (7,))
+    printed = plan("ablation", ("0",), (7,), "search.indicator=printed")
+    assert difference(one, printed) == "search.indicator: 'penalized' there, 'printed' now"
+
+
+def test_an_experiment_from_before_is_of_the_printed_indicator() -> None:
+    document = json.loads(json.dumps(plan("ablation", ("0", "2"), (0,), "search.indicator=printed").document()))
+    for key in ("indicator", "evaluation", "credit"):
+        del document["config"]["search"][key]
+    assert {member.config.search.indicator for member in plan_of(document).members} == {"printed"}
 
 
 def test_an_ablation_is_of_cpnas_whatever_the_settings_say() -> None:

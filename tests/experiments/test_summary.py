@@ -333,3 +333,23 @@ def test_failures_come_before_few_seeds() -> None:
 def test_an_experiment_that_has_just_begun_has_no_failures() -> None:
     assert warnings_of([member("0", seed, state="unfinished") for seed in range(6)], 6) == []
     assert warnings_of([], 6) == []
+
+
+def searched(name: str, beta_p: float, slope: float | None) -> dict[str, Any]:
+    search = {"parent_slope": slope}
+    return {
+        "name": f"{name} {beta_p} {slope}",
+        "state": "finished",
+        "indicator": name,
+        "beta_p": beta_p,
+        "search": search,
+    }
+
+
+def test_searches_that_prefer_worse_children_are_named() -> None:
+    """Slopes on both sides of 1 - 1 / beta_P; a member of another strategy has none."""
+    members = [searched("printed", 2.0, 0.4), searched("printed", 2.0, 0.6), searched("penalized", 2.0, 0.4)]
+    (warning,) = warnings_of([*members, searched("penalized", 0.0, None), {"name": "x", "state": "finished"}], 6)
+    assert warning.startswith("1 of 3 searches with a Parent prefer worse Children")
+    assert warning.endswith(": printed 2.0 0.4")
+    assert warnings_of(members[1:], 6) == []

@@ -354,6 +354,64 @@ def test_every_family_has_its_colour_and_marker(there: dict[str, Any]) -> None:
     assert [text.get_text() for text in legend.get_texts()] == list(FAMILY_LOOKS)
 
 
+def both_indicators() -> dict[str, Any]:
+    """At beta_P 0, 1 and 5; each run's accuracy tells its group and seed."""
+    groups = {
+        f"{name} {beta}": (start + beta / 100, start + beta / 100 + 0.02)
+        for name, start in (("penalized", 0.8), ("printed", 0.5))
+        for beta in (0, 1, 5)
+    }
+    there = {**document(groups), "kind": "ablation"}
+    for member in there["members"]:
+        member |= {"indicator": member["group"].split()[0], "beta_p": float(member["group"].split()[1])}
+    return there
+
+
+def test_two_indicators_are_two_series_of_one_figure() -> None:
+    info, operations = accuracy_info(both_indicators()), operations_info(both_indicators())
+    expected = [(name, beta) for name in ("penalized", "printed") for beta in (0, 1, 5)]
+    for groups in (info.groups, operations.groups):
+        assert [(group.series, group.position, group.label) for group in groups] == [
+            (n, b, str(b)) for n, b in expected
+        ]
+    assert "Indicator: penalized and printed." in info.caption
+    figure, axes = rendered(draw_accuracy(info))
+    containers = [item for item in axes.containers if isinstance(item, ErrorbarContainer)]
+    means = [np.asarray(item.lines[0].get_ydata(), dtype=float) for item in containers]
+    np.testing.assert_allclose(means, [[81, 82, 86], [51, 52, 56]])
+    assert len({(item.lines[0].get_marker(), item.lines[0].get_color()) for item in containers}) == 2
+    for index, points in enumerate(dots_of(axes)):  # near their beta, each series on its side of it
+        side = -1 if index < 3 else 1
+        assert all(0 < side * (x - expected[index][1]) < 0.5 for x, _ in points)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "5"]
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == ["penalized", "printed"]
+    figure, axes = rendered(draw_operations(operations))
+    lines = [item.lines[0] for item in axes.containers if isinstance(item, ErrorbarContainer)]
+    assert len(lines) == 8
+    assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 8
+    assert [line.get_linestyle() for line in lines] == ["-"] * 4 + [":"] * 4
+    assert "Filled, with lines: penalized; hollow, dotted: printed." in operations.caption
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(FAMILY_LOOKS)
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ([{"indicator": "penalized", "beta_p": 2.0}, {"indicator": None, "beta_p": 0.0}], "Indicator: penalized. "),
+        ([{"beta_p": 0.0}, {"beta_p": 2.0}], "Indicator: printed. "),  # of an older version
+        ([{"beta_p": None}, {"beta_p": 0.0}], ""),
+    ],
+)
+def test_the_caption_says_which_indicator(members: list[dict[str, Any]], expected: str) -> None:
+    there = copy.deepcopy(COMPARISON)
+    there["members"] = [{**there["members"][0], **member} for member in members]
+    caption = accuracy_info(there).caption
+    assert (expected in caption) if expected else ("Indicator" not in caption)
+
+
 @pytest.mark.parametrize(
     "there",
     [

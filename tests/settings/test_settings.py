@@ -305,6 +305,58 @@ def test_a_name_is_allowed_as_soon_as_the_registry_has_it(monkeypatch: pytest.Mo
     assert "'toy'" in refusal("search.strategy=toy")
 
 
+# ---------------------------------------------------------------- what an older version did not ask
+
+
+PUBLISHED = {"indicator": "printed", "beta_p": 2.0, "evaluation": "after_draw", "credit": "draw"}
+NEW = ("indicator", "evaluation", "credit")
+
+
+def older(tmp_path: Path, *overrides: str) -> Path:
+    """The settings of a run as a version without these settings wrote them."""
+    document = load_config(overrides=list(overrides)).model_dump(mode="json")
+    for key in NEW:
+        del document["search"][key]
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return file
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_run_from_before_is_as_it_was(tmp_path: Path, stored: bool) -> None:
+    """Whether it is gone on with or run again: its rule was the published one."""
+    search = load_config(older(tmp_path), stored=stored).search
+    assert {key: getattr(search, key) for key in PUBLISHED} == PUBLISHED
+    document = yaml.safe_load(older(tmp_path, "search.strategy=bnas").read_text())
+    assert config_from_document(document, stored=True).search.indicator == "printed"
+
+
+def test_what_is_asked_for_holds_also_for_a_run_from_before(tmp_path: Path) -> None:
+    file = older(tmp_path)
+    assert load_config(file, overrides=["search.indicator=penalized"], stored=True).search.indicator == "penalized"
+    document = yaml.safe_load(file.read_text())
+    document["search"]["indicator"] = "penalized"
+    assert config_from_document(document, stored=True).search.indicator == "penalized"
+
+
+def test_a_preset_has_todays_defaults_also_beside_a_run(tmp_path: Path) -> None:
+    """A preset is not complete, even with a seed and every section: with --resume it is today's that is compared."""
+    today = {key: getattr(Config().search, key) for key in NEW}
+    typed = {"seed": 1, "pcdarts.num_epochs": 3, "data.num_train": 50, "train.num_epochs": 3}
+    config = load_config(
+        "fashion-mnist-small", values={**typed, "search.num_passes": 2, "search.beta_p": 1}, stored=True
+    )
+    assert {key: getattr(config.search, key) for key in NEW} == today
+    (tmp_path / "mine.yaml").write_text("search: {beta_p: 3, num_passes: 2, strategy: cpnas}")
+    config = load_config(tmp_path / "mine.yaml", stored=True)
+    assert {key: getattr(config.search, key) for key in NEW} == today
+
+
+def test_the_preset_of_the_paper_has_the_published_rule() -> None:
+    search = load_config("paper").search
+    assert {key: getattr(search, key) for key in PUBLISHED} == PUBLISHED
+
+
 # ---------------------------------------------------------------- beta_P of a strategy that fixes it
 
 

@@ -386,7 +386,8 @@ def test_its_document_says_where_the_genotype_is_from(
     genotype, written = read_genotype(tmp_path / "again")
     assert written == document
     assert genotype == whole.genotype
-    assert document["provenance"] == provenance(whole.search.config, 10)
+    found = strategy.findings(whole.history, whole.search.config)
+    assert document["provenance"] == {**provenance(whole.search.config, 10), **found}
 
 
 @every_strategy
@@ -403,13 +404,14 @@ def test_its_provenance_has_the_keys_of_all_and_no_times(strategy: Strategy) -> 
 COMMON = '"seed": 0, "dataset": "digits", "num_classes": 10, "image_size": 8, "num_passes": {}, "num_cells": 3, ' + (
     '"num_channels": 4, "block": "residual", "real_parts": []'
 )
+RULES = ', "indicator": {}, "evaluation": "after_draw", "credit": "draw"}}'
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("cpnas", '{"strategy": "cpnas", "beta_p": 2.0, ' + COMMON.format(1) + "}"),
-        ("bnas", '{"strategy": "bnas", "beta_p": 0.0, ' + COMMON.format(1) + "}"),
+        ("cpnas", '{"strategy": "cpnas", "beta_p": 2.0, ' + COMMON.format(1) + RULES.format('"penalized"')),
+        ("bnas", '{"strategy": "bnas", "beta_p": 0.0, ' + COMMON.format(1) + RULES.format("null")),
         ("random", '{"strategy": "random", "beta_p": null, ' + COMMON.format("null") + ', "draw": 0}'),
         ("pcdarts", '{"strategy": "pcdarts", "beta_p": null, ' + COMMON.format("null") + ', "num_epochs": 3}'),
     ],

@@ -2,6 +2,7 @@
 
 import itertools
 from fractions import Fraction
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpnas_cli.search_space import EDGES, INPUT_EDGES, NONE, OPERATIONS, is_connected
-from cpnas_cli.strategies.cpnas.indicator import abandon, evaluate_operations, indicator, mean_indicator, weakest
+from cpnas_cli.settings import IndicatorName
+from cpnas_cli.strategies.cpnas.indicator import (
+    INDICATORS,
+    abandon,
+    evaluate_operations,
+    indicator,
+    mean_indicator,
+    parent_slope,
+    prefers_worse_children,
+    weakest,
+)
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -32,17 +43,70 @@ def mean_z_of_an_edge(draw: st.DrawFn, num_candidates: int | None = None) -> dic
 @FEW
 @given(child=FRACTIONS, parent=FRACTIONS, beta_p=st.floats(0, 5))
 def test_indicator_is_equation_4_15(child: float, parent: float, beta_p: float) -> None:
-    """Told as a weighted sum of the two accuracies."""
-    expected = np.dot([beta_p, 1 - beta_p], [parent, child])
-    assert indicator(accuracy_child=child, accuracy_parent=parent, beta_p=beta_p) == pytest.approx(expected, abs=1e-12)
+    """Told as weighted sums of the two accuracies; with the gap penalized the weights of beta_P turn around."""
+    for name, sign in (("printed", 1), ("penalized", -1)):
+        expected = np.dot([sign * beta_p, 1 - sign * beta_p], [parent, child])
+        z = indicator(accuracy_child=child, accuracy_parent=parent, beta_p=beta_p, name=name)
+        assert z == pytest.approx(expected, abs=1e-12)
 
 
-def test_indicator_by_hand() -> None:
-    assert indicator(accuracy_child=0.25, accuracy_parent=0.75, beta_p=2) == 1.25
-    assert indicator(accuracy_child=0.75, accuracy_parent=0.25, beta_p=2) == -0.25
-    assert indicator(accuracy_child=0.25, accuracy_parent=0.75, beta_p=0) == 0.25  # the Child alone
-    assert indicator(accuracy_child=0.25, accuracy_parent=0.75, beta_p=1) == 0.75  # the Parent alone
-    assert indicator(accuracy_child=0.5, accuracy_parent=0.5, beta_p=1000) == 0.5  # no gap
+@pytest.mark.parametrize(
+    ("child", "parent", "beta_p", "printed", "penalized"),
+    [
+        (0.25, 0.75, 2, 1.25, -0.75),
+        (0.75, 0.25, 2, -0.25, 1.75),
+        (0.25, 0.75, 0.5, 0.5, 0.0),
+        (0.25, 0.75, 0, 0.25, 0.25),  # the Child alone
+        (0.25, 0.75, 1, 0.75, -0.25),  # as printed the Parent alone
+        (0.5, 0.5, 1000, 0.5, 0.5),  # no gap
+    ],
+)
+def test_indicator_by_hand(child: float, parent: float, beta_p: float, printed: float, penalized: float) -> None:
+    for name, expected in (("printed", printed), ("penalized", penalized)):
+        assert indicator(accuracy_child=child, accuracy_parent=parent, beta_p=beta_p, name=name) == expected
+
+
+def test_a_parent_is_needed_unless_it_has_no_weight() -> None:
+    assert set(INDICATORS) == set(get_args(IndicatorName))
+    for name in INDICATORS:
+        assert indicator(accuracy_child=0.3, accuracy_parent=None, beta_p=0, name=name) == 0.3
+        with pytest.raises(ValueError, match="beta_P = 2 needs"):
+            indicator(accuracy_child=0.3, accuracy_parent=None, beta_p=2, name=name)
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=2, max_size=40)
+
+
+@FEW
+@given(pairs=PAIRS, beta_p=st.integers(0, 20).map(lambda quarters: quarters / 4))
+def test_the_slope_is_least_squares_and_tells_where_z_turns(pairs: list[tuple[int, int]], beta_p: float) -> None:
+    """Against numpy's polynomial fit, and against the covariance of z itself."""
+    child, parent = np.array(pairs).T / 100
+    slope = parent_slope(child.tolist(), parent.tolist())
+    if len(set(child)) == 1:
+        assert slope is None
+        return
+    assert slope is not None
+    assert slope == pytest.approx(np.polyfit(child, parent, 1)[0], abs=1e-9)
+    for name in INDICATORS:
+        z = [
+            indicator(accuracy_child=c, accuracy_parent=p, beta_p=beta_p, name=name)
+            for c, p in zip(child, parent, strict=True)
+        ]
+        covariance = np.cov(z, child)[0, 1]
+        if abs(covariance) > 1e-9:
+            assert prefers_worse_children(name=name, beta_p=beta_p, slope=slope) == (covariance < 0)
+
+
+def test_a_saturated_parent_turns_the_printed_indicator_around() -> None:
+    """b = 0: beta_P (1 - b) > 1 from beta_P = 1 on; with the gap penalized never."""
+    assert parent_slope([0.2, 0.4, 0.6], [0.9, 0.9, 0.9]) == 0
+    turned = [prefers_worse_children(name="printed", beta_p=beta, slope=0.0) for beta in (0, 0.5, 1, 1.5, 2)]
+    assert turned == [False, False, False, True, True]
+    assert not any(prefers_worse_children(name="penalized", beta_p=beta, slope=0.0) for beta in (0, 1, 2, 100))
+    assert prefers_worse_children(name="penalized", beta_p=1, slope=2.5)  # where the Parent varies more than the Child
+    assert parent_slope([0.5], [0.7]) is None
+    assert parent_slope([], []) is None
 
 
 def test_the_mean_does_not_depend_on_the_order() -> None:

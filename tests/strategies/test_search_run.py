@@ -21,8 +21,12 @@ OPERATIONS = [
 EDGES = [(i, j) for j in range(2, 6) for i in range(j)]
 
 
-def recompute(history: list[dict], *, beta_p: float, num_passes: int) -> dict[str, list[str]]:
-    """An independent reading of Algorithm 9: asserts every figure of the history, returns the final cells."""
+def recompute(history: list[dict], *, beta_p: float, num_passes: int, sign: int) -> dict[str, list[str]]:
+    """An independent reading of Algorithm 9: asserts every figure of the history, returns the final cells.
+
+    Args:
+      sign: of the gap: 1 as printed, -1 where it is penalized. At beta_P = 0 there must be no Parent.
+    """
     alive = {kind: [list(OPERATIONS) for _ in EDGES] for kind in ("normal", "reduce")}
     records = iter(history)
     num_draws = 0
@@ -37,8 +41,8 @@ def recompute(history: list[dict], *, beta_p: float, num_passes: int) -> dict[st
                 assert (record["num_candidates"], record["pass"], record["draw"]) == (num_candidates, pass_index, draw)
                 child, parent = record["accuracy_child"], record["accuracy_parent"]
                 assert 0 <= child <= 1
-                assert 0 <= parent <= 1
-                z = beta_p * (parent - child) + child
+                assert parent is None if beta_p == 0 else 0 <= parent <= 1
+                z = child if beta_p == 0 else sign * beta_p * (parent - child) + child
                 assert record["z"] == pytest.approx(z, abs=1e-12)
                 for kind in alive:
                     for edge, op in enumerate(record[kind]):
@@ -72,30 +76,43 @@ def read_history(run: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "beta_p", "num_passes"),
-    [pytest.param("cpnas", 2.0, 2, marks=pytest.mark.slow), ("cpnas", 0.7, 1), ("bnas", 0.0, 1)],
+    ("strategy", "beta_p", "num_passes", "indicator"),
+    [
+        pytest.param("cpnas", 2.0, 2, "penalized", marks=pytest.mark.slow),
+        ("cpnas", 0.7, 1, "printed"),
+        ("bnas", 0.0, 1, None),
+    ],
 )
-def test_every_figure_of_a_search_follows_from_its_history(cpnas, tmp_path, strategy, beta_p, num_passes):
+def test_every_figure_of_a_search_follows_from_its_history(cpnas, tmp_path, strategy, beta_p, num_passes, indicator):
     options = ["--strategy", strategy, "--set", f"search.num_passes={num_passes}", "--out", "run", "--json"]
-    options += ["--beta-p", str(beta_p)] if strategy == "cpnas" else []
+    options += ["--beta-p", str(beta_p), "--indicator", indicator] if strategy == "cpnas" else []
     answer = cpnas("search", *TINY_OPTIONS, *options)
     assert answer.returncode == 0, answer.stderr
-    cells = recompute(read_history(tmp_path / "run"), beta_p=beta_p, num_passes=num_passes)
+    history, sign = read_history(tmp_path / "run"), -1 if indicator == "penalized" else 1
+    cells = recompute(history, beta_p=beta_p, num_passes=num_passes, sign=sign)
     genotype = json.loads((tmp_path / "run" / "genotype.json").read_text())
     for kind, ops in cells.items():
         assert [entry["op"] for entry in genotype[kind]] == ops
         assert [(entry["from"], entry["to"]) for entry in genotype[kind]] == EDGES
     assert json.loads(answer.stdout) == genotype  # and nothing else on standard output
     assert genotype["schema"] == "cpnas.genotype/1"
-    assert genotype["provenance"]["beta_p"] == beta_p
+    assert (genotype["provenance"]["beta_p"], genotype["provenance"]["indicator"]) == (beta_p, indicator)
+    if strategy == "cpnas":
+        draws = [record for record in history if record["event"] == "draw"]
+        child, parent = ([draw[f"accuracy_{name}"] for draw in draws] for name in ("child", "parent"))
+        assert genotype["provenance"]["parent_slope"] == pytest.approx(np.polyfit(child, parent, 1)[0], abs=1e-9)
 
 
 def test_the_recomputation_notices_a_changed_figure(tiny_search):
     history = read_history(tiny_search)
+    recompute(history, beta_p=2, num_passes=1, sign=-1)
     for change in ({"z": 0.123456}, {"accuracy_child": 0.987654}, {"normal": ["none"] * 14}):
         with pytest.raises(AssertionError):
             recompute(
-                [{**history[3], **change} if i == 3 else r for i, r in enumerate(history)], beta_p=2, num_passes=1
+                [{**history[3], **change} if i == 3 else r for i, r in enumerate(history)],
+                beta_p=2,
+                num_passes=1,
+                sign=-1,
             )
 
 

@@ -79,6 +79,23 @@ def test_a_validation_of_several_batches_counts_every_image_once(
     assert all(stream.num_replays == [3, 4] for stream in streams.values())  # 105 = 5 * 19 + 10
 
 
+@pytest.mark.usefixtures("exact_rates")
+@pytest.mark.parametrize("beta_p", [0, 2])
+def test_replayed_draws_that_are_validated_after_their_pass_are_the_same(tmp_path: Path, beta_p: int) -> None:
+    """Also those of a Child alone, at beta_P = 0."""
+    search = make_search(tmp_path, f"search.beta_p={beta_p}")
+    streams, genotypes = tapes(), [draw_uniform(seed=draw) for draw in range(2)]
+    found = []
+    for networks in (SharedNetworks(search), GraphedNetworks(search, streams=streams)):
+        for draw, genotype in enumerate(genotypes):
+            networks.train_draw(genotype, draw=draw, starting=lambda _: None)
+        found.append([networks.validate_draw(genotype, draw=1) for genotype in genotypes])
+        found.append({name: weights.tolist() for name, weights in weights_of(networks).items()})
+    assert found[:2] == found[2:]
+    assert list(found[1]) == (["child", "parent"] if beta_p else ["child"])
+    assert [stream.num_replays for stream in streams.values()] == [[3, 3, 0, 0], [3, 3, 0, 0] if beta_p else []]
+
+
 def test_a_loss_that_is_no_number_is_reported_with_its_step(tmp_path: Path) -> None:
     search = make_search(tmp_path, "search.learning_rate=1e30", "search.learning_rate_min=1e30")
     networks = GraphedNetworks(search, streams=tapes())

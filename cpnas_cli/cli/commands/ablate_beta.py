@@ -18,6 +18,10 @@ def ablate_beta(
     betas: Annotated[
         str | None, typer.Option("--betas", metavar="B,B,...", help=f"The beta_P to compare; {DEFAULT_BETAS}.")
     ] = None,
+    indicators: Annotated[
+        str | None,
+        typer.Option("--indicators", metavar="I,I,...", help="penalized, printed or both; that of the settings."),
+    ] = None,
     seeds: experiment.Seeds = None,
     preset: options.Preset = None,
     set_: options.Set = None,
@@ -32,18 +36,27 @@ def ablate_beta(
     max_time: options.MaxTime = None,
     json_: options.Json = False,
 ) -> None:
-    """Test accuracy of the 1-bit Child over beta_P: a search and a training for every beta_P and seed.
+    """Test accuracy of the 1-bit Child over beta_P: a search and a training for every beta_P, indicator and seed.
 
     Searches of one seed share their draws until they abandon different operations; what they share is
     trained once. Typing the same command again goes on with an unfinished experiment.
     """
 
     def make_plan(config: "Config", seeds: tuple[int, ...]) -> "Plan":
-        from cpnas_cli.experiments.plan import Plan, parse_betas
+        from cpnas_cli.experiments.plan import Plan, parse_betas, parse_indicators
+        from cpnas_cli.settings import change_config
 
-        return Plan("ablation", parse_betas(DEFAULT_BETAS if betas is None else betas), seeds, config)
+        groups = parse_betas(DEFAULT_BETAS if betas is None else betas)
+        names = () if indicators is None else parse_indicators(indicators)
+        if len(names) == 1:  # the same as setting it
+            config = change_config(config, {"search.indicator": names[0]}, stored=True)
+        elif names:
+            groups = tuple(f"{name} {beta}" for name in names for beta in groups)
+        return Plan("ablation", groups, seeds, config)
 
     typed = experiment.ExperimentOptions(
         preset, set_, data_dir, seeds, out, device, workers, ray, cpus_per_task, gpus_per_task, resume, max_time, json_
     )
-    experiment.run("ablate-beta", "ablation", typed, chosen={"betas": betas}, make_plan=make_plan)
+    experiment.run(
+        "ablate-beta", "ablation", typed, chosen={"betas": betas, "indicators": indicators}, make_plan=make_plan
+    )

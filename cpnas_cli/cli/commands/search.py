@@ -30,6 +30,15 @@ def search(
     beta_p: Annotated[
         str | None, typer.Option("--beta-p", metavar="NUMBER", help="Weight of the Parent's lead, (4.15).")
     ] = None,
+    indicator: Annotated[
+        str | None,
+        typer.Option(
+            "--indicator",
+            metavar="NAME",
+            help="penalized: the Parent's lead lowers it; printed: it raises it, as (4.15) has it.",
+            autocompletion=options.complete_indicator,
+        ),
+    ] = None,
     set_: options.Set = None,
     data_dir: options.DataDir = None,
     out: options.Out = None,
@@ -52,11 +61,13 @@ def search(
             data_dir=data_dir,
             seed=seed,
             default=options.default_source(out, preset=preset, resume=resume, otherwise=lambda: DEFAULT_PRESET),
-            values={"search.strategy": strategy, "search.beta_p": beta_p},
+            values={"search.strategy": strategy, "search.beta_p": beta_p, "search.indicator": indicator},
             stored=options.goes_on(out, resume=resume),
         )
         if beta_p is not None:
             strategy_named(config.search.strategy).check_beta_p(beta_p, instead=reference_strategy().name)
+        if indicator is not None:
+            strategy_named(config.search.strategy).check_indicator(indicator, instead=reference_strategy().name)
         name = f"{config.data.name}-{config.search.strategy}-seed{config.seed}"
         folder = out or options.new_folder(name)
         with options.removed_if_unused(folder, is_new=out is None):
@@ -79,7 +90,7 @@ def _search(config: "Config", folder: Path, *, device: str, resume: bool, max_ti
     ) as opened:
         say(f"searching with {config.search.strategy} on {config.data.name}: {folder}")
 
-        from cpnas_cli.cli.render.runs import print_genotype_summary
+        from cpnas_cli.cli.render.runs import indicator_warning, print_genotype_summary
         from cpnas_cli.cli.views.runs import search_view
         from cpnas_cli.strategies import run_search
         from cpnas_cli.strategies.base import Search
@@ -97,3 +108,5 @@ def _search(config: "Config", folder: Path, *, device: str, resume: bool, max_ti
             else:
                 print_genotype_summary(document, genotype_file)
                 print(f"\nnext, train the 1-bit Child:  {next_line}")
+            if warning := indicator_warning(document):
+                say(f"warning: {warning}")

@@ -42,10 +42,37 @@ def duration(seconds: float) -> str:
 
 def describe_origin(document: Mapping[str, Any]) -> str:
     """One line on where a genotype comes from; empty if its document does not say."""
-    names = {"strategy": "", "beta_p": "beta_P ", "dataset": "", "seed": "seed ", "num_passes": "T "}
+    names = {"strategy": "", "beta_p": "beta_P ", "indicator": "indicator ", "dataset": "", "seed": "seed "}
+    names["num_passes"] = "T "
     provenance = provenance_of(document)
+    if provenance.get("beta_p"):
+        provenance = {"indicator": "printed", **provenance}  # which it was before there was another
     parts = [f"{label}{provenance[key]}" for key, label in names.items() if provenance.get(key) is not None]
     return ", ".join(parts)
+
+
+def indicator_line(document: Mapping[str, Any]) -> str:
+    """The indicator of the search, and the slope of the Parent's accuracy on the Child's; empty if it had no Parent."""
+    provenance = provenance_of(document)
+    if "parent_slope" not in provenance or not provenance["beta_p"]:
+        return ""
+    slope = provenance["parent_slope"]
+    words = "-, because the Child never varied" if slope is None else f"{slope:.2f}"
+    return (
+        f"indicator: {provenance['indicator']}, beta_P {provenance['beta_p']:g}; "
+        f"slope b of the Parent's accuracy on the Child's over the draws: {words}"
+    )
+
+
+def indicator_warning(document: Mapping[str, Any]) -> str | None:
+    """What a user should know of the search that found this genotype; None: nothing."""
+    from cpnas_cli.strategies.cpnas.indicator import warning_about
+
+    provenance = provenance_of(document)
+    slope, name, beta_p = (provenance.get(key) for key in ("parent_slope", "indicator", "beta_p"))
+    if slope is None or name is None or beta_p is None:
+        return None
+    return warning_about(name=name, beta_p=beta_p, slope=slope)
 
 
 def operations_line(cell: CellGenotype) -> str:
@@ -122,6 +149,8 @@ def print_genotype_summary(document: Mapping[str, Any], path: Path) -> None:
     for kind, cell in parse_genotype(document).cells().items():
         console.print(cell_table(cell, title="normal cell" if kind == "normal" else "reduction cell"))
     print(f"\ngenotype: {path}")
+    if line := indicator_line(document):
+        print(line)
 
 
 def print_result(result: Mapping[str, Any], folder: Path) -> None:
@@ -180,14 +209,15 @@ def print_experiment(document: Mapping[str, Any], files: Sequence[Path]) -> None
     """Groups as rows; then what was shared, what to beware of, and where everything is."""
     ablation = document["kind"] == "ablation"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("beta_P" if ablation else "strategy", no_wrap=True)
+    for title in group_titles(document["kind"], document["groups"]):
+        table.add_column(title, no_wrap=True)
     titles = ["runs", "test accuracy", "search epochs", "search time", "size", "conv / pool / skip / none"]
     if not ablation:
         titles.insert(2, "difference from cpnas (95 %)")
     for title in titles:
         table.add_column(title, justify="right")
     for row in document["summary"]:
-        table.add_row(row["group"], *_experiment_cells(row, ablation=ablation))
+        table.add_row(*group_cells(document["kind"], row["group"]), *_experiment_cells(row, ablation=ablation))
     Console().print(table, highlight=False)
     epochs = document["num_epochs"]
     print(
@@ -195,9 +225,24 @@ def print_experiment(document: Mapping[str, Any], files: Sequence[Path]) -> None
         f"search {epochs['search_trained']} of {epochs['search_asked']}, "
         f"training {epochs['training_trained']} of {epochs['training_asked']}"
     )
+    names = {member["indicator"]: None for member in document["members"] if member["indicator"]}
+    if names:
+        print(f"indicator: {' and '.join(names)}")
     for warning in document["warnings"]:
         print(f"warning: {warning}")
     print("\n" + "\n".join(str(file) for file in files))
+
+
+def group_titles(kind: str, groups: Sequence[str]) -> list[str]:
+    """The titles of the columns that tell the groups of an experiment apart."""
+    if kind == "comparison":
+        return ["strategy"]
+    return ["indicator", "beta_P"][-max(len(group.split()) for group in groups) :]
+
+
+def group_cells(kind: str, group: str) -> list[str]:
+    """What stands in them."""
+    return group.split() if kind == "ablation" else [group]
 
 
 def _experiment_cells(row: Mapping[str, Any], *, ablation: bool) -> list[str]:

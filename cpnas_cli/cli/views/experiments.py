@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from cpnas_cli.cli.render.runs import percent
+from cpnas_cli.cli.render.runs import group_cells, group_titles, percent
 from cpnas_cli.cli.views.members import STYLES, MembersView
 
 if TYPE_CHECKING:
@@ -47,11 +47,13 @@ class ExperimentView(MembersView):
         failed = sum(state.phase == "failed" for state in self._progress.values())
         title = f"{finished} of {len(self.plan.members)} members finished" + (f", {failed} failed" if failed else "")
         table = Table()
-        table.add_column("beta_P" if self.plan.kind == "ablation" else "strategy", no_wrap=True)
+        for name in group_titles(self.plan.kind, self.plan.groups):
+            table.add_column(name, no_wrap=True)
         for seed in self.plan.seeds:
             table.add_column(f"seed {seed}", no_wrap=True)
         for group in self.plan.groups:
-            table.add_row(group, *(self._cell(group, seed) for seed in self.plan.seeds))
+            cells = group_cells(self.plan.kind, group)
+            table.add_row(*cells, *(self._cell(group, seed) for seed in self.plan.seeds))
         return Group(Text(title, style="bold"), table)
 
     def _cell(self, group: str, seed: int) -> Text:

@@ -3,6 +3,7 @@
 A view is fed with the records of the run's history, so it shows what is written and nothing else.
 """
 
+import statistics
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -102,8 +103,10 @@ class SearchView(_View):
             case "progress":
                 self.training = record["network"]
                 self.child = record.get("accuracy_child", self.child)
-            case "draw" if record["z"] is not None:
+            case "draw":
                 self._draw(record)
+            case "pass":
+                self._pass(record)
             case "abandon":
                 self._abandon(record)
                 if not record.get("resumed"):
@@ -112,15 +115,31 @@ class SearchView(_View):
     def _draw(self, record: Mapping[str, Any]) -> None:
         self.done += 1
         self.num_candidates, self.pass_index = record["num_candidates"], record["pass"]
-        self.child, self.parent = record["accuracy_child"], record["accuracy_parent"]
+        if record["z"] is not None:
+            self.child, self.parent = record["accuracy_child"], record["accuracy_parent"]
         self._unit_done(record["seconds"])
         if record.get("resumed"):
             return
+        found = "validated with its pass"
+        if record["z"] is not None:
+            parent = "" if self.parent is None else f"  Parent {percent(self.parent)}"
+            found = f"Child {percent(self.child)}{parent}  z {record['z']:.4f}"
         self.line(
             f"draw {self.done}/{self.total}  {self.num_candidates} candidates  pass {self.pass_index + 1}/"
-            f"{self.num_passes}  Child {percent(self.child)}  Parent {percent(self.parent)}  z {record['z']:.4f}  "
-            f"{record['seconds']:.1f} s  left {self._time_left(self.total - self.done)}"
+            f"{self.num_passes}  {found}  {record['seconds']:.1f} s  left {self._time_left(self.total - self.done)}"
         )
+
+    def _pass(self, record: Mapping[str, Any]) -> None:
+        """All draws of a pass, validated together; shown are their means."""
+        self.child, self.parent = (
+            statistics.fmean(record[key]) if record[key] else None for key in ("accuracy_child", "accuracy_parent")
+        )
+        if not record.get("resumed"):
+            parent = "" if self.parent is None else f"  Parent {percent(self.parent)}"
+            self.line(
+                f"pass {record['pass'] + 1}/{self.num_passes}  {record['num_candidates']} candidates  on average "
+                f"Child {percent(self.child)}{parent}  {record['seconds']:.1f} s"
+            )
 
     def _abandon(self, record: Mapping[str, Any]) -> None:
         self.num_candidates = record["num_candidates"] - 1

@@ -1,42 +1,52 @@
-"""One search that goes on as another: the draws of a search depend on its seed and not on beta_P.
+"""One search that goes on as another: the draws of a search depend on its seed and not on beta_P or the indicator.
 
-Two searches that differ in beta_P alone are the same search until they abandon different operations.
+Two searches that differ in these alone are the same search until they abandon different operations.
 So what one has trained can be read again with another beta_P, and its checkpoint continued.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpnas_cli.errors import RunError
 from cpnas_cli.runs.folder import RunFolder, branch_document
-from cpnas_cli.search_space import CELL_KINDS, Genotype
+from cpnas_cli.search_space import CELL_KINDS
 from cpnas_cli.storage.documents import write_json
 from cpnas_cli.strategies.base import Rereading
-from cpnas_cli.strategies.cpnas.indicator import indicator
-from cpnas_cli.strategies.cpnas.search import journal_of
-from cpnas_cli.strategies.cpnas.state import SearchState
+from cpnas_cli.strategies.cpnas.indicator import parent_slope
+from cpnas_cli.strategies.cpnas.search import indicators_of, journal_of
+from cpnas_cli.strategies.cpnas.state import SearchState, z_of
+
+if TYPE_CHECKING:
+    from cpnas_cli.settings import SearchConfig
 
 
-def reread(history: Sequence[Mapping[str, Any]], *, beta_p: float, num_passes: int) -> Rereading | None:
-    """The same draws under another beta_P, with its own z, evaluations and abandoned operations.
+def reread(history: Sequence[Mapping[str, Any]], settings: "SearchConfig") -> Rereading | None:
+    """The same draws under another beta_P or indicator, with its own z, evaluations and abandoned operations.
 
-    Two searches agree while they abandon the same operations. Returns None if they parted before the history's end.
+    Two searches agree while they abandon the same operations. Returns None if they parted before the history's end, or
+    if a Parent is needed of which the history says nothing.
     """
-    state, records, agrees = SearchState(num_passes), [], True
+    state, records, agrees = SearchState(settings.num_passes, settings.credit), [], True
     for record in history:
         if not agrees:
             return None
-        if record["event"] == "draw":
-            z = indicator(
-                accuracy_child=record["accuracy_child"], accuracy_parent=record["accuracy_parent"], beta_p=beta_p
-            )
-            records.append({**record, "z": z})
-            state.give(Genotype(normal=tuple(record["normal"]), reduce=tuple(record["reduce"])), z)
-        else:
+        if record["event"] == "abandon":
             own = state.abandon()
             records.append(own)
             agrees = all(_abandoned(own[kind]) == _abandoned(record[kind]) for kind in CELL_KINDS)
+            continue
+        if settings.beta_p and record["accuracy_parent"] is None and record["accuracy_child"] is not None:
+            return None
+        records.append(_judged(record, settings))
+        state.follow(record, z_of(records[-1]))
     return Rereading(tuple(records), agrees)
+
+
+def _judged(record: Mapping[str, Any], settings: "SearchConfig") -> dict[str, Any]:
+    """A record of a draw or of a pass with the z of these settings, and without a Parent that they would not train."""
+    if not settings.beta_p:
+        record = {**record, "accuracy_parent": None}
+    return {**record, "z": indicators_of(record, settings)}
 
 
 def _abandoned(edges: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -55,6 +65,31 @@ def saved_history(run: RunFolder) -> list[dict[str, Any]]:
 
 def num_draws(history: Sequence[Mapping[str, Any]]) -> int:
     return sum(record["event"] == "draw" for record in history)
+
+
+def networks_by_draw(history: Sequence[Mapping[str, Any]]) -> list[int]:
+    """How many networks each draw has trained: the Child, and the Parent where the history knows its accuracy.
+
+    Of a pass that is not validated yet the Child alone is counted.
+    """
+    numbers: list[int] = []
+    for record in history:
+        if record["event"] == "draw":
+            numbers.append(1 if record["accuracy_parent"] is None else 2)
+        elif record["event"] == "pass" and record["accuracy_parent"] is not None:
+            numbers[-len(record["z"]) :] = [2] * len(record["z"])
+    return numbers
+
+
+def slope_of(history: Sequence[Mapping[str, Any]]) -> float | None:
+    """b of `parent_slope` over all draws of a search; None if it has trained no Parent, or its Children are equal."""
+    children, parents = list[float](), list[float]()
+    for record in history:
+        child, parent = record.get("accuracy_child"), record.get("accuracy_parent")
+        if child is not None and parent is not None:
+            children += child if isinstance(child, list) else [child]
+            parents += parent if isinstance(parent, list) else [parent]
+    return parent_slope(children, parents)
 
 
 def branch(source: RunFolder, target: RunFolder, rereading: Rereading) -> None:

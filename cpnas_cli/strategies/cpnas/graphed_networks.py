@@ -8,9 +8,9 @@ what a batch costs apart from its images is the same for any size.
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
+from cpnas_cli.networks.shapes import NetworkName
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import BATCHES, SharedNetworks, calibrated
@@ -31,35 +31,60 @@ class GraphedNetworks(SharedNetworks):
     def __init__(self, search: Search, *, streams: Mapping[NetworkName, Stream] | None = None) -> None:
         super().__init__(search)
         self.pipeline.normalize(self.training.images[:1])  # its constants, before two streams ask for them
-        self._streams = streams or {name: GraphStream(search.fabric.device) for name in PRECISIONS}
+        self._streams: dict[NetworkName, Stream] = {
+            name: streams[name] if streams else GraphStream(search.fabric.device) for name in self.networks
+        }
 
     def accuracies(
         self, genotype: Genotype, *, draw: int, starting: Callable[[NetworkName], object]
     ) -> dict[NetworkName, float]:
+        with self._joined():
+            trainings = self._trainings(genotype, draw=draw)
+            self._run(trainings, starting=starting)
+            self._drop_gradients(trainings)
+            with self._validated(genotype) as validations:
+                return {name: self._read(name, trainings[name], validations[name], draw=draw) for name in self.networks}
+
+    def train_draw(self, genotype: Genotype, *, draw: int, starting: Callable[[NetworkName], object]) -> None:
+        with self._joined():
+            trainings = self._trainings(genotype, draw=draw)
+            self._run(trainings, starting=starting)
+            self._drop_gradients(trainings)
+            for name in self.networks:
+                self._read_training(name, trainings[name], draw=draw)
+
+    def validate_draw(self, genotype: Genotype, *, draw: int) -> dict[NetworkName, float]:
+        with self._joined(), self._validated(genotype) as validations:
+            return {name: self._read_validation(name, validations[name], draw=draw) for name in self.networks}
+
+    @contextlib.contextmanager
+    def _joined(self) -> Iterator[None]:
+        """Whatever happens, no stream works on after the block: memory that it uses must not be given to another."""
         try:
-            return self._accuracies(genotype, draw=draw, starting=starting)
+            yield
         finally:
-            # whatever happened: memory that a stream still uses must not be given to another
             for stream in self._streams.values():
                 stream.join()
 
-    def _accuracies(
-        self, genotype: Genotype, *, draw: int, starting: Callable[[NetworkName], object]
-    ) -> dict[NetworkName, float]:
-        trainings = self._trainings(genotype, draw=draw)
-        self._run(trainings, starting=starting)
-        with contextlib.ExitStack() as until_replayed:
+    def _drop_gradients(self, trainings: Mapping[NetworkName, TrainingSteps]) -> None:
+        for name, stream in self._streams.items():
+            with stream.active():
+                for parameter in trainings[name].parameters:
+                    parameter.grad = None
+
+    @contextlib.contextmanager
+    def _validated(self, genotype: Genotype) -> Iterator[dict[NetworkName, EvaluationSteps]]:
+        """The validations of both networks, calibrated and replayed; they stay calibrated within the block."""
+        with contextlib.ExitStack() as until_read:
             for name, stream in self._streams.items():
                 with stream.active():
-                    for parameter in trainings[name].parameters:
-                        parameter.grad = None
                     calibration = calibrated(self.networks[name], genotype, self.calibration_batches())
-                    until_replayed.enter_context(calibration)
+                    until_read.enter_context(calibration)
             validations: dict[NetworkName, EvaluationSteps] = {
-                name: self._validation(name, genotype) for name in PRECISIONS
+                name: self._validation(name, genotype) for name in self.networks
             }
             self._run(validations)
-            return {name: self._read(name, trainings[name], validations[name], draw=draw) for name in PRECISIONS}
+            yield validations
 
     def _run(
         self,
@@ -98,7 +123,7 @@ class GraphedNetworks(SharedNetworks):
                 noise_NA=noise_NA,
                 learning_rates=[self.learning_rate(draw, step) for step in range(self.num_steps)],
             )
-            for name in PRECISIONS
+            for name in self.networks
         }
 
     def _validation(self, name: NetworkName, genotype: Genotype) -> EvaluationSteps:
@@ -111,7 +136,15 @@ class GraphedNetworks(SharedNetworks):
 
     def _read(self, name: NetworkName, training: TrainingSteps, validation: EvaluationSteps, *, draw: int) -> float:
         """The accuracy; here the host waits."""
+        self._read_training(name, training, draw=draw)
+        return self._read_validation(name, validation, draw=draw)
+
+    def _read_training(self, name: NetworkName, training: TrainingSteps, *, draw: int) -> None:
         self._streams[name].join()
         with self.located(name, draw=draw):
             epoch_means(training.rows, training.parameters, num_images=training.num_images)
+
+    def _read_validation(self, name: NetworkName, validation: EvaluationSteps, *, draw: int) -> float:
+        self._streams[name].join()
+        with self.located(name, draw=draw):
             return evaluated_fraction(validation.rows, num_images=len(self.validation))

@@ -1,4 +1,4 @@
-"""The Child-Parent indicator (4.15), the evaluation of operations (4.16), and abandoning.
+"""The Child-Parent indicator (4.15) with either sign of the gap, the evaluation of operations (4.16), and abandoning.
 
 Pure functions over plain numbers. Equation numbers are those of "Binary Neural Architecture Search",
 section 4.3 (Zhuo et al., "CP-NAS: Child-Parent Neural Architecture Search for 1-bit CNNs",
@@ -6,7 +6,7 @@ IJCAI 2020, arXiv 2005.00057).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cpnas_cli.search_space import EDGES, INPUT_EDGES, NONE, OPERATIONS, CellCandidates
 
@@ -14,16 +14,73 @@ CellEvaluation = tuple[dict[str, float], ...]
 """e(o_k) of the operations alive on each of the 14 edges."""
 
 
-def indicator(*, accuracy_child: float, accuracy_parent: float, beta_p: float) -> float:
-    """z = beta_P * (A_P - A_C) + A_C, the performance of a drawn architecture.
+def printed_indicator(*, accuracy_child: float, accuracy_parent: float, beta_p: float) -> float:
+    """z = beta_P * (A_P - A_C) + A_C, the performance of a drawn architecture: the gap is rewarded.
 
     where:
       A_C, A_P: validation accuracies of Child and Parent, fractions in [0, 1];
-      beta_P: weight of the gap between them; 0 leaves the Child alone (BNAS-dagger).
+      beta_P: weight of the gap between them, 0 or more; 0 leaves the Child alone (BNAS-dagger).
 
-    Source: (4.15).
+    Source: (4.15), exactly as printed.
     """
     return beta_p * (accuracy_parent - accuracy_child) + accuracy_child
+
+
+def penalized_indicator(*, accuracy_child: float, accuracy_parent: float, beta_p: float) -> float:
+    """z = A_C - beta_P * (A_P - A_C), the performance of a drawn architecture: the gap is a loss.
+
+    where: as in `printed_indicator`.
+
+    Source: the text around (4.15), by which the loss of performance between Parent and Child is to be small, and fewer
+    convolutions are selected as beta_P grows.
+
+    Differs from the paper: the sign of the gap is that of the text, not that of the printed formula.
+    """
+    return accuracy_child - beta_p * (accuracy_parent - accuracy_child)
+
+
+INDICATORS: dict[str, Callable[..., float]] = {"penalized": penalized_indicator, "printed": printed_indicator}
+"""By their names in `search.indicator`."""
+
+
+def indicator(*, accuracy_child: float, accuracy_parent: float | None, beta_p: float, name: str) -> float:
+    """z by the indicator of this name; at beta_P = 0, where both are A_C, no Parent is asked for."""
+    if beta_p == 0:
+        return accuracy_child
+    if accuracy_parent is None:
+        raise ValueError(f"beta_P = {beta_p:g} needs the accuracy of the Parent")
+    return INDICATORS[name](accuracy_child=accuracy_child, accuracy_parent=accuracy_parent, beta_p=beta_p)
+
+
+def parent_slope(accuracies_child: Sequence[float], accuracies_parent: Sequence[float]) -> float | None:
+    """b = cov(A_P, A_C) / var(A_C), the slope of A_P regressed on A_C over draws; None where A_C does not vary."""
+    if len(set(accuracies_child)) < 2:
+        return None
+    mean_child, mean_parent = mean_indicator(accuracies_child), mean_indicator(accuracies_parent)
+    moved = [value - mean_child for value in accuracies_child]
+    covariance = math.fsum(x * (y - mean_parent) for x, y in zip(moved, accuracies_parent, strict=True))
+    return covariance / math.fsum(x * x for x in moved)
+
+
+def prefers_worse_children(*, name: str, beta_p: float, slope: float) -> bool:
+    """Whether cov(z, A_C) < 0 over the draws: of two of them the better Child has, on average, the lower z.
+
+    cov(z, A_C) / var(A_C) = 1 - beta_P (1 - b) as printed, 1 + beta_P (1 - b) with the gap penalized.
+    """
+    return INDICATORS[name](accuracy_child=1.0, accuracy_parent=slope, beta_p=beta_p) < 0
+
+
+def warning_about(*, name: str, beta_p: float, slope: float) -> str | None:
+    """What a user should know of a search whose draws had this slope, in one sentence; None: nothing."""
+    if not prefers_worse_children(name=name, beta_p=beta_p, slope=slope):
+        return None
+    limit = 1 / abs(1 - slope)
+    other = "--indicator penalized, or " if name == "printed" else ""
+    return (
+        f"this search prefers worse Children: with the {name} indicator at beta_P = {beta_p:g}, and a Parent that "
+        f"gains {slope:.2f} where its Child gains 1, z falls as the Child gets better; "
+        f"use {other}a --beta-p below {limit:.2g}"
+    )
 
 
 def mean_indicator(values: Sequence[float]) -> float:

@@ -6,14 +6,16 @@
                 train the drawn Child and Parent one epoch each, validate them, give z to what was drawn
         abandon, on every edge, the operation with the smallest e;  K -= 1
 
-The lines: z is (4.15) and e is (4.16), both in `indicator`; K, t, e and what was given are in `state`; the training
-and validation of a draw are in `shared_networks`. After every draw history and checkpoint are committed to the run's
-journal; a resumed search replays the history.
+The lines: z is (4.15) and e is (4.16), both in `indicator`; what e is computed from is in `credit`; K, t, e and what
+was given are in `state`; the training and validation of a draw are in `shared_networks`. With
+`search.evaluation=after_pass` the draws of a pass are validated together at its end (ours: so that the later ones have
+no better trained weights). After every draw, and after what was validated at the end of a pass, history and checkpoint
+are committed to the run's journal; a resumed search replays the history.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
 from cpnas_cli.runs.folder import RunFolder
@@ -23,7 +25,10 @@ from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.graphed_networks import GraphedNetworks
 from cpnas_cli.strategies.cpnas.indicator import indicator
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
-from cpnas_cli.strategies.cpnas.state import SearchState
+from cpnas_cli.strategies.cpnas.state import SearchState, z_of
+
+if TYPE_CHECKING:
+    from cpnas_cli.settings import SearchConfig
 
 CHECKPOINT_SCHEMA = "cpnas.search-checkpoint/1"
 CHECKPOINT_KEYS = ("num_draws",)
@@ -49,28 +54,19 @@ def advance(search: Search, *, stop: Callable[[], bool] = lambda: False) -> Sear
 
     Everything is saved when `stop` is asked. Raises what `search_cpnas` raises.
     """
-    shared = GraphedNetworks(search) if search.config.search.engine == "graphs" else SharedNetworks(search)
-    journal = journal_of(search.run)
+    kind = GraphedNetworks if search.config.search.engine == "graphs" else SharedNetworks
+    shared, journal = kind(search), journal_of(search.run)
     state, done = _resume(search, shared, journal)
     while not state.finished:
         started = time.monotonic()
-        genotype = state.draw(seed=search.config.seed)
-        record = _draw_record(state, genotype)
-
-        def starting(name: NetworkName, record: Mapping[str, Any] = record, done: int = done) -> None:
-            search.notify({**record, "event": "progress", "network": name, "done": done})
-
-        accuracies = shared.accuracies(genotype, draw=done, starting=starting)
-        record |= {f"accuracy_{name}": accuracies[name] for name in PRECISIONS}
-        record["z"] = indicator(
-            accuracy_child=record["accuracy_child"],
-            accuracy_parent=record["accuracy_parent"],
-            beta_p=search.config.search.beta_p,
-        )
+        if state.pass_is_trained:
+            record = _validate_pass(search, shared, state, done=done)
+        else:
+            record = _draw(search, shared, state, done=done)
+            done += 1
         seconds = time.monotonic() - started
         record["seconds"] = round(seconds, 3)
-        state.give(genotype, record["z"])
-        done += 1
+        state.follow(record, z_of(record))
         records = [record]
         if state.round_complete:
             records.append(state.abandon())
@@ -84,8 +80,14 @@ def advance(search: Search, *, stop: Callable[[], bool] = lambda: False) -> Sear
     return state
 
 
-def _draw_record(state: SearchState, genotype: Genotype) -> dict[str, Any]:
-    return {
+def _draw(search: Search, shared: SharedNetworks, state: SearchState, *, done: int) -> dict[str, Any]:
+    """Train the next draw, and validate it unless that is for the end of the pass; returns its record.
+
+    Args:
+      done: how many draws were trained before.
+    """
+    genotype = state.draw(seed=search.config.seed)
+    record: dict[str, Any] = {
         "event": "draw",
         "num_candidates": state.candidates.num_candidates,
         "pass": state.pass_index,
@@ -94,13 +96,51 @@ def _draw_record(state: SearchState, genotype: Genotype) -> dict[str, Any]:
         "reduce": list(genotype.reduce),
     }
 
+    def starting(name: NetworkName) -> None:
+        search.notify({**record, "event": "progress", "network": name, "done": done})
+
+    accuracies: Mapping[NetworkName, float] = {}
+    if search.config.search.evaluation == "after_pass":
+        shared.train_draw(genotype, draw=done, starting=starting)
+    else:
+        accuracies = shared.accuracies(genotype, draw=done, starting=starting)
+    record |= {f"accuracy_{name}": accuracies.get(name) for name in PRECISIONS}
+    return {**record, "z": indicators_of(record, search.config.search)}
+
+
+def _validate_pass(search: Search, shared: SharedNetworks, state: SearchState, *, done: int) -> dict[str, Any]:
+    """Validate all draws of the pass with the weights at its end; returns the record of it."""
+    found = [shared.validate_draw(genotype, draw=done - 1) for genotype in state.trained]
+    record: dict[str, Any] = {
+        "event": "pass",
+        "num_candidates": state.candidates.num_candidates,
+        "pass": state.pass_index,
+    }
+    record |= {
+        f"accuracy_{name}": [accuracies[name] for accuracies in found] if name in shared.networks else None
+        for name in PRECISIONS
+    }
+    return {**record, "z": indicators_of(record, search.config.search)}
+
+
+def indicators_of(record: Mapping[str, Any], settings: "SearchConfig") -> float | list[float] | None:
+    """z of the record of a draw, of all draws of the record of a pass, or None of what is not validated yet."""
+
+    def z(child: float, parent: float | None) -> float:
+        return indicator(accuracy_child=child, accuracy_parent=parent, beta_p=settings.beta_p, name=settings.indicator)
+
+    child, parent = record["accuracy_child"], record["accuracy_parent"]
+    if isinstance(child, list):
+        return [z(*pair) for pair in zip(child, parent or [None] * len(child), strict=True)]
+    return None if child is None else z(child, parent)
+
 
 def _resume(search: Search, shared: SharedNetworks, journal: Journal) -> tuple[SearchState, int]:
-    num_passes, saved = search.config.search.num_passes, journal.resume()
+    settings, saved = search.config.search, journal.resume()
     if saved is None:
-        return SearchState(num_passes), 0
+        return SearchState(settings.num_passes, settings.credit), 0
     shared.restore(saved.tensors, path=journal.checkpoint)
-    state = SearchState.replay(saved.records, num_passes=num_passes)
+    state = SearchState.replay(saved.records, num_passes=settings.num_passes, credit=settings.credit)
     journal.accept(saved)
     saved.replay(search.notify)
     return state, saved.state["num_draws"]

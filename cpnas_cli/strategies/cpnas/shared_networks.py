@@ -1,6 +1,7 @@
 """The shared Child and Parent of a search: training and validation of one drawn architecture.
 
-Both hold the weights of every candidate on every edge, each network its own. SGD or Adam starts
+Both hold the weights of every candidate on every edge, each network its own. At beta_P = 0, where the Parent has no
+part in z, the Child is alone. SGD or Adam starts
 afresh at each draw, its rate falls along a cosine over all draws; only the drawn parameters are read
 and updated; training minimizes the cross-entropy (all ours: Algorithm 9 does not say).
 
@@ -61,6 +62,7 @@ class SharedNetworks:
                 seed=config.seed,
             ).to(search.fabric.device)
             for name, precision in PRECISIONS.items()
+            if name == "child" or config.search.beta_p != 0
         }
 
     @property
@@ -79,9 +81,28 @@ class SharedNetworks:
           NonFiniteLossError: says in which step of which draw.
         """
         accuracies: dict[NetworkName, float] = {}
-        for name in PRECISIONS:
+        for name in self.networks:
             starting(name)
             accuracies[name] = self.train_and_validate(name, genotype, draw=draw)
+        return accuracies
+
+    def train_draw(self, genotype: Genotype, *, draw: int, starting: Callable[[NetworkName], object]) -> None:
+        """The first half of `accuracies`."""
+        for name in self.networks:
+            starting(name)
+            with self.located(name, draw=draw):
+                self.train(name, genotype, draw=draw)
+
+    def validate_draw(self, genotype: Genotype, *, draw: int) -> dict[NetworkName, float]:
+        """The second half of `accuracies`, with the weights as they are now.
+
+        Args:
+          draw: the last one that was trained.
+        """
+        accuracies: dict[NetworkName, float] = {}
+        for name in self.networks:
+            with self.located(name, draw=draw):
+                accuracies[name] = self._validate(name, genotype)
         return accuracies
 
     def train_and_validate(self, name: NetworkName, genotype: Genotype, *, draw: int) -> float:
@@ -173,7 +194,7 @@ class SharedNetworks:
             }
 
     def restore(self, tensors: Mapping[str, Tensor], *, path: Path) -> None:
-        """The reverse of `tensors`.
+        """The reverse of `tensors`; of a search of another beta_P that had a Parent it is left out, if none is needed.
 
         Raises:
           CheckpointError: they belong to other networks.

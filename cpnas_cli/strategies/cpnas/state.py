@@ -1,10 +1,12 @@
 """Where Algorithm 9 stands: candidates, pass, draw, and the indicators given so far. No tensors."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, EDGES, NUM_OPERATIONS, Candidates, Genotype, draw_pass
-from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations, mean_indicator
+from cpnas_cli.strategies.cpnas.credit import CREDITS, ValidatedDraw
+from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations
 
 
 def num_draws_of_search(num_passes: int) -> int:
@@ -14,17 +16,21 @@ def num_draws_of_search(num_passes: int) -> int:
 
 @dataclass
 class SearchState:
-    """Where Algorithm 9 stands; a function of the history alone."""
+    """Where Algorithm 9 stands; a function of the history alone.
+
+    Attributes:
+      credit: see `search.credit`.
+      trained: draws of the current pass that are not validated yet.
+      validated: all others of the search so far, those of earlier rounds too.
+    """
 
     num_passes: int
+    credit: str = "draw"
     candidates: Candidates = ALL_CANDIDATES
     pass_index: int = 0
     draw_index: int = 0
-    # z of every draw of the current round that held the operation: [kind][edge][operation]
-    indicators: dict[str, list[dict[str, list[float]]]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._clear()
+    trained: list[Genotype] = field(default_factory=list)
+    validated: list[ValidatedDraw] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
@@ -34,14 +40,25 @@ class SearchState:
         """The architecture that is to be trained next."""
         return draw_pass(self.candidates, seed=seed, pass_index=self.pass_index)[self.draw_index]
 
-    def give(self, genotype: Genotype, z: float) -> None:
-        """Give z to every operation drawn, and step on to the next draw or pass."""
-        for kind, cell in genotype.cells().items():
-            for edge, op in enumerate(cell):
-                self.indicators[kind][edge][op].append(z)
+    def train(self, genotype: Genotype) -> None:
+        """The draw is trained: step on to the next one of the pass."""
+        self.trained.append(genotype)
         self.draw_index += 1
-        if self.draw_index == self.candidates.num_candidates:
+
+    def give(self, z: Sequence[float]) -> None:
+        """Give the draws that are trained and not validated their z, in their order; the last one ends its pass."""
+        turn, size = NUM_OPERATIONS - self.candidates.num_candidates, self.candidates.num_candidates
+        first = self.pass_index * size + self.draw_index - len(self.trained)
+        for step, (genotype, one) in enumerate(zip(self.trained, z, strict=True), start=first):
+            self.validated.append(ValidatedDraw(genotype, one, (turn, step)))
+        self.trained = []
+        if self.draw_index == size:
             self.draw_index, self.pass_index = 0, self.pass_index + 1
+
+    @property
+    def pass_is_trained(self) -> bool:
+        """Whether all draws of the pass are trained, and some not validated."""
+        return self.draw_index == self.candidates.num_candidates
 
     @property
     def round_complete(self) -> bool:
@@ -51,15 +68,12 @@ class SearchState:
         """End the round; returns its history record."""
         num_candidates = self.candidates.num_candidates
         evaluations: dict[str, CellEvaluation] = {
-            kind: tuple(
-                evaluate_operations({op: mean_indicator(values) for op, values in edge.items()}) for edge in edges
-            )
-            for kind, edges in self.indicators.items()
+            kind: tuple(evaluate_operations(edge) for edge in edges)
+            for kind, edges in CREDITS[self.credit](self.validated, self.candidates).items()
         }
         decisions = {kind: abandon(evaluations[kind]) for kind in CELL_KINDS}
         self.candidates = Candidates(normal=decisions["normal"][0], reduce=decisions["reduce"][0])
         self.pass_index = 0
-        self._clear()
         record: dict[str, Any] = {"event": "abandon", "num_candidates": num_candidates}
         for kind in CELL_KINDS:
             record[kind] = [
@@ -68,18 +82,26 @@ class SearchState:
             ]
         return record
 
-    def _clear(self) -> None:
-        self.indicators = {
-            kind: [{op: [] for op in alive} for alive in cell] for kind, cell in self.candidates.cells().items()
-        }
-
     @staticmethod
-    def replay(history: list[dict[str, Any]], *, num_passes: int) -> "SearchState":
+    def replay(history: Iterable[Mapping[str, Any]], *, num_passes: int, credit: str) -> "SearchState":
         """The state after these records."""
-        state = SearchState(num_passes)
+        state = SearchState(num_passes, credit)
         for record in history:
-            if record["event"] == "draw":
-                state.give(Genotype(normal=tuple(record["normal"]), reduce=tuple(record["reduce"])), record["z"])
-            elif record["event"] == "abandon":
+            if record["event"] == "abandon":
                 state.abandon()
+            else:
+                state.follow(record, z_of(record))
         return state
+
+    def follow(self, record: Mapping[str, Any], z: Sequence[float]) -> None:
+        """Go on as a record of a draw or of a pass says, with these z for what it validates."""
+        if record["event"] == "draw":
+            self.train(Genotype(normal=tuple(record["normal"]), reduce=tuple(record["reduce"])))
+        if z:
+            self.give(z)
+
+
+def z_of(record: Mapping[str, Any]) -> Sequence[float]:
+    """What a record of a draw or of a pass gives: one z per draw that it validates."""
+    z = record["z"]
+    return z if isinstance(z, list) else [] if z is None else [z]

@@ -1,4 +1,4 @@
-"""Algorithm 9 as strategies: CP-NAS, and BNAS-dagger, which is its beta_P = 0."""
+"""Algorithm 9 as strategies: CP-NAS, and BNAS-dagger, which is its beta_P = 0 and trains no Parent."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Algorithm9(Strategy):
     """Sampling without replacement with the Child-Parent indicator; where it is run: `search`.
 
-    Searches that differ in beta_P alone draw the same and train the same, so that they are one search until they
-    abandon different operations: see `branching`.
+    Searches that differ in beta_P or the indicator alone draw the same and train the same, so that they are one search
+    until they abandon different operations: see `branching`.
     """
 
     def search(self, search: Search) -> "Genotype":
@@ -35,15 +35,27 @@ class Algorithm9(Strategy):
         return num_draws_of_search(config.search.num_passes)
 
     def cost(self, history: History, *, num_inherited: int = 0) -> Cost:
-        """A draw is two epochs: one of the Child and one of the Parent."""
-        from cpnas_cli.networks.shapes import PRECISIONS
-        from cpnas_cli.strategies.cpnas.branching import num_draws
+        """A draw is an epoch of the Child, and one of the Parent where it was trained."""
+        from cpnas_cli.strategies.cpnas.branching import networks_by_draw
 
-        draws = num_draws(history)
-        return Cost(asked=len(PRECISIONS) * draws, trained=len(PRECISIONS) * (draws - num_inherited))
+        networks = networks_by_draw(history)
+        return Cost(asked=sum(networks), trained=sum(networks[num_inherited:]))
 
     def provenance(self, config: "Config") -> dict[str, Any]:
-        return {"beta_p": config.search.beta_p, "num_passes": config.search.num_passes}
+        search = config.search
+        return {
+            "beta_p": search.beta_p,
+            "indicator": search.indicator if self.fixed_beta_p is None else None,
+            "num_passes": search.num_passes,
+            "evaluation": search.evaluation,
+            "credit": search.credit,
+        }
+
+    def findings(self, history: History, config: "Config") -> dict[str, Any]:
+        """`parent_slope`: how far the Parent's accuracy followed the Child's."""
+        from cpnas_cli.strategies.cpnas.branching import slope_of
+
+        return {"parent_slope": slope_of(history) if config.search.beta_p else None}
 
     def check(self, config: "Config", dataset: "Dataset", fabric: "Fabric | None") -> None:
         from cpnas_cli.data.splits import check_split
@@ -62,8 +74,13 @@ class Algorithm9(Strategy):
         check_split(len(dataset.train), config.search.validation_fraction)
 
     def sharing_key(self, config: "Config") -> str:
-        search = config.search.model_copy(update={"strategy": BNAS.name, "beta_p": 0.0})
+        own = {"strategy": BNAS.name, "beta_p": 0.0, "indicator": "printed"}
+        search = config.search.model_copy(update=own)
         return config.model_copy(update={"search": search}).model_dump_json()
+
+    def num_networks(self, config: "Config") -> int:
+        """The Child, and the Parent where it has a part in z."""
+        return 1 if config.search.beta_p == 0 else 2
 
     def saved_history(self, run: "RunFolder") -> list[dict[str, Any]]:
         from cpnas_cli.strategies.cpnas.branching import saved_history
@@ -73,7 +90,7 @@ class Algorithm9(Strategy):
     def reread(self, history: History, config: "Config") -> Rereading | None:
         from cpnas_cli.strategies.cpnas.branching import reread
 
-        return reread(history, beta_p=config.search.beta_p, num_passes=config.search.num_passes)
+        return reread(history, config.search)
 
     def branch(self, source: "RunFolder", target: "RunFolder", rereading: Rereading) -> None:
         from cpnas_cli.strategies.cpnas.branching import branch

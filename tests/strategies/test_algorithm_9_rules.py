@@ -1,0 +1,285 @@
+"""What a search of Algorithm 9 may do otherwise: the sign of the gap, when it validates, its credit, with no Parent."""
+
+import contextlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_every_strategy import make_search, tensors_of, without_seconds
+
+from cpnas_cli.errors import CheckpointError, MaxTimeReached, UsageError
+from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, OPERATIONS, Genotype, draw_pass
+from cpnas_cli.strategies import run_search, strategy_named
+from cpnas_cli.strategies.base import Rereading
+from cpnas_cli.strategies.cpnas.credit import ValidatedDraw, effects_of_all_draws, mean_of_draws
+from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
+from cpnas_cli.strategies.cpnas.state import SearchState
+
+CPNAS, BNAS = strategy_named("cpnas"), strategy_named("bnas")
+FIRST_ROUND = 8
+
+Records = list[dict[str, Any]]
+
+
+def first_draws(folder: Path, count: int, *overrides: str, name: str = "cpnas", **values: Any) -> Records:
+    """The history of a search that is stopped after so many draws, or after the round in which they end."""
+    search = make_search(folder, strategy_named(name), *overrides, **values)
+
+    def stop() -> bool:
+        return sum(record["event"] == "draw" for record in search.run.history()) >= count
+
+    strategy_named(name).advance(search, stop=stop)
+    return without_seconds(search.run.history())
+
+
+def draws_of(records: Records) -> Records:
+    return [record for record in records if record["event"] == "draw"]
+
+
+# ---------------------------------------------------------------- the sign
+
+
+@pytest.mark.parametrize("name", ["penalized", "printed"])
+def test_z_of_a_search_has_the_sign_of_its_indicator(name: str, tmp_path: Path) -> None:
+    for record in draws_of(first_draws(tmp_path, 1, f"search.indicator={name}", "search.beta_p=0.75")):
+        gap = record["accuracy_parent"] - record["accuracy_child"]
+        sign = {"penalized": -1, "printed": 1}[name]
+        assert record["z"] == pytest.approx(record["accuracy_child"] + sign * 0.75 * gap, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_one_search_is_read_again_with_the_other_sign_to_the_last_bit(tmp_path: Path) -> None:
+    """Two rounds of one search; the other goes on from where they part, and is what it is alone."""
+    settings = ("search.indicator=printed", "search.beta_p=3"), ("search.indicator=penalized", "search.beta_p=0.5")
+    alone = [make_search(tmp_path / str(index), CPNAS, *some) for index, some in enumerate(settings)]
+    genotypes = [CPNAS.search(search) for search in alone]
+    assert genotypes[0] != genotypes[1]
+    assert CPNAS.sharing_key(alone[0].config) == CPNAS.sharing_key(alone[1].config)
+    leader, follower = (make_search(tmp_path / name, CPNAS, *some) for name, some in zip("ab", settings, strict=True))
+
+    def agrees() -> bool:
+        rereading = CPNAS.reread(leader.run.history(), follower.config)
+        return rereading is not None and rereading.agrees
+
+    CPNAS.advance(leader, stop=lambda: not agrees())
+    rereading = CPNAS.reread(CPNAS.saved_history(leader.run), follower.config)
+    assert rereading is not None
+    assert not rereading.agrees
+    CPNAS.branch(leader.run, follower.run, rereading)
+    assert [CPNAS.search(search) for search in (leader, follower)] == genotypes
+    for one, other in zip((leader, follower), alone, strict=True):
+        assert without_seconds(one.run.history()) == without_seconds(other.run.history())
+        assert tensors_of(one.run) == tensors_of(other.run)
+
+
+# ---------------------------------------------------------------- when a pass is validated
+
+
+def test_after_a_pass_all_its_draws_are_validated_with_the_weights_at_its_end(tmp_path: Path) -> None:
+    """Against networks that are trained by hand, draw by draw, and validated only then."""
+    *draws, passed, gone = first_draws(tmp_path / "a", 1, "search.evaluation=after_pass")
+    assert [record["event"] for record in draws] == ["draw"] * FIRST_ROUND
+    assert (passed["event"], gone["event"]) == ("pass", "abandon")
+    assert {record[key] for record in draws for key in ("accuracy_child", "accuracy_parent", "z")} == {None}
+    shared = SharedNetworks(make_search(tmp_path / "b", CPNAS))
+    genotypes = [Genotype(tuple(record["normal"]), tuple(record["reduce"])) for record in draws]
+    for name in ("child", "parent"):
+        for draw, genotype in enumerate(genotypes):
+            shared.train(name, genotype, draw=draw)
+        expected = [shared.validate_draw(genotype, draw=7)[name] for genotype in genotypes]
+        assert passed[f"accuracy_{name}"] == expected
+    z = [c - 2 * (p - c) for c, p in zip(passed["accuracy_child"], passed["accuracy_parent"], strict=True)]
+    assert passed["z"] == pytest.approx(z, abs=1e-12)
+    worst = draws[z.index(min(z))]
+    assert z.count(min(z)) > 1 or [edge["abandoned"] for edge in gone["normal"]] == worst["normal"]
+
+
+@pytest.mark.parametrize("name", ["cpnas", "bnas"])
+@pytest.mark.parametrize("num_passes", [1, 2])
+def test_validated_after_a_pass_it_goes_on_the_same_from_every_draw(name: str, num_passes: int, tmp_path: Path) -> None:
+    settings = ("search.evaluation=after_pass", f"search.num_passes={num_passes}")
+    expected = first_draws(tmp_path / "at once", 1, *settings, name=name)
+    assert len(expected) == num_passes * (FIRST_ROUND + 1) + 1
+    run = RunFolder(tmp_path / "resumed")
+    for _ in range(len(expected) - 2):  # the end of the round is one commit with the pass before it
+        with contextlib.suppress(MaxTimeReached):
+            strategy_named(name).search(make_search(run.path, strategy_named(name), *settings, deadline=Deadline(0.0)))
+        with run.file(RunFolder.HISTORY).open("a") as file:
+            file.write('{"event": "pa')
+    assert first_draws(run.path, 1, *settings, name=name) == expected
+    assert tensors_of(run) == tensors_of(RunFolder(tmp_path / "at once"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cpnas", "bnas"])
+def test_what_a_search_after_passes_costs_and_finds(name: str, tmp_path: Path) -> None:
+    strategy = strategy_named(name)
+    search = make_search(tmp_path, strategy, "search.evaluation=after_pass", "search.credit=regression")
+    document = run_search(search)
+    history = search.run.history()
+    assert [record["event"] for record in history].count("pass") == 7
+    networks = 1 if name == "bnas" else 2
+    cost = strategy.cost(history, num_inherited=8)
+    assert (cost.asked, cost.trained) == (networks * 35, networks * 27)
+    rereading = strategy.reread(history, search.config)
+    assert rereading == Rereading(tuple(history), agrees=True)
+    slope = document["provenance"]["parent_slope"]
+    if name == "bnas":
+        assert slope is None
+        assert {record["accuracy_parent"] for record in history if record["event"] == "pass"} == {None}
+        return
+    passes = [record for record in history if record["event"] == "pass"]
+    child, parent = (np.concatenate([one[f"accuracy_{key}"] for one in passes]) for key in ("child", "parent"))
+    assert slope == pytest.approx(np.polyfit(child, parent, 1)[0], abs=1e-9)
+
+
+# ---------------------------------------------------------------- credit
+
+
+def played_round(state: SearchState, z_of: Mapping[Genotype, float]) -> None:
+    """Give every draw of a round the z that it is worth."""
+    while not state.round_complete:
+        genotype = state.draw(seed=0)
+        state.train(genotype)
+        state.give([z_of[genotype]])
+
+
+def test_credit_by_draw_is_of_this_round_and_by_regression_of_all() -> None:
+    """The second round is all equal: by draw every operation ties, by regression the first round still speaks."""
+    first = draw_pass(ALL_CANDIDATES, seed=0, pass_index=0)
+    worth = {genotype: index / 10 for index, genotype in enumerate(first)}
+    by_draw, by_regression = SearchState(1), SearchState(1, "regression")
+    for state in (by_draw, by_regression):
+        played_round(state, worth)
+        state.abandon()
+        played_round(state, dict.fromkeys(draw_pass(state.candidates, seed=0, pass_index=0), 0.5))
+    ends = [state.abandon() for state in (by_draw, by_regression)]
+    for edge in ends[0]["normal"]:
+        assert len(set(edge["evaluation"].values())) == 1
+    assert all(len(set(edge["evaluation"].values())) > 1 for edge in ends[1]["normal"])
+
+
+def convolutions_found(credit: str, *, gain: float) -> int:
+    """Of 28; z is the share of convolutions, and `gain` more with every draw of a round."""
+    state = SearchState(1, credit)
+    while not state.finished:
+        while not state.round_complete:
+            genotype, step = state.draw(seed=1), state.draw_index
+            ops = genotype.normal + genotype.reduce
+            state.train(genotype)
+            state.give([sum("conv" in op for op in ops) / len(ops) + gain * step])
+        state.abandon()
+    return sum("conv" in op for cell in state.candidates.cells().values() for (op,) in cell)
+
+
+def test_what_later_draws_gain_does_not_change_what_the_regression_finds() -> None:
+    """The mean of a draw goes by its position instead; by chance 14 of 28 edges would get a convolution."""
+    assert convolutions_found("regression", gain=0) == convolutions_found("regression", gain=0.05) >= 22
+    assert convolutions_found("draw", gain=0.05) < convolutions_found("draw", gain=0)
+    assert convolutions_found("draw", gain=0.05) <= 18
+
+
+def test_the_order_of_the_draws_earns_no_credit() -> None:
+    """z rises along every round and owes nothing to the operations: by regression nobody is ahead."""
+    draws = [
+        ValidatedDraw(genotype, 0.1 * turn + 0.02 * step, (turn, step))
+        for turn in range(3)
+        for step, genotype in enumerate(draw_pass(ALL_CANDIDATES, seed=turn, pass_index=0))
+    ]
+    effects = effects_of_all_draws(draws, ALL_CANDIDATES)
+    assert all(abs(value) < 1e-9 for kind in CELL_KINDS for edge in effects[kind] for value in edge.values())
+    means = mean_of_draws(draws, ALL_CANDIDATES)
+    assert max(means["normal"][0].values()) - min(means["normal"][0].values()) == pytest.approx(0.14)
+
+
+def test_e_of_the_regression_is_the_softmax_of_the_effects(tmp_path: Path) -> None:
+    """In the history of a search; and its state after a resume is the one before."""
+    *draws, gone = first_draws(tmp_path, 1, "search.credit=regression")
+    validated = [
+        ValidatedDraw(Genotype(tuple(d["normal"]), tuple(d["reduce"])), d["z"], (0, index))
+        for index, d in enumerate(draws)
+    ]
+    effects = effects_of_all_draws(validated, ALL_CANDIDATES)
+    for kind in CELL_KINDS:
+        for edge, entry in enumerate(gone[kind]):
+            exponentials = {op: math.exp(value) for op, value in effects[kind][edge].items()}
+            total = sum(exponentials.values())
+            assert entry["evaluation"] == pytest.approx({op: e / total for op, e in exponentials.items()}, abs=1e-12)
+            assert effects[kind][edge][entry["abandoned"]] == min(effects[kind][edge].values())
+    state = SearchState.replay([*draws, gone], num_passes=1, credit="regression")
+    assert [set(OPERATIONS) - set(alive) for alive in state.candidates.normal] == [
+        {edge["abandoned"]} for edge in gone["normal"]
+    ]
+
+
+# ---------------------------------------------------------------- no Parent
+
+
+def networks_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The precision of every network that is trained, in order."""
+    seen: list[str] = []
+    original = SharedNetworks.train
+
+    def train(self: SharedNetworks, name: Any, genotype: Genotype, *, draw: int) -> None:
+        seen.append(name)
+        original(self, name, genotype, draw=draw)
+
+    monkeypatch.setattr(SharedNetworks, "train", train)
+    return seen
+
+
+@pytest.mark.parametrize(("name", "settings"), [("bnas", ()), ("cpnas", ("search.beta_p=0",))])
+def test_without_weight_no_parent_is_trained_or_kept(
+    name: str, settings: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = networks_of(monkeypatch)
+    records = draws_of(first_draws(tmp_path, 1, *settings, name=name))
+    assert seen == ["child"] * FIRST_ROUND
+    assert [record["accuracy_parent"] for record in records] == [None] * FIRST_ROUND
+    assert [record["z"] for record in records] == [record["accuracy_child"] for record in records]
+    assert set(tensors_of(RunFolder(tmp_path))) == {"child"}
+    assert strategy_named(name).cost(records).asked == FIRST_ROUND
+
+
+def test_a_search_without_a_parent_goes_on_from_one_with_it_and_is_what_it_is_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit, with the Child of the other; from one without, none can go on that needs a Parent."""
+    expected = first_draws(tmp_path / "alone", FIRST_ROUND + 7, name="bnas")
+    leader, follower = make_search(tmp_path / "cpnas", CPNAS), make_search(tmp_path / "bnas", BNAS)
+    assert CPNAS.num_networks(leader.config) > BNAS.num_networks(follower.config)
+    first_draws(tmp_path / "cpnas", 1)
+    history = CPNAS.saved_history(leader.run)
+    rereading = BNAS.reread(history, follower.config)
+    assert rereading is not None
+    assert without_seconds(rereading.records) == expected[: FIRST_ROUND + 1]
+    BNAS.branch(leader.run, follower.run, rereading)
+    seen = networks_of(monkeypatch)
+    assert first_draws(tmp_path / "bnas", FIRST_ROUND + 7, name="bnas") == expected
+    assert seen == ["child"] * 7
+    assert tensors_of(follower.run) == tensors_of(RunFolder(tmp_path / "alone"))
+    cost = BNAS.cost(follower.run.history(), num_inherited=FIRST_ROUND)
+    assert (cost.asked, cost.trained) == (FIRST_ROUND + 7, 7)
+    assert CPNAS.reread(expected, leader.config) is None
+
+
+def test_a_checkpoint_without_a_parent_is_refused_where_one_is_needed(tmp_path: Path) -> None:
+    first_draws(tmp_path, 1, name="bnas")
+    with pytest.raises(CheckpointError, match="0 weights of the parent"):
+        first_draws(tmp_path, 100)
+
+
+# ---------------------------------------------------------------- the command line's refusals
+
+
+def test_an_indicator_is_refused_where_there_is_no_beta() -> None:
+    for name in ("random", "pcdarts"):
+        with pytest.raises(UsageError) as caught:
+            strategy_named(name).check_indicator("printed", instead="cpnas")
+        assert str(caught.value) == f"{name} uses no indicator, got --indicator printed; use --strategy cpnas"
+    CPNAS.check_indicator("printed", instead="cpnas")
