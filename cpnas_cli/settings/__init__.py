@@ -27,10 +27,10 @@ from cpnas_cli.settings.sections import (
     EstimatorName,
     NetworkConfig,
     OptimizerName,
-    PcDartsConfig,
     RealPart,
     SearchConfig,
 )
+from cpnas_cli.settings.strategy_sections import FairConfig, HalvingConfig, PcDartsConfig
 from cpnas_cli.settings.train_section import ScheduleName, TrainConfig
 
 __all__ = [
@@ -41,6 +41,8 @@ __all__ = [
     "DtypeName",
     "EngineName",
     "EstimatorName",
+    "FairConfig",
+    "HalvingConfig",
     "NetworkConfig",
     "OptimizerName",
     "PcDartsConfig",
