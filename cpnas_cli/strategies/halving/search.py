@@ -195,7 +195,7 @@ def _train(search: Search, halves: Dataset, genotype: Genotype, *, round_index: 
 def _folder_of(run: RunFolder, *, round_index: int, draw: int) -> RunFolder:
     """The folder of this training, made if it has not begun; those of others, which are recorded, are removed."""
     folder = run.file(TRAININGS) / f"round-{round_index}-draw-{draw}"
-    if run.file(TRAININGS).exists():
+    if run.file(TRAININGS).is_dir():
         for other in run.file(TRAININGS).iterdir():
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
