@@ -110,17 +110,17 @@ class FairConfig(Section):
         ge=0,
     )
     num_scored: int = setting(
-        240,
+        160,
         "random architectures that are scored, without training, before half of the candidates are abandoned; later, "
         "with fewer candidates, fewer in proportion",
         unit="architectures",
-        origin="ours: some more than there are effects of candidates",
+        origin="ours: more told little more on digits",
         ge=1,
     )
     num_scored_images: int | None = setting(
         256,
         "validation images that each of them is scored on, the same ones for all; null: all",
         unit="images",
-        origin="ours: more architectures on fewer images tell more",
+        origin="ours: probabilities of few images tell architectures apart",
         ge=1,
     )

@@ -28,7 +28,7 @@ from cpnas_cli.search_space import (
 from cpnas_cli.strategies import strategy_named
 from cpnas_cli.strategies.fair.draws import draw_candidates, keep_better_half, numbers_of_candidates
 from cpnas_cli.strategies.fair.search import drawn_for_scores, score
-from cpnas_cli.strategies.fair.shared_child import SharedChild
+from cpnas_cli.strategies.fair.shared_child import Score, SharedChild
 from cpnas_cli.strategies.fair.state import FairState
 
 FAIR = strategy_named("fair")
@@ -155,10 +155,10 @@ def test_a_search_finds_what_is_planted(tmp_path: Path, monkeypatch: pytest.Monk
     """Where scores are sums of what the operations of the edges are worth, each edge gets the one worth most."""
     worth = planted(5)
 
-    def accuracy(_: SharedChild, genotype: Genotype) -> float:
-        return sum(worth[kind][edge][genotype.cells()[kind][edge]] for kind, edge in pairs()) / 10
+    def planted_score(_: SharedChild, genotype: Genotype) -> Score:
+        return Score(0.5, sum(worth[kind][edge][genotype.cells()[kind][edge]] for kind, edge in pairs()) / 10)
 
-    monkeypatch.setattr(SharedChild, "accuracy", accuracy)
+    monkeypatch.setattr(SharedChild, "score", planted_score)
     found = FAIR.search(make_search(tmp_path, FAIR, *PLANTED))
     for kind, edge in pairs():
         assert {found.cells()[kind][edge]} == best(worth[kind][edge], 1)
@@ -237,13 +237,13 @@ def test_the_rate_falls_along_one_cosine_over_all_rounds(tmp_path: Path) -> None
 
 def test_what_was_scored_first_can_be_scored_again_in_the_end(tmp_path: Path) -> None:
     """The weights have gone on since with fewer candidates; those of all are kept."""
-    search = make_search(tmp_path, FAIR, num_train=100)
+    search = make_search(tmp_path, FAIR)
     FAIR.search(search)
     first = [record for record in search.run.history() if record["event"] == "draw" and record["num_candidates"] == 8]
     genotypes = [Genotype(normal=tuple(record["normal"]), reduce=tuple(record["reduce"])) for record in first]
     before = tensors_of(search.run)
-    assert score(search, genotypes) == [record["accuracy_child"] for record in first]
-    assert len({record["accuracy_child"] for record in first}) > 1
+    assert score(search, genotypes) == [Score(record["accuracy_child"], record["z"]) for record in first]
+    assert len({record["z"] for record in first}) == len(first)
     assert tensors_of(search.run) == before
     assert before["weights"] != before["weights_of_all"]
 
@@ -254,17 +254,24 @@ def test_a_score_is_a_fraction_of_so_many_images(setting: str, count: int, tmp_p
     shared = SharedChild(make_search(tmp_path, FAIR, f"fair.num_scored_images={setting}"))
     (genotype,) = itertools.islice(drawn_for_scores(ALL_CANDIDATES, seed=0), 1)
     network, images = shared.network, shared.images
+    half = images.pipeline.normalize(images.training.images)
+    assert sorted(shared.calibration_BCHW.flatten(1).tolist()) == sorted(half.flatten(1).tolist())
     for norm in network.batch_norms_of(genotype):
         norm.statistics, norm.momentum = "running", 1.0
     with torch.no_grad():
-        network(images.pipeline.normalize(images.training.images), genotype)
+        network(shared.calibration_BCHW, genotype)
         network.eval()
         logits_BK = network(images.pipeline.normalize(images.validation.images[:count]), genotype).logits
     network.train()
     for norm in network.batch_norms_of(genotype):
         norm.statistics = "none"
-    right = (logits_BK.argmax(1) == images.validation.labels[:count]).double().mean().item()
-    assert shared.accuracy(genotype) == pytest.approx(right)
+    labels_B = images.validation.labels[:count]
+    right = [int(max(range(10), key=lambda k: row[k]) == label) for row, label in zip(logits_BK, labels_B, strict=True)]
+    probability = [
+        math.exp(row[label]) / sum(math.exp(logit) for logit in row)
+        for row, label in zip(logits_BK.tolist(), labels_B.tolist(), strict=True)
+    ]
+    assert shared.score(genotype) == pytest.approx((sum(right) / count, sum(probability) / count))
 
 
 def test_each_round_scores_in_proportion_to_its_candidates(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ class SearchScoresView(SearchView):
             case "epoch":
                 self._epoch(record)
             case "draw":
-                self.scores.append(record["accuracy_child"])
+                self.scores.append(record["z"])
                 if len(self.scores) == self._num_scored and not record.get("resumed"):
                     self.line(self._scored())
             case "abandon":
@@ -219,7 +219,7 @@ class SearchScoresView(SearchView):
         if not self.scores:
             return "training"
         mean = sum(self.scores) / len(self.scores)
-        return f"scored {len(self.scores)}/{self._num_scored}  mean {percent(mean)}  best {percent(max(self.scores))}"
+        return f"scored {len(self.scores)}/{self._num_scored}  z {mean:.4f}, the best {max(self.scores):.4f}"
 
     def _status(self) -> Table:
         status = Table.grid(padding=(0, 2))

@@ -4,13 +4,15 @@
         for each step of the round's epochs:
             draw K architectures in which every candidate of every edge stands once
             update the shared weights once, by the mean of their K gradients on the same batch
-        score random architectures of the candidates, without training them
-        estimate how much every candidate adds to a score, by least squares (`additive_effects`)
+        score random architectures of the candidates, without training them: z, the mean probability of the right class
+        estimate how much every candidate adds to z, by least squares (`additive_effects`)
         abandon, on every edge, the worse half of the candidates
     return the candidate left on every edge
 
 Differs from the paper (ours): it searches with an evolutionary algorithm among architectures; here the 28 edges of two
 cells are decided one by one, by their effects over all that was scored, and what is left is trained a little further.
+A score is a probability and not an accuracy: on 256 images of digits, with 240 scores, effects fitted to the former
+predict the accuracy of other architectures on other images with a correlation of 0.42, to the latter with 0.21.
 
 After every epoch, and after every `SCORED_PER_COMMIT` scores, history and checkpoint are committed to the journal.
 """
@@ -28,7 +30,7 @@ from cpnas_cli.search_space import NUM_OPERATIONS, Candidates, Genotype, genotyp
 from cpnas_cli.strategies.additive_effects import additive_effects
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.fair.draws import draw_candidates, keep_better_half
-from cpnas_cli.strategies.fair.shared_child import SharedChild
+from cpnas_cli.strategies.fair.shared_child import Score, SharedChild
 from cpnas_cli.strategies.fair.state import FairState
 
 CHECKPOINT_SCHEMA = "cpnas.fair-checkpoint/1"
@@ -66,7 +68,7 @@ def search_fair(search: Search) -> Genotype:
         if not state.trains and state.is_first_round and not state.genotypes:
             shared.keep_weights_of_all()
         if state.round_complete:
-            effects = additive_effects(state.genotypes, state.accuracies, state.candidates)
+            effects = additive_effects(state.genotypes, state.scores, state.candidates, common=True)
             decisions = keep_better_half(state.candidates, effects)
             for record in decisions:
                 state.give(record)
@@ -109,7 +111,7 @@ def _score(shared: SharedChild, state: FairState) -> list[dict[str, Any]]:
     drawn = drawn_for_scores(state.candidates, seed=shared.config.seed)
     for number, genotype in enumerate(itertools.islice(drawn, first, end), start=first):
         started = time.monotonic()
-        accuracy = shared.accuracy(genotype)
+        scored = shared.score(genotype)
         records.append(
             {
                 "event": "draw",
@@ -118,9 +120,9 @@ def _score(shared: SharedChild, state: FairState) -> list[dict[str, Any]]:
                 "draw": number % num_candidates,
                 "normal": list(genotype.normal),
                 "reduce": list(genotype.reduce),
-                "accuracy_child": accuracy,
+                "accuracy_child": scored.accuracy,
                 "accuracy_parent": None,
-                "z": accuracy,
+                "z": scored.probability,
                 "seconds": round(time.monotonic() - started, 3),
             }
         )
@@ -134,13 +136,11 @@ def drawn_for_scores(candidates: Candidates, *, seed: int) -> Iterator[Genotype]
         yield from draw_candidates(candidates, generator)
 
 
-def score(search: Search, genotypes: Sequence[Genotype]) -> list[float]:
-    """Accuracies of any genotypes in the shared Child of a search, as it was when no candidate was abandoned yet.
+def score(search: Search, genotypes: Sequence[Genotype]) -> list[Score]:
+    """Scores of any genotypes in the shared Child of a search, as it was when no candidate was abandoned yet.
 
     Args:
       search: one that has trained with all candidates; its run is read, never written.
-
-    Returns a fraction of the scored images (`fair.num_scored_images`) for each genotype.
 
     Raises:
       RunError: the run has trained no shared Child yet. CheckpointError: the checkpoint cannot be used.
@@ -151,4 +151,4 @@ def score(search: Search, genotypes: Sequence[Genotype]) -> list[float]:
         raise RunError(f"{search.run.path} holds no shared Child; make one with `cpnas search --strategy fair`")
     shared = SharedChild(search)
     shared.restore_weights_of_all(saved.tensors, path=journal.checkpoint)
-    return [shared.accuracy(genotype) for genotype in genotypes]
+    return [shared.score(genotype) for genotype in genotypes]

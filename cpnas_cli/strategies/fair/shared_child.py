@@ -5,9 +5,11 @@ normalized with its own statistics, and a score has its statistics from images o
 batch, the same for every score.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,7 +31,6 @@ from cpnas_cli.training.epoch import (
     TrainStep,
     cosine,
     cross_entropy,
-    evaluate,
     make_optimizer,
     train_epoch,
 )
@@ -37,6 +38,19 @@ from cpnas_cli.training.epoch import (
 WEIGHTS = "weights"
 WEIGHTS_OF_ALL = "weights_of_all"
 """The weights when all candidates were trained and none was abandoned, in which any genotype can be scored."""
+
+
+class Score(NamedTuple):
+    """How a genotype does on the scored images, with shared weights.
+
+    Attributes:
+      accuracy: fraction of them classified right.
+      probability: the mean of the softmax of the right class, in [0, 1]. What an accuracy says in steps of an image it
+        says smoothly, so that few images tell architectures apart that many classify almost alike.
+    """
+
+    accuracy: float
+    probability: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +114,9 @@ class SharedChild:
         self.buffers = _start_buffers(self.optimizer)
         self.weights_of_all: Tensor | None = None
         self.calibration_BCHW = self._calibration()
+        whole = self.images.validation
+        count = config.fair.num_scored_images or len(whole)
+        self.scored = ImageSet(whole.images[:count], whole.labels[:count])
 
     def _calibration(self) -> Tensor:
         """`search.num_calibration_batches` batches of the training part as one, without augmentation."""
@@ -154,20 +171,25 @@ class SharedChild:
                 "try a smaller --set search.learning_rate in a new run"
             ) from None
 
-    def accuracy(self, genotype: Genotype) -> float:
-        """Of the genotype with the shared weights, without any training: a fraction of the scored images.
+    @torch.no_grad()
+    def score(self, genotype: Genotype) -> Score:
+        """Of the genotype with the shared weights, without any training.
 
         Raises:
-          NonFiniteLossError: a score is NaN or infinite.
+          NonFiniteLossError: a class score is NaN or infinite.
         """
+        rows: list[Tensor] = []
+        batches = self.images.pipeline.evaluation_batches(self.scored, batch_size=EVALUATION_BATCH_SIZE)
         with calibrated(self.network, genotype, iter([(self.calibration_BCHW, self.calibration_BCHW)])):
-            return evaluate(lambda x_BCHW: self.network(x_BCHW, genotype), self._scored_batches())
-
-    def _scored_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        whole = self.images.validation
-        count = self.config.fair.num_scored_images or len(whole)
-        scored = ImageSet(whole.images[:count], whole.labels[:count])
-        return self.images.pipeline.evaluation_batches(scored, batch_size=EVALUATION_BATCH_SIZE)
+            for x_BCHW, labels_B in batches:
+                logits_BK = self.network(x_BCHW, genotype).logits.double()
+                right_B = logits_BK.argmax(dim=1) == labels_B
+                probability_B = logits_BK.softmax(dim=1).gather(1, labels_B[:, None])
+                rows.append(torch.stack([right_B.sum(), probability_B.sum()]))
+        num_right, probability = torch.stack(rows).sum(dim=0).tolist()
+        if not math.isfinite(probability):
+            raise NonFiniteLossError("scores became NaN or infinite in an evaluation")
+        return Score(num_right / len(self.scored), min(probability / len(self.scored), 1.0))
 
     def keep_weights_of_all(self) -> None:
         """What is trained so far is what any genotype is scored in."""

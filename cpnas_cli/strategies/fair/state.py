@@ -26,7 +26,7 @@ class FairState:
 
     Attributes:
       epoch: epochs done, over all rounds. epoch_of_round: those of this round.
-      genotypes, accuracies: what was scored in this round.
+      genotypes, scores: what was scored in this round, and its z.
     """
 
     settings: FairConfig
@@ -34,7 +34,7 @@ class FairState:
     epoch: int = 0
     epoch_of_round: int = 0
     genotypes: list[Genotype] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
@@ -66,10 +66,10 @@ class FairState:
                 self.epoch, self.epoch_of_round = self.epoch + 1, self.epoch_of_round + 1
             case "draw":
                 self.genotypes.append(Genotype(normal=tuple(record["normal"]), reduce=tuple(record["reduce"])))
-                self.accuracies.append(record["accuracy_child"])
+                self.scores.append(record["z"])
             case "abandon":
                 self.candidates = _without(self.candidates, record)
-                self.epoch_of_round, self.genotypes, self.accuracies = 0, [], []
+                self.epoch_of_round, self.genotypes, self.scores = 0, [], []
 
 
 def _without(candidates: Candidates, record: Mapping[str, Any]) -> Candidates:
