@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.numpy import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -395,6 +397,23 @@ def test_it_tells_those_who_watch_what_it_writes(
     total = strategy.num_units(whole.search.config)
     for unit in range(total):
         assert (f"{strategy.unit} {unit + 1}/{total}  " in shown) == (strategy.view is not None)
+
+
+@every_whole
+def test_it_can_be_looked_at_at_any_moment(strategy: Strategy, whole_of: Callable[[Strategy], Whole]) -> None:
+    """On a narrow terminal; how many units are done is always there."""
+    if strategy.view is None:
+        return
+    whole, total, num_done = whole_of(strategy), strategy.num_units(whole_of(strategy).search.config), 0
+    view: Any = search_view(whole.search.config)
+    for record in whole.told:
+        view.notify({**record, "resumed": True})
+        num_done += record["event"] == strategy.unit
+        screen = Console(file=io.StringIO(), width=80)
+        screen.print(view.render())
+        text = screen.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+        assert f"{strategy.unit} {num_done}/{total}" in text
+        assert max(map(len, text.splitlines())) <= 80
 
 
 # ---------------------------------------------------------------- its provenance

@@ -260,10 +260,11 @@ def test_a_score_is_a_fraction_of_so_many_images(setting: str, count: int, tmp_p
         norm.statistics, norm.momentum = "running", 1.0
     with torch.no_grad():
         network(shared.calibration_BCHW, genotype)
-        network.eval()
+        for norm in network.batch_norms_of(genotype):
+            norm.eval()
         logits_BK = network(images.pipeline.normalize(images.validation.images[:count]), genotype).logits
-    network.train()
     for norm in network.batch_norms_of(genotype):
+        norm.train()
         norm.statistics = "none"
     labels_B = images.validation.labels[:count]
     right = [int(max(range(10), key=lambda k: row[k]) == label) for row, label in zip(logits_BK, labels_B, strict=True)]
