@@ -31,6 +31,8 @@ STRATEGIES: dict[str, str] = {
     "bnas": "cpnas_cli.strategies.cpnas.strategy:BNAS",
     "random": "cpnas_cli.strategies.random:RANDOM",
     "pcdarts": "cpnas_cli.strategies.pcdarts.strategy:PCDARTS",
+    "halving": "cpnas_cli.strategies.halving.strategy:HALVING",
+    "fair": "cpnas_cli.strategies.fair.strategy:FAIR",
 }
 
 DATASETS: dict[str, str] = {

@@ -119,7 +119,8 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[
 
     epochs = ["--set", "pcdarts.num_epochs=2", "--set", "pcdarts.frozen_epochs=1"]
     one_epoch = ["--set", "train.num_epochs=1"]
-    for strategy in ("random", "pcdarts", "cpnas"):
+    epochs += ["--set", "halving.first_epochs=1", "--set", "fair.num_epochs=1", "--set", "fair.num_scored=8"]
+    for strategy in ("random", "pcdarts", "cpnas", "halving", "fair"):
         run("search", "--strategy", strategy, *TINY_OPTIONS, *epochs, "--out", strategy)
     for name in ("cpnas", "bnas"):
         passes = ["--set", "search.evaluation=after_pass", "--out", f"{name}-passes"]

@@ -29,7 +29,7 @@ A note has "passing": true if it is about the moment alone.
 """
 
 MOST_RECORDS = 2
-"""Of one commit. A longer history without a checkpoint is not what a kill leaves behind."""
+"""Of one commit, unless a journal says otherwise. A longer history without a checkpoint is not what a kill leaves."""
 
 _LENGTH = "history_bytes"  # in the state of a checkpoint: of the history that belongs to it
 
@@ -64,10 +64,13 @@ class Journal:
       run: whose folder it is in.
       schema: of the checkpoint.
       keys: what the checkpoint's state must hold.
+      most_records: of one commit.
     """
 
-    def __init__(self, run: RunFolder, *, schema: str, keys: Sequence[str] = ()) -> None:
-        self.run, self.schema, self.keys = run, schema, (*keys, _LENGTH)
+    def __init__(
+        self, run: RunFolder, *, schema: str, keys: Sequence[str] = (), most_records: int = MOST_RECORDS
+    ) -> None:
+        self.run, self.schema, self.keys, self.most_records = run, schema, (*keys, _LENGTH), most_records
 
     @property
     def checkpoint(self) -> Path:
@@ -76,13 +79,13 @@ class Journal:
     def commit(
         self, records: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor], state: Mapping[str, Any]
     ) -> None:
-        """Append what a unit of work has to say, at most `MOST_RECORDS`, and replace the checkpoint.
+        """Append what a unit of work has to say, at most `most_records`, and replace the checkpoint.
 
         Raises:
           RunError: one of them cannot be written; the checkpoint is that of the unit before.
           ValueError: a record is no JSON (it holds NaN, for one); nothing is written.
         """
-        assert 1 <= len(records) <= MOST_RECORDS
+        assert 1 <= len(records) <= self.most_records
         length = self._append("".join(map(_line, records)))
         save_tensors(self.checkpoint, tensors, schema=self.schema, state={**state, _LENGTH: length})
 
@@ -155,7 +158,7 @@ class Journal:
         path = self.run.file(RunFolder.HISTORY)
         branch = self.run.file(RunFolder.BRANCH)
         num_records = _read(path).count(b"\n") if path.exists() else 0  # a kill may leave half a line behind
-        if num_records > MOST_RECORDS and not branch.exists():
+        if num_records > self.most_records and not branch.exists():
             raise RunError(
                 f"{self.checkpoint} is missing, and without it the {num_records} records of the history cannot be gone "
                 f"on from; restore it, or remove {self.run.path}, or start a new run in another --out"

@@ -30,10 +30,10 @@ from cpnas_cli.settings.sections import (
     IndicatorName,
     NetworkConfig,
     OptimizerName,
-    PcDartsConfig,
     RealPart,
     SearchConfig,
 )
+from cpnas_cli.settings.strategy_sections import FairConfig, HalvingConfig, PcDartsConfig
 from cpnas_cli.settings.train_section import ScheduleName, TrainConfig
 
 __all__ = [
@@ -47,6 +47,8 @@ __all__ = [
     "EstimatorName",
     "EvaluationName",
     "IndicatorName",
+    "FairConfig",
+    "HalvingConfig",
     "NetworkConfig",
     "OptimizerName",
     "PcDartsConfig",

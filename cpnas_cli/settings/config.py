@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, model_va
 from cpnas_cli import registry
 from cpnas_cli.errors import UsageError
 from cpnas_cli.settings.fields import STORED, Section, did_you_mean, is_section, setting, starts_something
-from cpnas_cli.settings.sections import DataConfig, NetworkConfig, PcDartsConfig, SearchConfig
+from cpnas_cli.settings.sections import DataConfig, NetworkConfig, SearchConfig
+from cpnas_cli.settings.strategy_sections import FairConfig, HalvingConfig, PcDartsConfig
 from cpnas_cli.settings.train_section import TrainConfig
 
 DEFAULT_PRESET = "digits"
@@ -24,6 +25,8 @@ class Config(Section):
     network: NetworkConfig = Field(default_factory=NetworkConfig)  # which asks the registry: not while this is imported
     search: SearchConfig = SearchConfig()
     pcdarts: PcDartsConfig = PcDartsConfig()
+    halving: HalvingConfig = HalvingConfig()
+    fair: FairConfig = FairConfig()
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")

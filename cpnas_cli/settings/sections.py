@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import ValidationInfo, model_validator
 
 from cpnas_cli.registry import BLOCKS, DATASETS, STRATEGIES, registered
-from cpnas_cli.settings.fields import Section, check_first_epochs, check_learning_rates, setting, starts_something
+from cpnas_cli.settings.fields import Section, check_learning_rates, setting, starts_something
 
 EstimatorName = Literal["clipped", "polynomial", "error_decay"]
 LatentsName = Literal["plain", "centered", "standardized"]
@@ -338,49 +338,4 @@ class SearchConfig(Section):
     def _fits_together(self, info: ValidationInfo) -> Self:
         if starts_something(info):
             check_learning_rates("search", start=self.learning_rate, end=self.learning_rate_min)
-        return self
-
-
-class PcDartsConfig(Section):
-    """The search of `pcdarts`; the defaults are those of its public code."""
-
-    num_epochs: int = setting(50, "epochs of the search", unit="epochs", origin="PC-DARTS", ge=1)
-    frozen_epochs: int = setting(
-        15,
-        "first epochs, in which the architecture parameters stay as they are",
-        unit="epochs",
-        origin="PC-DARTS",
-        ge=0,
-    )
-    partial_channels: int = setting(
-        4,
-        "one in how many channels goes through the mixed operation; the others pass by it",
-        origin="PC-DARTS",
-        ge=2,
-        le=64,
-    )
-    batch_size: int = setting(256, "images of a step", unit="images", origin="PC-DARTS", ge=2)
-    optimizer: OptimizerName = setting("sgd", "optimizer of the weights", origin="PC-DARTS")
-    learning_rate: float = setting(
-        0.1, "learning rate where the cosine over all epochs begins", origin="PC-DARTS", gt=0
-    )
-    learning_rate_min: float = setting(
-        0.001, "learning rate where the cosine over all epochs ends", origin="PC-DARTS", ge=0
-    )
-    momentum: float = setting(0.9, "momentum of SGD; Adam does without", origin="PC-DARTS", ge=0, lt=1)
-    weight_decay: float = setting(3e-4, "weight decay", origin="PC-DARTS", ge=0)
-    clip_norm: float = setting(5.0, "largest norm of the gradient; a longer one is shortened", origin="PC-DARTS", gt=0)
-    architecture_learning_rate: float = setting(
-        6e-4, "learning rate of Adam (beta1 0.5) for the architecture parameters", origin="PC-DARTS", gt=0
-    )
-    architecture_weight_decay: float = setting(
-        1e-3, "weight decay of the architecture parameters", origin="PC-DARTS", ge=0
-    )
-
-    @model_validator(mode="after")
-    def _fits_together(self, info: ValidationInfo) -> Self:
-        if starts_something(info):
-            why = "the architecture never learns"
-            check_first_epochs("pcdarts", "frozen_epochs", self.frozen_epochs, self.num_epochs, why=why)
-            check_learning_rates("pcdarts", start=self.learning_rate, end=self.learning_rate_min)
         return self

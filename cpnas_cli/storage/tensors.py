@@ -74,6 +74,27 @@ def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tens
     return {name[len(start) :]: tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
+def as_vector(tensors: Sequence[Tensor]) -> Tensor:
+    """All values, one tensor after the other: some 2,000 small tensors take a fifth of a second to write."""
+    with torch.no_grad():
+        return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def copy_from_vector(vectors: Mapping[str, Tensor], name: str, tensors: Sequence[Tensor], *, path: Path) -> None:
+    """The reverse of `as_vector`, in place: a tensor keeps its memory layout, on which the rounding of kernels depends.
+
+    Raises:
+      CheckpointError: there is no vector of this name, or it has another number of values.
+    """
+    sizes = [tensor.numel() for tensor in tensors]
+    found = vectors[name].numel() if name in vectors else 0
+    if found != sum(sizes):
+        raise CheckpointError(f"{path} is of another search: {found} values of {name}, not {sum(sizes)}")
+    with torch.no_grad():
+        for tensor, values in zip(tensors, vectors[name].split(sizes), strict=True):
+            tensor.copy_(values.view_as(tensor))
+
+
 def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], *, path: Path) -> None:
     """Copy the tensors into a module; names, shapes and types must be the module's own.
 

@@ -29,7 +29,7 @@ History = Sequence[Mapping[str, Any]]
 """The records of a search, as in its `history.jsonl`."""
 
 Unit = Literal["draw", "epoch"]
-View = Literal["rounds", "epochs"]
+View = Literal["rounds", "epochs", "trainings", "scores"]
 
 
 def _unwatched(_: Mapping[str, Any]) -> None: ...
@@ -85,7 +85,8 @@ class Strategy(ABC):
       summary: one line for help and completion.
       unit: what a search counts and may stop after; the event of the history's record of one.
       view: how the command line shows a running search: by the rounds of Algorithm 9 (draw and abandon records), by
-        its epochs (epoch records), or not at all.
+        its epochs (epoch records), by whole trainings (draw and halve records), by the epochs of a shared network and
+        what is scored in it (epoch, draw and abandon records), or not at all.
       uses_beta_p: whether it uses `search.beta_p`.
       fixed_beta_p: the one beta_P that it can have; None: any.
       is_reference: whether comparisons report differences from it, and ablations vary its beta_P; one strategy is.

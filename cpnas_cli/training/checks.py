@@ -9,8 +9,11 @@ from cpnas_cli.settings import Config
 from cpnas_cli.training.teacher import check_teacher
 
 
-def check_training(config: Config, dataset: Dataset, fabric: Fabric) -> None:
+def check_training(config: Config, dataset: Dataset, fabric: Fabric | None) -> None:
     """Refuse batches that the processes of a training could not share evenly or mix, and a teacher of other images.
+
+    Args:
+      fabric: None where it is not known yet, and will be of one process.
 
     Raises:
       UsageError: see `check_shares` and `check_teacher`; or a batch has one image, and no other to mix it with.
@@ -26,7 +29,7 @@ def check_training(config: Config, dataset: Dataset, fabric: Fabric) -> None:
     check_shares(
         batch_size=train.batch_size,
         num_parts=train.gradient_accumulation_steps,
-        num_processes=fabric.world_size,
+        num_processes=1 if fabric is None else fabric.world_size,
         num_images=len(dataset.train),
     )
     check_teacher(config, dataset)

@@ -447,6 +447,16 @@ def test_changed_settings_are_those_and_no_others() -> None:
             "add --set pcdarts.frozen_epochs=0;",
         ),
         (
+            ["halving.num_rounds=5"],
+            "halving.num_genotypes=8 cannot be halved after each of halving.num_rounds=5 rounds but the last; "
+            "add --set halving.num_genotypes=16, or --set halving.num_rounds=4;",
+        ),
+        (
+            ["halving.num_genotypes=2"],  # fewer genotypes than rounds
+            "halving.num_genotypes=2 cannot be halved after each of halving.num_rounds=3 rounds but the last; "
+            "add --set halving.num_genotypes=4, or --set halving.num_rounds=2;",
+        ),
+        (
             ["train.warmup_epochs=5", "train.num_epochs=5"],
             "train.warmup_epochs=5 must be below train.num_epochs=5, or the learning rate never falls; "
             "add --set train.warmup_epochs=2;",
@@ -508,6 +518,9 @@ def test_a_preset_with_a_warmup_says_so_when_the_epochs_are_few() -> None:
         ["pcdarts.num_epochs=16"],
         ["pcdarts.num_epochs=1", "pcdarts.frozen_epochs=0"],
         ["train.num_epochs=2", "train.warmup_epochs=1"],
+        ["halving.num_genotypes=4"],
+        ["halving.num_genotypes=7", "halving.num_rounds=3"],
+        ["halving.num_genotypes=1", "halving.num_rounds=1"],
         *([f"{section}.learning_rate=0.3", f"{section}.learning_rate_min=0.3"] for section in LEARNING),
         *([f"{section}.learning_rate=1e-300", f"{section}.learning_rate_min=0"] for section in LEARNING),
     ],
@@ -669,6 +682,7 @@ def test_bnas_hides_no_bad_value() -> None:
 UNFIT = {
     "train": {"num_epochs": 3, "warmup_epochs": 3},
     "pcdarts": {"num_epochs": 10, "frozen_epochs": 15},
+    "halving": {"num_genotypes": 3, "num_rounds": 3},
     "network": {"recu": True},
     "search": {"learning_rate": 0.001, "learning_rate_min": 0.01},
 }

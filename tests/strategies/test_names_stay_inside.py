@@ -70,6 +70,11 @@ def has_another_meaning(word: str, module: str) -> bool:
     return word == PROGRAM or (module.startswith("settings/") and word in Config.model_fields)
 
 
+def is_pooling(word: str, module: str) -> bool:
+    """The mean over 2x2 pixels is a pooling of the same name as a strategy."""
+    return word == "halving" and module.startswith(("networks/", "deploy/"))
+
+
 def is_default(module: str, node: ast.AST) -> bool:
     """`strategy: ... = "cpnas"` of the settings."""
     return (
@@ -87,6 +92,7 @@ def find_names(module: str, source: str) -> list[str]:
         # a name that also means something else may stand where it decides nothing, the others nowhere
         if isinstance(node, ast.Constant) and id(node) not in allowed:
             words = [word for word in words_of(node) if id(node) in deciding or not has_another_meaning(word, module)]
+            words = [word for word in words if not is_pooling(word, module)]
             found += [f"{module}:{node.lineno}: {word}" for word in words]
     return found
 

@@ -20,9 +20,10 @@ from cpnas_cli.networks.operations.base import operation_of
 from cpnas_cli.search_space import CELL_KINDS, EDGES, OPERATIONS
 from cpnas_cli.settings import Config
 from cpnas_cli.strategies import strategy_named
+from cpnas_cli.strategies.fair.state import num_scored_in_round
 
 
-def search_view(config: Config) -> "SearchView | SearchEpochsView | NoView":
+def search_view(config: Config) -> "SearchView | SearchEpochsView | SearchTrainingsView | SearchScoresView | NoView":
     """How a search of these settings is shown; its strategy says it."""
     strategy = strategy_named(config.search.strategy)
     total = strategy.num_units(config)
@@ -31,6 +32,10 @@ def search_view(config: Config) -> "SearchView | SearchEpochsView | NoView":
             return SearchView(config, total)
         case "epochs":
             return SearchEpochsView(total)
+        case "trainings":
+            return SearchTrainingsView(config, total)
+        case "scores":
+            return SearchScoresView(config, total)
         case None:
             return NoView()
 
@@ -163,12 +168,15 @@ class SearchView(_View):
             f"Parent {percent(self.parent)}",
             Text(f"training the {self.training}" if self.done < self.total else "done", style="dim"),
         )
+        return Group(status, accuracies, self._edges())
+
+    def _edges(self) -> Table:
         edges = Table(title="operations alive, with their evaluation e when last abandoned", title_style="dim")
         for name in ("edge", "normal cell", "reduction cell"):
             edges.add_column(name, no_wrap=True)
         for index, (source, node) in enumerate(EDGES):
             edges.add_row(f"{source}->{node}", *(self._edge(kind, index) for kind in self.alive))
-        return Group(status, accuracies, edges)
+        return edges
 
     def _edge(self, kind: str, index: int) -> Text:
         evaluation, alive = self.evaluation[kind][index], self.alive[kind][index]
@@ -185,6 +193,118 @@ class SearchView(_View):
             text.append(operation.short + (f" .{round(1000 * value):03d}" if value is not None else ""), style=style)
             text.append("  ")
         return text
+
+
+class SearchScoresView(SearchView):
+    """A shared network that is trained and then scored: its epochs, how many are scored, and the candidates left."""
+
+    def __init__(self, config: Config, total: int) -> None:
+        super().__init__(config, total)
+        self.settings = config.fair
+        self.scores: list[float] = []
+        self.step = (0, 1)
+
+    def notify(self, record: Mapping[str, Any]) -> None:
+        match record["event"]:
+            case "progress":
+                self.step = record["done"], record["total"]
+            case "epoch":
+                self._epoch(record)
+            case "draw":
+                self.scores.append(record["z"])
+                if len(self.scores) == self._num_scored and not record.get("resumed"):
+                    self.line(self._scored())
+            case "abandon":
+                self._abandon(record)
+                self.scores = []
+                if not record.get("resumed"):
+                    self.line(f"one operation abandoned on every edge, {record['num_candidates'] - 1} left")
+
+    def _epoch(self, record: Mapping[str, Any]) -> None:
+        self.done += 1
+        self.step, self.num_candidates = (0, 1), record["num_candidates"]
+        self._unit_done(record["seconds"])
+        if not record.get("resumed"):
+            self.line(
+                f"epoch {self.done}/{self.total}  {self.num_candidates} candidates  loss {record['loss']:.4f}  "
+                f"accuracy {percent(record['accuracy_train'])}  {record['seconds']:.1f} s"
+            )
+
+    @property
+    def _num_scored(self) -> int:
+        return num_scored_in_round(self.settings, self.num_candidates)
+
+    def _scored(self) -> str:
+        if not self.scores:
+            return "training"
+        mean = sum(self.scores) / len(self.scores)
+        return f"scored {len(self.scores)}/{self._num_scored}  z {mean:.4f}, the best {max(self.scores):.4f}"
+
+    def _status(self) -> Table:
+        status = Table.grid(padding=(0, 2))
+        done = self.done * self.step[1] + self.step[0]
+        status.add_row(
+            f"epoch {self.done}/{self.total}",
+            ProgressBar(total=self.total * self.step[1], completed=done, width=20),
+            self._scored(),
+        )
+        return status
+
+    def render(self) -> Group:
+        return Group(self._status(), self._edges())
+
+
+class SearchTrainingsView(_View):
+    """A search by whole trainings: round, trainings done, their accuracies, the time left."""
+
+    def __init__(self, config: Config, total: int) -> None:
+        super().__init__()
+        self.total, self.done = total, 0
+        self.settings = config.halving
+        self.current = "training"
+        self.recent: deque[Mapping[str, Any]] = deque(maxlen=8)
+
+    def notify(self, record: Mapping[str, Any]) -> None:
+        match record["event"]:
+            case "progress":
+                self.current = f"training the {record['network']}, epoch {record['epoch'] + 1}/{record['num_epochs']}"
+            case "note":
+                self.console.print(f"note: {record['text']}", highlight=False, soft_wrap=True, markup=False)
+            case "draw":
+                self._draw(record)
+            case "halve" if not record.get("resumed"):
+                self.line(f"round {record['round'] + 1}/{self.settings.num_rounds} done, {len(record['kept'])} left")
+
+    def _draw(self, record: Mapping[str, Any]) -> None:
+        self.done += 1
+        self.recent.append(record)
+        self._unit_done(record["seconds"])
+        if not record.get("resumed"):
+            self.line(
+                f"draw {self.done}/{self.total}  round {record['round'] + 1}/{self.settings.num_rounds}  genotype "
+                f"{record['draw']}  {record['num_epochs']} epochs  Child {percent(record['accuracy_child'])}  "
+                f"{record['seconds']:.1f} s"
+            )
+
+    def render(self) -> Group:
+        status = Table.grid(padding=(0, 2))
+        status.add_row(
+            f"draw {self.done}/{self.total}",
+            ProgressBar(total=self.total, completed=self.done, width=20),
+            Text(self.current if self.done < self.total else "done", style="dim"),
+        )
+        table = Table()
+        for name in ("round", "genotype", "epochs", "Child", "Parent"):
+            table.add_column(name, justify="right")
+        for record in self.recent:
+            table.add_row(
+                str(record["round"] + 1),
+                str(record["draw"]),
+                str(record["num_epochs"]),
+                percent(record["accuracy_child"]),
+                percent(record["accuracy_parent"]),
+            )
+        return Group(status, table)
 
 
 class _EpochView(_View):

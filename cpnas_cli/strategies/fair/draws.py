@@ -1,0 +1,71 @@
+"""What is drawn at random, and which candidates stay. Pure functions of plain data."""
+
+import math
+import random
+from typing import Any
+
+from cpnas_cli.randomness import shuffled
+from cpnas_cli.search_space import CELL_KINDS, EDGES, NUM_OPERATIONS, Candidates, Genotype, is_connected
+from cpnas_cli.strategies.additive_effects import Effects
+from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations
+
+
+def draw_candidates(candidates: Candidates, generator: random.Random) -> list[Genotype]:
+    """K connected architectures in which every candidate of every edge stands exactly once.
+
+    On each edge the candidates are put into a random order and the e-th architecture takes the e-th; all are drawn
+    again if one is not connected.
+
+    Source: strict fairness, section 3.2 of arXiv 1907.01845.
+    """
+    while True:
+        orders = {kind: [shuffled(alive, generator) for alive in cell] for kind, cell in candidates.cells().items()}
+        drawn = [
+            Genotype(**{kind: tuple(order[place] for order in orders[kind]) for kind in CELL_KINDS})
+            for place in range(candidates.num_candidates)
+        ]
+        if all(is_connected(cell) for genotype in drawn for cell in genotype.cells().values()):
+            return drawn
+
+
+def num_left(num_candidates: int) -> int:
+    """How many candidates of an edge stay when the worse half goes: half of them, rounded up."""
+    return math.ceil(num_candidates / 2)
+
+
+def numbers_of_candidates() -> list[int]:
+    """K of every round: 8, 4, 2."""
+    numbers = [NUM_OPERATIONS]
+    while num_left(numbers[-1]) > 1:
+        numbers.append(num_left(numbers[-1]))
+    return numbers
+
+
+def keep_better_half(candidates: Candidates, effects: Effects) -> list[dict[str, Any]]:
+    """The worse half of the candidates of every edge is abandoned, one after the other.
+
+    The evaluation of (4.16) is that of the effects instead of mean indicators, so that who goes, who goes in a tie and
+    what keeps a cell connected are those of Algorithm 9.
+
+    Returns a history record for each operation that every edge gives up.
+    """
+    records: list[dict[str, Any]] = []
+    wanted = num_left(candidates.num_candidates)
+    while candidates.num_candidates > wanted:
+        evaluations: dict[str, CellEvaluation] = {
+            kind: tuple(
+                evaluate_operations({op: effect[op] for op in alive})
+                for alive, effect in zip(cell, effects[kind], strict=True)
+            )
+            for kind, cell in candidates.cells().items()
+        }
+        decisions = {kind: abandon(evaluations[kind]) for kind in CELL_KINDS}
+        record: dict[str, Any] = {"event": "abandon", "num_candidates": candidates.num_candidates}
+        for kind in CELL_KINDS:
+            record[kind] = [
+                {"from": source, "to": node, "evaluation": evaluation, "abandoned": gone}
+                for (source, node), evaluation, gone in zip(EDGES, evaluations[kind], decisions[kind][1], strict=True)
+            ]
+        records.append(record)
+        candidates = Candidates(**{kind: decisions[kind][0] for kind in CELL_KINDS})
+    return records
