@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from cpnas_cli.experiments.ranking.table import ArchitectureTable
 from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, OPERATIONS, Genotype
 from cpnas_cli.strategies.additive_effects import Effects, additive_effects
+from cpnas_cli.strategies.cpnas.indicator import INDICATORS, indicator
 
 BETAS = (0.5, 1.0, 2.0)
-SIGNS = ("penalized", "printed")
+SIGNS = tuple(INDICATORS)
 NUM_FOLDS = 5
 
 Scores = dict[str, NDArray[np.float64]]
@@ -21,12 +22,13 @@ Scores = dict[str, NDArray[np.float64]]
 def indicators(
     accuracy_child: NDArray[np.float64], accuracy_parent: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
-    """z of both signs at several beta_P, from accuracies of any shape; see `indicator`."""
-    z = {"A_C alone (beta_P = 0)": np.asarray(accuracy_child)}
+    """z of both signs at several beta_P, of accuracies of the same architectures; see `indicator`."""
+    z = {"A_C alone (beta_P = 0)": accuracy_child}
     for sign in SIGNS:
         for beta_p in BETAS:
-            z[f"{sign}, beta_P = {beta_p:g}"] = accuracy_child + (beta_p if sign == "printed" else -beta_p) * (
-                accuracy_parent - accuracy_child
+            pairs = zip(accuracy_child.tolist(), accuracy_parent.tolist(), strict=True)
+            z[f"{sign}, beta_P = {beta_p:g}"] = np.array(
+                [indicator(accuracy_child=a_c, accuracy_parent=a_p, beta_p=beta_p, name=sign) for a_c, a_p in pairs]
             )
     return z
 
