@@ -78,3 +78,22 @@ def test_an_older_experiment_goes_on(tmp_path: Path) -> None:
         document["config"][section][key] = value
     (tmp_path / "run/experiment.json").write_text(json.dumps(document))
     works("compare-strategies", "--out", "run", "--device", "cpu", "--resume")
+
+
+def test_a_search_from_before_there_were_two_indicators_goes_on_as_printed(tmp_path: Path) -> None:
+    options = [*TINY_OPTIONS, "--set", "search.indicator=printed", "--max-time", "0.01s"]
+    assert invoke("search", *options, "--out", "run").exit_code == 75
+    config = tmp_path / "run/config.yaml"
+    new = ("  indicator: ", "  evaluation: ", "  credit: ")
+    lines = config.read_text().splitlines(keepends=True)
+    older = [line for line in lines if not line.startswith(new)]
+    assert len(lines) - len(older) == len(new)
+    config.write_text("".join(older))
+    assert invoke("search", "--out", "run", "--resume", "--max-time", "0.01s").exit_code == 75
+    draws = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+    assert len(draws) == 2
+    for draw in draws:
+        expected = draw["accuracy_child"] + 2 * (draw["accuracy_parent"] - draw["accuracy_child"])
+        assert draw["z"] == pytest.approx(expected, abs=1e-12)
+    message = error_of(invoke("search", "--out", "run", "--resume", "--indicator", "penalized"), code=1)
+    assert "search.indicator: 'printed' there, 'penalized' now" in message
