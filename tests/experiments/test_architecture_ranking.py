@@ -11,7 +11,12 @@ import pytest
 from command_line import error_of, invoke
 
 from cpnas_cli.experiments.ranking.ranks import first_choice, rank, tau_of
-from cpnas_cli.experiments.ranking.scores import credit_by_regression, credit_of_draws, sum_of
+from cpnas_cli.experiments.ranking.scores import (
+    credit_by_regression,
+    credit_of_draws,
+    evaluated_draws,
+    sum_of,
+)
 from cpnas_cli.search_space import ALL_CANDIDATES, Genotype, draw_pass, draw_uniform
 
 NUM_GENOTYPES = 40
@@ -125,6 +130,17 @@ def test_credit_finds_planted_effects_in_draws_of_several_rounds(credit: Callabl
     others = [draw_uniform(seed=3, draw=draw) for draw in range(60)]
     scores = np.array([sum_of(effects, genotype) for genotype in others])
     assert tau_of(scores, np.array([worth(genotype) for genotype in others])) > least
+
+
+def test_draws_validated_at_the_end_of_their_pass_are_evaluated_draws() -> None:
+    draws = [{"event": "draw", "draw": number, "accuracy_child": None, "accuracy_parent": None} for number in range(2)]
+    end = {"event": "pass", "accuracy_child": [0.5, 0.6], "accuracy_parent": None}
+    found = evaluated_draws([*draws, end, {"event": "abandon"}])
+    assert [(draw["draw"], draw["accuracy_child"], draw["accuracy_parent"]) for draw in found] == [
+        (0, 0.5, None),
+        (1, 0.6, None),
+    ]
+    assert evaluated_draws(draws) == []  # the pass has not ended
 
 
 def damaged(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def rank(
     with reported_errors():
         from cpnas_cli.errors import RunError
         from cpnas_cli.experiments.ranking.record import ranking_document
+        from cpnas_cli.experiments.ranking.scores import evaluated_draws
         from cpnas_cli.experiments.ranking.table import read_table
         from cpnas_cli.runs.folder import RunFolder
 
@@ -32,7 +33,7 @@ def rank(
         histories = {}
         for folder in searches or ():
             history = RunFolder(folder).history()
-            if not any(record.get("accuracy_child") is not None for record in history):
+            if not evaluated_draws(history):
                 raise RunError(f"{folder} holds no search that evaluated what it drew; expected the folder of one")
             histories[str(folder)] = history
         document = ranking_document(trained, path=str(table), searches=histories)

@@ -115,13 +115,30 @@ def credit_by_regression(genotypes: Sequence[Genotype], values: Sequence[float],
 CREDITS: dict[str, Credit] = {"draw": credit_of_draws, "regression": credit_by_regression}
 
 
+def evaluated_draws(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The records of the draws that were evaluated, with their accuracies, also where those are in that of the pass."""
+    draws: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = []
+    for record in history:
+        if record.get("event") == "draw":
+            (draws if record.get("accuracy_child") is not None else waiting).append(dict(record))
+        elif record.get("event") == "pass":
+            for name in ("accuracy_child", "accuracy_parent"):
+                values = record[name] if record[name] is not None else [None] * len(waiting)
+                for draw, value in zip(waiting, values, strict=True):
+                    draw[name] = value
+            draws += waiting
+            waiting = []
+    return draws
+
+
 def search_scores(history: Sequence[Mapping[str, Any]], genotypes: Sequence[Genotype]) -> Scores:
     """What the draws of a search say of these genotypes, by either credit and every indicator that it can have.
 
     Args:
       history: of a search that evaluated what it drew; records of other kinds are passed over.
     """
-    draws = [record for record in history if record.get("accuracy_child") is not None]
+    draws = evaluated_draws(history)
     drawn = [Genotype(**{kind: tuple(draw[kind]) for kind in CELL_KINDS}) for draw in draws]
     rounds = [-draw["num_candidates"] for draw in draws]
     if not draws:
