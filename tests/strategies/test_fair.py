@@ -15,6 +15,7 @@ from test_every_strategy import make_search, search_whole, tensors_of, without_s
 
 from cpnas_cli.errors import CheckpointError, MaxTimeReached, NonFiniteLossError, RunError
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import (
     ALL_CANDIDATES,
     CELL_KINDS,
@@ -309,8 +310,9 @@ def test_stopped_with_momentum_and_between_scores_it_finds_the_same(
             num_stops += 1
     assert num_stops == 3 + 2 + 1 + 1 - 1  # 3 epochs; 4 scores are two parts, 2 and 1 are one; the last ends it
     assert genotype == whole.genotype
-    assert without_seconds(search.run.history()) == without_seconds(whole.history)
-    assert tensors_of(search.run) == whole.tensors()
+    run = RunFolder(tmp_path / "run")
+    assert without_seconds(run.history()) == without_seconds(whole.history)
+    assert tensors_of(run) == whole.tensors()
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ class PlayedTraining:
     def __init__(
         self, run: RunFolder, config: Config, genotype: Genotype, dataset: Dataset, *, networks: Any, **_: Any
     ) -> None:
-        _, round_index, _, draw = run.path.name.split("-")
-        self.where = int(round_index), int(draw)
+        words = run.path.name.split("-")  # round-R-draw-D
+        self.where = int(words[1]), int(words[3])
         assert networks == ("child",)
         self.asked.append({"where": self.where, "config": config, "genotype": genotype, "dataset": dataset})
 
