@@ -28,7 +28,7 @@ Notify = Callable[[Mapping[str, Any]], None]
 A note has "passing": true if it is about the moment alone.
 """
 
-MOST_RECORDS = 2
+MOST_RECORDS = 3
 """Of one commit. A longer history without a checkpoint is not what a kill leaves behind."""
 
 _LENGTH = "history_bytes"  # in the state of a checkpoint: of the history that belongs to it

@@ -12,6 +12,8 @@ from cpnas_cli.runs.folder import RunFolder, branch_document
 from cpnas_cli.search_space import CELL_KINDS, Genotype
 from cpnas_cli.storage.documents import write_json
 from cpnas_cli.strategies.base import Rereading
+from cpnas_cli.strategies.budgets.feasibility import recorded_feasibility
+from cpnas_cli.strategies.budgets.resource import EVENT
 from cpnas_cli.strategies.cpnas.indicator import indicator
 from cpnas_cli.strategies.cpnas.search import journal_of
 from cpnas_cli.strategies.cpnas.state import SearchState
@@ -22,11 +24,13 @@ def reread(history: Sequence[Mapping[str, Any]], *, beta_p: float, num_passes: i
 
     Two searches agree while they abandon the same operations. Returns None if they parted before the history's end.
     """
-    state, records, agrees = SearchState(num_passes), [], True
+    state, records, agrees = SearchState(num_passes, recorded_feasibility(history)), [], True
     for record in history:
         if not agrees:
             return None
-        if record["event"] == "draw":
+        if record["event"] == EVENT:
+            records.append(record)
+        elif record["event"] == "draw":
             z = indicator(
                 accuracy_child=record["accuracy_child"], accuracy_parent=record["accuracy_parent"], beta_p=beta_p
             )

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from cpnas_cli.settings import Config
 
 
+NUM_INCOMING_EDGES = 2
+"""That it keeps of every node."""
+
+
 @dataclass(frozen=True)
 class PcDarts(Strategy):
     """First-order bilevel optimization of a mixed 1-bit network; where it is run: `search`."""
@@ -49,4 +53,6 @@ PCDARTS = PcDarts(
     summary="gradient descent on a mixture of all operations, as in PC-DARTS",
     unit="epoch",
     view="epochs",
+    keeps_budgets=True,
+    num_incoming=NUM_INCOMING_EDGES,
 )
