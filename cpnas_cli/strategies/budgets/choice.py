@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array, vstack
 
@@ -54,7 +55,7 @@ class _Rows:
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
 
-    def add(self, columns: Sequence[int], values: Sequence[float] | float, low: float, high: float) -> None:
+    def add(self, columns: Sequence[int], values: ArrayLike, low: float, high: float) -> None:
         numbers = np.broadcast_to(values, len(columns))
         row = coo_array((numbers, (np.zeros(len(columns), int), columns)), shape=(1, self.num_columns))
         self.parts.append(row.tocsr())
@@ -94,7 +95,7 @@ def best_choice(
     if giving_up:
         first = _NUM_CHOICES + _NUM_NODES
         _one_on_every_edge(rows, offset=first)
-        for index in np.flatnonzero(allowed):
+        for index in np.flatnonzero(allowed).tolist():
             rows.add([index, first + index], 1, 0, 1)
         upper[first:] = allowed.ravel()
         objective[first:] = score.ravel()
@@ -107,8 +108,8 @@ def best_choice(
     found = milp(
         objective,
         integrality=integrality,
-        bounds=Bounds(np.zeros(columns), upper),
-        constraints=LinearConstraint(vstack(rows.parts), rows.low, rows.high),
+        bounds=Bounds(np.zeros(columns), upper),  # pyright: ignore[reportArgumentType]
+        constraints=LinearConstraint(vstack(rows.parts), rows.low, rows.high),  # pyright: ignore[reportArgumentType]
         options={"mip_rel_gap": 0},
     )
     if found.x is None:

@@ -40,6 +40,11 @@ def genotype_at(chosen: np.ndarray) -> Genotype:
     return Genotype(**dict(zip(CELL_KINDS, cells, strict=True)))
 
 
+def everywhere(op: str) -> Genotype:
+    """The genotype that has this operation on every edge."""
+    return Genotype(normal=(op,) * NUM_EDGES, reduce=(op,) * NUM_EDGES)
+
+
 @dataclass(frozen=True)
 class Demand:
     """What every genotype takes of one resource, in its base unit.
@@ -98,18 +103,17 @@ def demand_of(
     node: Callable[[Layer], float] = lambda _: 0.0,
     fixed: Callable[[Layer], float] = lambda _: 0.0,
 ) -> Demand:
-    """Counted on the layers of eight Children, each with one operation on all edges.
+    """Counted on the layers of seven Children, each with one operation on all edges.
 
     Args:
       edge: of a live edge. node: of the ending of an intermediate node. fixed: of a layer of stem, preprocessing or
         classifier, and of the ending of an input node.
     """
-    edges, nodes = np.zeros(SHAPE), np.zeros((len(CELL_KINDS), NUM_INTERMEDIATE_NODES))
+    edges, nodes, cells = np.zeros(SHAPE), np.zeros((len(CELL_KINDS), NUM_INTERMEDIATE_NODES)), list[CellLayers]()
     for number, op in enumerate(OPERATIONS):
         if op == NONE:
             continue
-        same = Genotype(normal=(op,) * NUM_EDGES, reduce=(op,) * NUM_EDGES)
-        cells = cells_of(settings, same, surroundings, precision="binary")
+        cells = cells_of(settings, everywhere(op), surroundings, precision="binary")
         for cell in cells:
             kind = CELL_KINDS.index(cell.shape.kind)
             for each in cell.edges:

@@ -1,7 +1,7 @@
 """What a resource is that a found network takes, and of which a search may have a budget: size, OPs, latency.
 
 To add one: an object of a class derived from `Resource`, its line in `registry.RESOURCES`, and its setting in the
-section `search` (`settings.amounts` says how it is typed). The objects live where what they count is known, in `deploy`.
+section `search` (`settings.amounts` says how it is typed). The objects live where what they count is known: `deploy`.
 """
 
 from abc import ABC, abstractmethod
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cpnas_cli.registry import RESOURCES, registered
+from cpnas_cli.runs.journal import BEGINNING
 from cpnas_cli.settings.amounts import BUDGETS, Amounts
 from cpnas_cli.strategies.budgets.demand import Demand
 
@@ -112,20 +113,17 @@ def preparations(config: "Config", dataset: "Dataset") -> list[str]:
     return [text for text in found if text is not None]
 
 
-EVENT = "budgets"
-
-
 def budgets_record(budgets: Sequence[Budget]) -> dict[str, Any]:
     """Of a history: what its search decides by. A latency is measured, so that it could not be had again."""
     return {
-        "event": EVENT,
+        "event": BEGINNING,
         **{each.resource.setting: {"asked": each.asked, "demand": each.demand.document()} for each in budgets},
     }
 
 
 def recorded_budgets(history: Sequence[Mapping[str, Any]]) -> tuple[Budget, ...]:
     """Those that a history begins with."""
-    if not history or history[0]["event"] != EVENT:
+    if not history or history[0]["event"] != BEGINNING:
         return ()
     return tuple(
         Budget(resource_of(setting), each["asked"], Demand.of_document(each["demand"]))

@@ -9,11 +9,11 @@ from typing import Any
 
 from cpnas_cli.errors import RunError
 from cpnas_cli.runs.folder import RunFolder, branch_document
+from cpnas_cli.runs.journal import BEGINNING
 from cpnas_cli.search_space import CELL_KINDS, Genotype
 from cpnas_cli.storage.documents import write_json
 from cpnas_cli.strategies.base import Rereading
 from cpnas_cli.strategies.budgets.feasibility import recorded_feasibility
-from cpnas_cli.strategies.budgets.resource import EVENT
 from cpnas_cli.strategies.cpnas.indicator import indicator
 from cpnas_cli.strategies.cpnas.search import journal_of
 from cpnas_cli.strategies.cpnas.state import SearchState
@@ -28,7 +28,7 @@ def reread(history: Sequence[Mapping[str, Any]], *, beta_p: float, num_passes: i
     for record in history:
         if not agrees:
             return None
-        if record["event"] == EVENT:
+        if record["event"] == BEGINNING:
             records.append(record)
         elif record["event"] == "draw":
             z = indicator(

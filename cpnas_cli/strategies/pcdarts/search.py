@@ -39,8 +39,8 @@ from cpnas_cli.storage.tensors import (
 )
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.budgets.feasibility import feasibility_of
+from cpnas_cli.strategies.pcdarts import NUM_INCOMING_EDGES
 from cpnas_cli.strategies.pcdarts.mixed_network import ArchitectureParameters, build_mixed_network
-from cpnas_cli.strategies.pcdarts.strategy import NUM_INCOMING_EDGES
 from cpnas_cli.strategies.search_images import SearchImages
 from cpnas_cli.training.epoch import TrainStep, cosine, cross_entropy, make_optimizer, train_epoch
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cpnas_cli.strategies.base import Cost, History, Search, Strategy
+from cpnas_cli.strategies.pcdarts import NUM_INCOMING_EDGES
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -11,10 +12,6 @@ if TYPE_CHECKING:
     from cpnas_cli.data.dataset import Dataset
     from cpnas_cli.search_space import Genotype
     from cpnas_cli.settings import Config
-
-
-NUM_INCOMING_EDGES = 2
-"""That it keeps of every node."""
 
 
 @dataclass(frozen=True)
