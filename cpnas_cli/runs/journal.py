@@ -32,7 +32,7 @@ MOST_RECORDS = 2
 """Of one commit. A longer history without a checkpoint is not what a kill leaves behind."""
 
 BEGINNING = "budgets"
-"""The event of a record that may stand before those of the first commit, and is not counted: what the run decides by."""
+"""The event of a record that may stand before the first commit and is not counted: what the run decides by."""
 
 _LENGTH = "history_bytes"  # in the state of a checkpoint: of the history that belongs to it
 
