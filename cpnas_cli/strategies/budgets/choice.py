@@ -30,12 +30,11 @@ from cpnas_cli.search_space import (
     NUM_OPERATIONS,
     OPERATIONS,
 )
-from cpnas_cli.strategies.budgets.demand import SHAPE, Demand
+from cpnas_cli.strategies.budgets.demand import SHAPE, Demand, genotype_at, is_within
 
 _NUM_CHOICES = int(np.prod(SHAPE))
 _NUM_NODES = len(CELL_KINDS) * NUM_INTERMEDIATE_NODES
-KEPT_BACK = 1e-6
-"""Of a limit: what the solver may take for equal."""
+_KEPT_BACK = 1e-6  # of a limit: what the solver may take for equal
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,33 @@ def best_choice(
       giving_up: of every edge one operation is given up as well, another than the chosen one, and `score` is summed
         over those that are not given up: what stays then holds a choice within the budgets.
     """
+    found = _solved(score, allowed, limits, 0.0, node_score, num_incoming, giving_up)
+    if found is not None and not _is_within(found.chosen, limits):
+        return _solved(score, allowed, limits, _KEPT_BACK, node_score, num_incoming, giving_up)
+    return found
+
+
+def _is_within(chosen: np.ndarray, limits: Sequence[tuple[Demand, float]]) -> bool:
+    genotype = genotype_at(chosen)
+    return all(is_within(demand.of(genotype), limit) for demand, limit in limits)
+
+
+def _solved(
+    score: np.ndarray,
+    allowed: np.ndarray,
+    limits: Sequence[tuple[Demand, float]],
+    kept_back: float,
+    node_score: np.ndarray | None,
+    num_incoming: int | None,
+    giving_up: bool,
+) -> Choice | None:
+    """See `best_choice`; `kept_back` is the part of every limit that is not used."""
     columns = 2 * _NUM_CHOICES + _NUM_NODES if giving_up else _NUM_CHOICES + _NUM_NODES
     rows = _Rows(columns)
     _one_on_every_edge(rows, offset=0)
     _connected(rows)
     for demand, limit in limits:
-        _within(rows, demand, limit)
+        _within(rows, demand, limit * (1 - kept_back))
     if num_incoming is not None:
         _entered(rows, num_incoming)
     upper = np.ones(columns)
@@ -147,7 +167,7 @@ def _connected(rows: _Rows) -> None:
 def _within(rows: _Rows, demand: Demand, limit: float) -> None:
     """As parts of the limit, so that the solver's tolerance is one of it."""
     values = np.concatenate([demand.most.ravel(), demand.nodes.ravel()]) / limit
-    rows.add(range(_NUM_CHOICES + _NUM_NODES), values, -np.inf, 1 - demand.fixed / limit - KEPT_BACK)
+    rows.add(range(_NUM_CHOICES + _NUM_NODES), values, -np.inf, 1 - demand.fixed / limit)
 
 
 def _entered(rows: _Rows, num_incoming: int) -> None:

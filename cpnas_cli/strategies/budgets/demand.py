@@ -95,6 +95,11 @@ class Demand:
         return Demand(fixed=document["fixed"], margin=document["margin"], **parts)
 
 
+def is_within(amount: float, limit: float) -> bool:
+    """Whether it is at most the limit, but for the rounding of a sum."""
+    return amount <= limit * (1 + 1e-12)
+
+
 def demand_of(
     settings: NetworkConfig,
     surroundings: Surroundings,

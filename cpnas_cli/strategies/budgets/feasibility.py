@@ -23,8 +23,8 @@ from cpnas_cli.search_space import (
     draw_uniform,
     is_connected,
 )
-from cpnas_cli.strategies.budgets.choice import KEPT_BACK, best_choice
-from cpnas_cli.strategies.budgets.demand import SHAPE, Demand, chosen_of, genotype_at
+from cpnas_cli.strategies.budgets.choice import best_choice
+from cpnas_cli.strategies.budgets.demand import SHAPE, Demand, chosen_of, genotype_at, is_within
 from cpnas_cli.strategies.budgets.resource import Budget, budgets_of, budgets_record, recorded_budgets
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Feasibility:
 
     def admits(self, genotype: Genotype) -> bool:
         """Whether it is within all budgets."""
-        return all(demand.of(genotype) <= limit for demand, limit in self._limits)
+        return all(is_within(demand.of(genotype), limit) for demand, limit in self._limits)
 
     def record(self) -> dict[str, Any]:
         """What the history of the search begins with."""
@@ -187,7 +187,7 @@ class Feasibility:
             return
         for budget in self.budgets:
             least = self._least(budget, [])
-            if least is None or least > budget.limit * (1 - KEPT_BACK):
+            if least is None or not is_within(least, budget.limit):
                 raise UsageError(
                     f"{_typed(budget)}: the smallest network of these settings takes {_shown(budget, least)}; ask for "
                     "more, or make the network smaller, e.g. with --set network.num_channels=N"
