@@ -373,6 +373,19 @@ def test_a_budget_that_never_binds_changes_nothing(strategy: Strategy, tmp_path:
     assert "budgets" not in document["provenance"]
 
 
+def test_budgets_do_not_count_among_the_records_of_a_first_commit(tmp_path: Path) -> None:
+    """One epoch alone leaves three records, and a kill before its checkpoint is gone on from."""
+    epochs = ("pcdarts.num_epochs=1", "pcdarts.frozen_epochs=0")
+    whole, document = searched(tmp_path / "whole", strategy_named("pcdarts"), *TIGHT, *epochs)
+    history = whole.run.file("history.jsonl").read_text()
+    assert history.count("\n") == 3
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed/history.jsonl").write_text(history)
+    again, resumed = searched(tmp_path / "killed", strategy_named("pcdarts"), *TIGHT, *epochs)
+    assert resumed == document
+    assert without_times(again.run.history()) == without_times(whole.run.history())
+
+
 # ---------------------------------------------------------------- Algorithm 9
 
 
