@@ -206,7 +206,8 @@ def test_the_last_choice_is_connected_where_none_is_cheapest() -> None:
 
 def tiny_feasibility(*overrides: str, num_incoming: int | None = None) -> Feasibility:
     config = load_config(overrides=[*TINY, *overrides])
-    found = feasibility_of(SimpleNamespace(config=config, dataset=digits()), num_incoming=num_incoming)
+    search: Any = SimpleNamespace(config=config, dataset=digits())
+    found = feasibility_of(search, num_incoming=num_incoming)
     assert found is not None
     return found
 
@@ -243,7 +244,7 @@ def test_a_repaired_draw_is_of_the_candidates(tmp_path: Path) -> None:
         for kind, cell in genotype.cells().items():
             assert all(op in alive for op, alive in zip(cell, candidates.cells()[kind], strict=True))
             assert is_connected(cell)
-    assert within.repaired(genotype, ALL_CANDIDATES, python_generator(0, "test")) is genotype
+        assert within.repaired(genotype, ALL_CANDIDATES, python_generator(0, "test")) is genotype
 
 
 def test_where_only_the_cheapest_is_left_a_repair_finds_it() -> None:
