@@ -1,4 +1,4 @@
-"""The names that a run may use for an operation, a block, a strategy or a data set, and the object of each.
+"""The names that a run may use for an operation, a block, a strategy, a resource or a data set, and the object of each.
 
 An object is given as "module:ATTRIBUTE" and imported when it is first asked for, so that names can be checked, listed
 and completed without torch. To add one: its file, and its line here.
@@ -33,6 +33,13 @@ STRATEGIES: dict[str, str] = {
     "pcdarts": "cpnas_cli.strategies.pcdarts.strategy:PCDARTS",
     "halving": "cpnas_cli.strategies.halving.strategy:HALVING",
     "fair": "cpnas_cli.strategies.fair.strategy:FAIR",
+}
+
+# What a network takes and a search may have a budget of, by the setting of the section `search`.
+RESOURCES: dict[str, str] = {
+    "max_size": "cpnas_cli.deploy.resources:SIZE",
+    "max_ops": "cpnas_cli.deploy.resources:OPERATIONS_FOR_AN_IMAGE",
+    "max_latency": "cpnas_cli.deploy.latency:LATENCY",
 }
 
 DATASETS: dict[str, str] = {

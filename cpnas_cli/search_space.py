@@ -131,9 +131,13 @@ def draw_pass(candidates: Candidates, *, seed: int, pass_index: int) -> list[Gen
     ]
 
 
-def draw_uniform(*, seed: int, draw: int = 0) -> Genotype:
-    """A genotype drawn uniformly from the connected ones: a disconnected cell is drawn again."""
-    generator = python_generator(seed, "random genotype", draw)
+def draw_uniform(*, seed: int, draw: int = 0, attempt: int = 0) -> Genotype:
+    """A genotype drawn uniformly from the connected ones: a disconnected cell is drawn again.
+
+    Args:
+      attempt: further ones, where a draw cannot be used.
+    """
+    generator = python_generator(seed, "random genotype", draw, *([attempt] if attempt else []))
 
     def cell() -> CellGenotype:
         while True:

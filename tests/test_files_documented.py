@@ -125,6 +125,8 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[
     for name in ("cpnas", "bnas"):
         passes = ["--set", "search.evaluation=after_pass", "--out", f"{name}-passes"]
         run("search", "--strategy", name, *TINY_OPTIONS, *passes)
+    budgets = ["--max-size", "6KiB", "--max-ops", "1M"]
+    run("search", "--strategy", "random", *TINY_OPTIONS, *budgets, "--out", "budgeted")
     run("train", "cpnas", "--with-parent", *TINY_OPTIONS, "--set", "train.first_stage_epochs=1", "--out", "training")
     run("train", "random", *TINY_OPTIONS, *one_epoch, "--baseline", "--out", "alone")
     small = ["--widths", "1", "--baseline-bytes", "4KiB", *TINY_OPTIONS, *one_epoch]

@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any
 from cpnas_cli.cli.console import say
 
 if TYPE_CHECKING:
+    from cpnas_cli.data.dataset import Dataset
     from cpnas_cli.runs.opening import Check, OpenedRun
     from cpnas_cli.settings import Config, DtypeName
+
+
+def say_preparations(config: "Config", dataset: "Dataset") -> None:
+    """Say what the budgets of a search need first that takes a while."""
+    from cpnas_cli.strategies.budgets.resource import preparations
+
+    for text in preparations(config, dataset):
+        say(text)
+
 
 KILLED_TRAINING_SECONDS = 2.0
 """For the processes of a training that was killed, which end just after it, to let its folder go."""

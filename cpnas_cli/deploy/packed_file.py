@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError
-from safetensors.numpy import load, save_file
+from safetensors.numpy import load, save, save_file
 
 from cpnas_cli.errors import CheckpointError, CpnasError, RunError
 from cpnas_cli.networks.layer import Layer
@@ -194,6 +194,26 @@ def save_packed(model: PackedModel, path: Path) -> None:
     Raises:
       RunError: it cannot be written, or the format does not allow its classes or other settings.
     """
+    arrays, metadata = _content(model)
+    with replacing(path, advice="choose another --out") as temporary:
+        try:
+            save_file(arrays, temporary, metadata=metadata)
+        except SafetensorError as error:  # wraps "No space left on device", for one
+            raise OSError(None, str(error)) from error
+
+
+def packed_file_bytes(model: PackedModel) -> int:
+    """How many bytes `save_packed` would write.
+
+    Raises:
+      RunError: the format does not allow its classes or other settings.
+    """
+    arrays, metadata = _content(model)
+    return len(save(arrays, metadata=metadata))
+
+
+def _content(model: PackedModel) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and the metadata of the file; raises RunError as `save_packed` does."""
     fields = {name: getattr(model, name) for name in _FIELDS}
     genotype = genotype_document(model.genotype, provenance={})
     try:
@@ -202,11 +222,7 @@ def save_packed(model: PackedModel, path: Path) -> None:
         raise RunError(f"the network cannot be packed: {_first_of(error)}; type --format onnx") from None
     document = {"schema": PACKED_SCHEMA, **description.model_dump(mode="json")}
     arrays = {name: np.ascontiguousarray(array) for name, array in model.arrays().items()}
-    with replacing(path, advice="choose another --out") as temporary:
-        try:
-            save_file(arrays, temporary, metadata={_METADATA_KEY: json.dumps(document, separators=(",", ":"))})
-        except SafetensorError as error:  # wraps "No space left on device", for one
-            raise OSError(None, str(error)) from error
+    return arrays, {_METADATA_KEY: json.dumps(document, separators=(",", ":"))}
 
 
 def load_packed(path: Path) -> PackedModel:

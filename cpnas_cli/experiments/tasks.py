@@ -174,7 +174,7 @@ def _search(task: SearchTask, notes: Notes, wait_seconds: float) -> None:
             return
         genotype = member.strategy.advance(search, stop=lambda: not _all_agree(run, task.followers))
         if genotype is not None:
-            write_genotype(run, member.config, opened.dataset.num_classes, genotype)
+            write_genotype(run, member.config, opened.dataset, genotype)
 
 
 def _all_agree(run: RunFolder, followers: Sequence[Member]) -> bool:

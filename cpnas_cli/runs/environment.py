@@ -34,7 +34,7 @@ def describe_environment(fabric: Fabric, *, command: Sequence[str] | None = None
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "platform": platform.platform(),
         "device": str(fabric.device),
-        "device_name": torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else _processor(),
+        "device_name": torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else processor(),
         "num_threads": torch.get_num_threads(),
         "num_processes": fabric.world_size,
         "command": list(command or sys.argv),
@@ -68,7 +68,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

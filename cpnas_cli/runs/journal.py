@@ -31,6 +31,9 @@ A note has "passing": true if it is about the moment alone.
 MOST_RECORDS = 2
 """Of one commit, unless a journal says otherwise. A longer history without a checkpoint is not what a kill leaves."""
 
+BEGINNING = "budgets"
+"""The event of a record that may stand before the first commit and is not counted: what the run decides by."""
+
 _LENGTH = "history_bytes"  # in the state of a checkpoint: of the history that belongs to it
 
 
@@ -85,7 +88,7 @@ class Journal:
           RunError: one of them cannot be written; the checkpoint is that of the unit before.
           ValueError: a record is no JSON (it holds NaN, for one); nothing is written.
         """
-        assert 1 <= len(records) <= self.most_records
+        assert 1 <= len(records) <= self.most_records + (records[0].get("event") == BEGINNING)
         length = self._append("".join(map(_line, records)))
         save_tensors(self.checkpoint, tensors, schema=self.schema, state={**state, _LENGTH: length})
 
@@ -157,7 +160,9 @@ class Journal:
     def _start_again(self) -> None:
         path = self.run.file(RunFolder.HISTORY)
         branch = self.run.file(RunFolder.BRANCH)
-        num_records = _read(path).count(b"\n") if path.exists() else 0  # a kill may leave half a line behind
+        text = _read(path) if path.exists() else b""
+        beginning = json.dumps({"event": BEGINNING}).removesuffix("}").encode()
+        num_records = text.count(b"\n") - text.startswith(beginning)  # a kill may leave half a line behind
         if num_records > self.most_records and not branch.exists():
             raise RunError(
                 f"{self.checkpoint} is missing, and without it the {num_records} records of the history cannot be gone "

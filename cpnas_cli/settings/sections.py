@@ -2,9 +2,10 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import ValidationInfo, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from cpnas_cli.registry import BLOCKS, DATASETS, STRATEGIES, registered
+from cpnas_cli.settings.amounts import BUDGETS
 from cpnas_cli.settings.fields import Section, check_learning_rates, setting, starts_something
 
 EstimatorName = Literal["clipped", "polynomial", "error_decay"]
@@ -314,6 +315,35 @@ class SearchConfig(Section):
         "number format of activations and convolutions; weights are float32 always; bfloat16: mixed precision",
         origin="DARTS",
     )
+    max_size: str | None = setting(
+        None,
+        "largest packed file of the found network, as 64KiB (--max-size); null: any",
+        unit="B, kB, KiB, MB, MiB",
+        origin="ours: no budget unless it is asked for",
+    )
+    max_ops: str | None = setting(
+        None,
+        "most OPs of the found network, FLOPs + BOPs / 64 for one image, as 5M (--max-ops); null: any",
+        unit="none, k, M, G",
+        origin="ours: no budget unless it is asked for",
+    )
+    max_latency: str | None = setting(
+        None,
+        "longest time of the found network for one image, as 2ms: packed, on one thread of this machine "
+        "(--max-latency); null: any",
+        unit="us, ms, s",
+        origin="ours: no budget unless it is asked for",
+    )
+
+    @field_validator(*BUDGETS, mode="before")
+    @classmethod
+    def _is_an_amount(cls, value: Any, info: ValidationInfo) -> Any:
+        return None if value is None else BUDGETS[info.field_name or ""].text(value)
+
+    def budgets(self) -> dict[str, str]:
+        """{setting: amount} of the budgets that are asked for."""
+        asked = {name: getattr(self, name) for name in BUDGETS}
+        return {name: amount for name, amount in asked.items() if amount is not None}
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from cpnas_cli.registry import STRATEGIES, registered
 from cpnas_cli.strategies.base import Search, Strategy
 
 if TYPE_CHECKING:
+    from cpnas_cli.data.dataset import Dataset
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.search_space import Genotype
     from cpnas_cli.settings import Config
@@ -50,22 +51,30 @@ def reference_strategy() -> Strategy:
 def run_search(search: Search) -> dict[str, Any]:
     """Search with the strategy of the settings; writes and returns the genotype document."""
     genotype = strategy_named(search.config.search.strategy).search(search)
-    return write_genotype(search.run, search.config, search.num_classes, genotype)
+    return write_genotype(search.run, search.config, search.dataset, genotype)
 
 
-def write_genotype(run: "RunFolder", config: "Config", num_classes: int, genotype: "Genotype") -> dict[str, Any]:
+def write_genotype(run: "RunFolder", config: "Config", dataset: "Dataset", genotype: "Genotype") -> dict[str, Any]:
     """Write what the search of these settings found into its folder; returns the document."""
     from cpnas_cli.storage.documents import write_json
     from cpnas_cli.storage.genotype_file import genotype_document
+    from cpnas_cli.strategies.budgets.resource import recorded_budgets
 
-    findings = strategy_named(config.search.strategy).findings(run.history(), config)
-    document = genotype_document(genotype, provenance=provenance(config, num_classes) | findings)
+    origin = provenance(config, dataset.num_classes)
+    origin |= strategy_named(config.search.strategy).findings(run.history(), config)
+    if config.search.budgets():
+        budgets = recorded_budgets(run.history())
+        origin["budgets"] = {each.resource.setting: each.report(genotype, config, dataset) for each in budgets}
+    document = genotype_document(genotype, provenance=origin)
     write_json(run.file(run.GENOTYPE), document)
     return document
 
 
 def provenance(config: "Config", num_classes: int) -> dict[str, Any]:
-    """Where a genotype comes from; no times, so that the same search gives the same file."""
+    """Where a genotype comes from; no times, so that the same search gives the same file.
+
+    Budgets come on top of it, see `write_genotype`; that of the latency is measured.
+    """
     network = config.search_network()
     common = {
         "strategy": config.search.strategy,

@@ -91,6 +91,8 @@ class Strategy(ABC):
       fixed_beta_p: the one beta_P that it can have; None: any.
       is_reference: whether comparisons report differences from it, and ablations vary its beta_P; one strategy is.
       several_per_seed: whether one seed holds several genotypes, told apart by `search.random_draw`.
+      keeps_budgets: whether what it finds is within the budgets of the settings, see `budgets.feasibility`.
+      num_incoming: how many edges that are not `none` enter each node of what it finds; None: any number.
     """
 
     name: str
@@ -101,6 +103,8 @@ class Strategy(ABC):
     fixed_beta_p: float | None = None
     is_reference: bool = False
     several_per_seed: bool = False
+    keeps_budgets: bool = False
+    num_incoming: int | None = None
 
     @abstractmethod
     def search(self, search: Search) -> "Genotype":

@@ -17,14 +17,15 @@ CHECKPOINT_SCHEMA = "cpnas.random-checkpoint/1"  # of which there is none: a dra
 
 @dataclass(frozen=True)
 class RandomDraw(Strategy):
-    """A genotype drawn uniformly from the connected ones; depends on the seed and `search.random_draw` only."""
+    """A genotype drawn uniformly from the connected ones; depends on seed, `search.random_draw` and budgets only."""
 
     def search(self, search: Search) -> "Genotype":
         from cpnas_cli.runs.journal import Journal
         from cpnas_cli.search_space import NUM_OPERATIONS, draw_uniform
+        from cpnas_cli.strategies.budgets.feasibility import feasibility_of
 
-        draw = search.config.search.random_draw
-        genotype = draw_uniform(seed=search.config.seed, draw=draw)
+        seed, draw, feasibility = search.config.seed, search.config.search.random_draw, feasibility_of(search)
+        genotype = (draw_uniform if feasibility is None else feasibility.draw)(seed=seed, draw=draw)
         record = {
             "event": "draw",
             "num_candidates": NUM_OPERATIONS,
@@ -37,7 +38,8 @@ class RandomDraw(Strategy):
             "z": None,
             "seconds": 0.0,
         }
-        Journal(search.run, schema=CHECKPOINT_SCHEMA).begin([record])
+        beginning = [] if feasibility is None else [feasibility.record()]
+        Journal(search.run, schema=CHECKPOINT_SCHEMA).begin([*beginning, record])
         return genotype
 
     def num_units(self, config: "Config") -> int:
@@ -58,4 +60,5 @@ RANDOM = RandomDraw(
     summary="a uniform draw, without any training",
     unit="draw",
     several_per_seed=True,
+    keeps_budgets=True,
 )

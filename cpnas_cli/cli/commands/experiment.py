@@ -14,6 +14,7 @@ import typer
 
 from cpnas_cli.cli import options
 from cpnas_cli.cli.console import print_json, reported_errors, say
+from cpnas_cli.cli.opening import say_preparations
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -164,11 +165,13 @@ def _check_members(plan: "Plan", fabric: "Fabric", *, is_cluster: bool) -> dict[
       fabric: the device of all members. is_cluster: it is not that, but a cluster's.
     """
     from cpnas_cli.data.dataset import describe_dataset, load_dataset
+    from cpnas_cli.strategies.checks import check_search
     from cpnas_cli.training.checks import check_training
 
     dataset = load_dataset(plan.config.data)
+    say_preparations(plan.config, dataset)
     for member in plan.members:
-        member.strategy.check(member.config, dataset, None if is_cluster else fabric)
+        check_search(member.config, dataset, None if is_cluster else fabric)
         check_training(member.config, dataset, fabric)
     return describe_dataset(dataset)
 

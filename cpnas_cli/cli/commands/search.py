@@ -10,6 +10,9 @@ from cpnas_cli.cli.console import print_json, reported_errors, say
 from cpnas_cli.strategies import reference_strategy, strategies, strategy_named
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from cpnas_cli.data.dataset import Dataset
     from cpnas_cli.settings import Config
 
 
@@ -39,6 +42,20 @@ def search(
             autocompletion=options.complete_indicator,
         ),
     ] = None,
+    max_size: Annotated[
+        str | None, typer.Option("--max-size", metavar="SIZE", help="Largest packed file of what is found, as 64KiB.")
+    ] = None,
+    max_ops: Annotated[
+        str | None, typer.Option("--max-ops", metavar="COUNT", help="Most OPs of what is found for one image, as 5M.")
+    ] = None,
+    max_latency: Annotated[
+        str | None,
+        typer.Option(
+            "--max-latency",
+            metavar="TIME",
+            help="Longest time of what is found for one image, as 2ms: packed, on one thread of this machine.",
+        ),
+    ] = None,
     set_: options.Set = None,
     data_dir: options.DataDir = None,
     out: options.Out = None,
@@ -61,7 +78,14 @@ def search(
             data_dir=data_dir,
             seed=seed,
             default=options.default_source(out, preset=preset, resume=resume, otherwise=lambda: DEFAULT_PRESET),
-            values={"search.strategy": strategy, "search.beta_p": beta_p, "search.indicator": indicator},
+            values={
+                "search.strategy": strategy,
+                "search.beta_p": beta_p,
+                "search.indicator": indicator,
+                "search.max_size": max_size,
+                "search.max_ops": max_ops,
+                "search.max_latency": max_latency,
+            },
             stored=options.goes_on(out, resume=resume),
         )
         if beta_p is not None:
@@ -75,9 +99,13 @@ def search(
 
 
 def _search(config: "Config", folder: Path, *, device: str, resume: bool, max_time: str | None, json_: bool) -> None:
-    from cpnas_cli.cli.opening import open_from_options
+    from cpnas_cli.cli.opening import open_from_options, say_preparations
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.strategies.checks import check_search
+
+    def check(config: "Config", dataset: "Dataset", fabric: "Fabric") -> None:
+        say_preparations(config, dataset)
+        check_search(config, dataset, fabric)
 
     with open_from_options(
         config,
@@ -86,7 +114,7 @@ def _search(config: "Config", folder: Path, *, device: str, resume: bool, max_ti
         dtype=config.search.dtype,
         resume=resume,
         max_time=max_time,
-        check=check_search,
+        check=check,
     ) as opened:
         say(f"searching with {config.search.strategy} on {config.data.name}: {folder}")
 

@@ -148,9 +148,25 @@ def print_genotype_summary(document: Mapping[str, Any], path: Path) -> None:
     console = Console()
     for kind, cell in parse_genotype(document).cells().items():
         console.print(cell_table(cell, title="normal cell" if kind == "normal" else "reduction cell"))
+    for setting, report in provenance_of(document).get("budgets", {}).items():
+        print(budget_line(setting, report))
     print(f"\ngenotype: {path}")
     if line := indicator_line(document):
         print(line)
+
+
+def budget_line(setting: str, report: Mapping[str, Any]) -> str:
+    """What was asked of a budget, and what the network takes, measured where it can be."""
+    from cpnas_cli.strategies.budgets.resource import resource_of
+
+    resource = resource_of(setting)
+    found, predicted = (resource.amounts.show(report[key]) for key in ("found", "predicted"))
+    line = f"{resource.option} {report['asked']}: {resource.name} {found}"
+    if resource.is_measured:
+        line += f", predicted {predicted}"
+    if report["found"] > report["limit"]:
+        line += ": over the budget when it was measured"
+    return line
 
 
 def print_result(result: Mapping[str, Any], folder: Path) -> None:

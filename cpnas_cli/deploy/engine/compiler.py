@@ -58,6 +58,16 @@ def compile_program(model: PackedModel) -> Program:
     return compiler.finish(head=compiler.classifier(inputs[1]))
 
 
+def compile_empty_node(model: PackedModel, cell: CellLayers) -> Program:
+    """A program of a node that nothing enters, like `compile_edge`: what a node takes beside its edges."""
+    compiler, channels = _Compiler(model), cell.shape.num_channels
+    builder = compiler.builder
+    values = builder.values("node", pixel=whole_vectors(channels) + LANES, size=cell.out_size)
+    signs = builder.words("node", channels=channels, size=cell.out_size, border=0)
+    builder.node([], values, channels=channels, signs=signs, shift=None)
+    return compiler.finish()
+
+
 def compile_edge(model: PackedModel, cell: CellLayers, edge: EdgeLayers) -> Program:
     """A program of one edge alone, on whatever is in memory: to measure it."""
     compiler, channels = _Compiler(model), cell.shape.num_channels

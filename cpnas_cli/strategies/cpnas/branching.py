@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from cpnas_cli.errors import RunError
 from cpnas_cli.runs.folder import RunFolder, branch_document
+from cpnas_cli.runs.journal import BEGINNING
 from cpnas_cli.search_space import CELL_KINDS
 from cpnas_cli.storage.documents import write_json
 from cpnas_cli.strategies.base import Rereading
+from cpnas_cli.strategies.budgets.feasibility import recorded_feasibility
 from cpnas_cli.strategies.cpnas.indicator import parent_slope
 from cpnas_cli.strategies.cpnas.search import indicators_of, journal_of
 from cpnas_cli.strategies.cpnas.state import SearchState, z_of
@@ -26,11 +28,14 @@ def reread(history: Sequence[Mapping[str, Any]], settings: "SearchConfig") -> Re
     Two searches agree while they abandon the same operations. Returns None if they parted before the history's end, or
     if a Parent is needed of which the history says nothing.
     """
-    state, records, agrees = SearchState(settings.num_passes, settings.credit), [], True
+    state = SearchState(settings.num_passes, settings.credit, recorded_feasibility(history))
+    records, agrees = list[dict[str, Any]](), True
     for record in history:
         if not agrees:
             return None
-        if record["event"] == "abandon":
+        if record["event"] == BEGINNING:
+            records.append(dict(record))
+        elif record["event"] == "abandon":
             own = state.abandon()
             records.append(own)
             agrees = all(_abandoned(own[kind]) == _abandoned(record[kind]) for kind in CELL_KINDS)

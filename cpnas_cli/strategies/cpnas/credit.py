@@ -21,7 +21,10 @@ class ValidatedDraw:
 
 
 def mean_of_draws(draws: Sequence[ValidatedDraw], candidates: Candidates) -> Effects:
-    """The mean z of the draws of the last round that held the operation: mean_t z_k of (4.16)."""
+    """The mean z of the draws of the last round that held the operation: mean_t z_k of (4.16).
+
+    Of an operation that none of them held, which happens only where draws are kept within budgets, that of all (ours).
+    """
     last = draws[-1].position[0]
     given: dict[str, list[dict[str, list[float]]]] = {
         kind: [{op: [] for op in alive} for alive in cell] for kind, cell in candidates.cells().items()
@@ -31,8 +34,9 @@ def mean_of_draws(draws: Sequence[ValidatedDraw], candidates: Candidates) -> Eff
             for kind, cell in draw.genotype.cells().items():
                 for edge, op in enumerate(cell):
                     given[kind][edge][op].append(draw.z)
+    of_all = mean_indicator([draw.z for draw in draws if draw.position[0] == last])
     return {
-        kind: [{op: mean_indicator(values) for op, values in edge.items()} for edge in edges]
+        kind: [{op: mean_indicator(values) if values else of_all for op, values in edge.items()} for edge in edges]
         for kind, edges in given.items()
     }
 

@@ -104,13 +104,21 @@ def evaluate_operations(mean_z: Mapping[str, float]) -> dict[str, float]:
     return {op: value / total for op, value in exponentials.items()}
 
 
-def weakest(evaluation: Mapping[str, float]) -> str:
-    """The operation with the smallest e.
+def weakest(evaluation: Mapping[str, float], costliness: Mapping[str, float] | None = None) -> str:
+    """The operation with the smallest e; of equal ones the one with the greatest costliness, where it is given.
 
     A tie goes to the operation that stands first in `search_space.OPERATIONS` (ours): `none` is given up
     before any connection, a connection without weights before a convolution.
     """
-    return min(evaluation, key=lambda op: (evaluation[op], OPERATIONS.index(op)))
+    costs = costliness or {}
+    return min(evaluation, key=lambda op: (evaluation[op], -costs.get(op, 0.0), OPERATIONS.index(op)))
+
+
+def stay_without(evaluations: CellEvaluation, abandoned: Sequence[str]) -> CellCandidates:
+    """The candidates of every edge, in the order of `search_space.OPERATIONS`, without the abandoned one."""
+    return tuple(
+        tuple(op for op in OPERATIONS if op in e and op != gone) for e, gone in zip(evaluations, abandoned, strict=True)
+    )
 
 
 def abandon(evaluations: CellEvaluation) -> tuple[CellCandidates, tuple[str, ...]]:
@@ -125,9 +133,7 @@ def abandon(evaluations: CellEvaluation) -> tuple[CellCandidates, tuple[str, ...
     leads go to the first edge in the order of `search_space.EDGES`.
     """
     abandoned = [weakest(evaluation) for evaluation in evaluations]
-    stay = [
-        tuple(op for op in OPERATIONS if op in e and op != gone) for e, gone in zip(evaluations, abandoned, strict=True)
-    ]
+    stay = list(stay_without(evaluations, abandoned))
     if all(stay[edge] == (NONE,) for edge in INPUT_EDGES):
         edge = min(INPUT_EDGES, key=lambda i: evaluations[i][NONE] - evaluations[i][abandoned[i]])
         stay[edge], abandoned[edge] = (abandoned[edge],), NONE

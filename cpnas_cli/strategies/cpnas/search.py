@@ -22,6 +22,7 @@ from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.runs.journal import Journal
 from cpnas_cli.search_space import Genotype, genotype_of
 from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.budgets.feasibility import feasibility_of
 from cpnas_cli.strategies.cpnas.graphed_networks import GraphedNetworks
 from cpnas_cli.strategies.cpnas.indicator import indicator
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
@@ -67,13 +68,15 @@ def advance(search: Search, *, stop: Callable[[], bool] = lambda: False) -> Sear
         seconds = time.monotonic() - started
         record["seconds"] = round(seconds, 3)
         state.follow(record, z_of(record))
-        records = [record]
-        if state.round_complete:
+        records = [state.feasibility.record()] if state.feasibility is not None and done == 1 else []
+        records.append(record)
+        is_decided = state.round_complete
+        if is_decided:
             records.append(state.abandon())
         journal.commit(records, shared.tensors(), {"num_draws": done})
         for record in records:
             search.notify(record)
-        if len(records) == 2 and stop():
+        if is_decided and stop():
             break
         if not state.finished:
             search.deadline.check(seconds)
@@ -138,7 +141,7 @@ def indicators_of(record: Mapping[str, Any], settings: "SearchConfig") -> float 
 def _resume(search: Search, shared: SharedNetworks, journal: Journal) -> tuple[SearchState, int]:
     settings, saved = search.config.search, journal.resume()
     if saved is None:
-        return SearchState(settings.num_passes, settings.credit), 0
+        return SearchState(settings.num_passes, settings.credit, feasibility_of(search)), 0
     shared.restore(saved.tensors, path=journal.checkpoint)
     state = SearchState.replay(saved.records, num_passes=settings.num_passes, credit=settings.credit)
     journal.accept(saved)

@@ -1,12 +1,24 @@
 """Where Algorithm 9 stands: candidates, pass, draw, and the indicators given so far. No tensors."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, EDGES, NUM_OPERATIONS, Candidates, Genotype, draw_pass
+from cpnas_cli.randomness import python_generator
+from cpnas_cli.runs.journal import BEGINNING
+from cpnas_cli.search_space import (
+    ALL_CANDIDATES,
+    CELL_KINDS,
+    EDGES,
+    NUM_OPERATIONS,
+    Candidates,
+    CellCandidates,
+    Genotype,
+    draw_pass,
+)
+from cpnas_cli.strategies.budgets.feasibility import Feasibility, recorded_feasibility
 from cpnas_cli.strategies.cpnas.credit import CREDITS, ValidatedDraw
-from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations
+from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations, stay_without, weakest
 
 
 def num_draws_of_search(num_passes: int) -> int:
@@ -26,6 +38,7 @@ class SearchState:
 
     num_passes: int
     credit: str = "draw"
+    feasibility: Feasibility | None = None  # of a search with budgets
     candidates: Candidates = ALL_CANDIDATES
     pass_index: int = 0
     draw_index: int = 0
@@ -37,8 +50,12 @@ class SearchState:
         return self.candidates.num_candidates == 1
 
     def draw(self, *, seed: int) -> Genotype:
-        """The architecture that is to be trained next."""
-        return draw_pass(self.candidates, seed=seed, pass_index=self.pass_index)[self.draw_index]
+        """The architecture that is to be trained next; repaired where it is beyond a budget."""
+        genotype = draw_pass(self.candidates, seed=seed, pass_index=self.pass_index)[self.draw_index]
+        if self.feasibility is None:
+            return genotype
+        place = self.candidates.num_candidates, self.pass_index, self.draw_index
+        return self.feasibility.repaired(genotype, self.candidates, python_generator(seed, "repaired draw", *place))
 
     def train(self, genotype: Genotype) -> None:
         """The draw is trained: step on to the next one of the pass."""
@@ -71,7 +88,10 @@ class SearchState:
             kind: tuple(evaluate_operations(edge) for edge in edges)
             for kind, edges in CREDITS[self.credit](self.validated, self.candidates).items()
         }
-        decisions = {kind: abandon(evaluations[kind]) for kind in CELL_KINDS}
+        if self.feasibility is None:
+            decisions = {kind: abandon(evaluations[kind]) for kind in CELL_KINDS}
+        else:
+            decisions = self._abandon_within(self.feasibility, evaluations)
         self.candidates = Candidates(normal=decisions["normal"][0], reduce=decisions["reduce"][0])
         self.pass_index = 0
         record: dict[str, Any] = {"event": "abandon", "num_candidates": num_candidates}
@@ -82,14 +102,43 @@ class SearchState:
             ]
         return record
 
+    def _abandon_within(
+        self, feasibility: Feasibility, evaluations: dict[str, CellEvaluation]
+    ) -> dict[str, tuple[CellCandidates, tuple[str, ...]]]:
+        """`abandon` of both cells within the budgets; of equal operations, one of which was not trained in the round,
+        the costliest goes.
+        """
+        drawn = self._drawn_in_round()
+        costs = {
+            kind: [
+                feasibility.costliness(kind, edge) if set(alive) - drawn[kind][edge] else {}
+                for edge, alive in enumerate(cell)
+            ]
+            for kind, cell in self.candidates.cells().items()
+        }
+        weakest_ones = {kind: list(map(weakest, evaluations[kind], costs[kind])) for kind in CELL_KINDS}
+        abandoned = feasibility.abandon(evaluations, weakest_ones)
+        return {kind: (stay_without(evaluations[kind], abandoned[kind]), abandoned[kind]) for kind in CELL_KINDS}
+
+    def _drawn_in_round(self) -> dict[str, list[set[str]]]:
+        """The operations of each edge that a draw of the current round held: with budgets, draws are repaired."""
+        turn = NUM_OPERATIONS - self.candidates.num_candidates
+        held = {kind: [set[str]() for _ in EDGES] for kind in CELL_KINDS}
+        for draw in self.validated:
+            if draw.position[0] == turn:
+                for kind, cell in draw.genotype.cells().items():
+                    for edge, op in enumerate(cell):
+                        held[kind][edge].add(op)
+        return held
+
     @staticmethod
-    def replay(history: Iterable[Mapping[str, Any]], *, num_passes: int, credit: str) -> "SearchState":
+    def replay(history: Sequence[Mapping[str, Any]], *, num_passes: int, credit: str) -> "SearchState":
         """The state after these records."""
-        state = SearchState(num_passes, credit)
+        state = SearchState(num_passes, credit, recorded_feasibility(history))
         for record in history:
             if record["event"] == "abandon":
                 state.abandon()
-            else:
+            elif record["event"] != BEGINNING:
                 state.follow(record, z_of(record))
         return state
 

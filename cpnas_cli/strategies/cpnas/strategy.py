@@ -111,6 +111,7 @@ CPNAS = Algorithm9(
     unit="draw",
     view="rounds",
     uses_beta_p=True,
+    keeps_budgets=True,
     is_reference=True,
 )
 BNAS = Algorithm9(
@@ -119,5 +120,6 @@ BNAS = Algorithm9(
     unit="draw",
     view="rounds",
     uses_beta_p=True,
+    keeps_budgets=True,
     fixed_beta_p=0.0,
 )

@@ -10,10 +10,11 @@ Source: Xu et al., ICLR 2020, arXiv 1907.05737, and its public code, from which 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -37,13 +38,14 @@ from cpnas_cli.storage.tensors import (
     without_prefix,
 )
 from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.budgets.feasibility import feasibility_of
+from cpnas_cli.strategies.pcdarts import NUM_INCOMING_EDGES
 from cpnas_cli.strategies.pcdarts.mixed_network import ArchitectureParameters, build_mixed_network
 from cpnas_cli.strategies.search_images import SearchImages
 from cpnas_cli.training.epoch import TrainStep, cosine, cross_entropy, make_optimizer, train_epoch
 
 CHECKPOINT_SCHEMA = "cpnas.pcdarts-checkpoint/1"
 CHECKPOINT_KEYS = ("epoch",)
-NUM_INCOMING_EDGES = 2
 ADAM_BETAS = (0.5, 0.999)
 
 Strengths = Sequence[Sequence[float]]
@@ -72,8 +74,9 @@ def derive_cell(strengths: Strengths) -> CellGenotype:
 class MixedSearch:
     """Weights, architecture parameters, both optimizers, and the epochs done so far."""
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: Search, history: Sequence[Mapping[str, Any]] = ()) -> None:
         config = search.config
+        self.feasibility = feasibility_of(search, history, num_incoming=NUM_INCOMING_EDGES)
         self.search, self.settings, self.fabric = search, config.pcdarts, search.fabric
         device = search.fabric.device
         self.images = SearchImages.of(search)
@@ -203,7 +206,15 @@ class MixedSearch:
         return (self.architecture.operation_weights(kind) * shares).cpu().double().tolist()
 
     def genotype(self) -> Genotype:
-        return Genotype(**{kind: derive_cell(self.strengths(kind)) for kind in CELL_KINDS})
+        """See `derive_cell`; if that is beyond a budget, the 2 edges of every node with the largest sum of strengths
+        within all budgets (ours).
+        """
+        strengths = {kind: self.strengths(kind) for kind in CELL_KINDS}
+        genotype = Genotype(**{kind: derive_cell(strengths[kind]) for kind in CELL_KINDS})
+        if self.feasibility is None or self.feasibility.admits(genotype):
+            return genotype
+        is_kept = np.array([op != NONE for op in OPERATIONS])
+        return self.feasibility.best({kind: np.array(rows) * is_kept for kind, rows in strengths.items()})
 
     def architecture_record(self) -> dict[str, Any]:
         """What the search has learnt, for its history: the strength of every operation on every edge."""
@@ -246,16 +257,18 @@ def search_pcdarts(search: Search) -> Genotype:
       UsageError: the channels do not divide. MaxTimeReached: the time is up; saved after the last epoch.
       NonFiniteLossError: a loss became NaN; the checkpoint is of the epoch before. CheckpointError.
     """
-    state = MixedSearch(search)
     journal = Journal(search.run, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
     saved = journal.resume()
+    state = MixedSearch(search, saved.records if saved else ())
     if saved is not None:
         state.restore(saved, path=journal.checkpoint)
         journal.accept(saved)
         saved.replay(search.notify)
     num_epochs = search.config.pcdarts.num_epochs
     while state.epoch < num_epochs:
-        records = [state.train_one_epoch()]
+        epoch = state.train_one_epoch()
+        records = [state.feasibility.record()] if state.feasibility is not None and state.epoch == 0 else []
+        records.append(epoch)
         state.epoch += 1
         if state.epoch == num_epochs:
             records.append(state.architecture_record())
@@ -263,5 +276,5 @@ def search_pcdarts(search: Search) -> Genotype:
         for record in records:
             search.notify(record)
         if state.epoch < num_epochs:
-            search.deadline.check(records[0]["seconds"])
+            search.deadline.check(epoch["seconds"])
     return state.genotype()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cpnas_cli.strategies.base import Cost, History, Search, Strategy
+from cpnas_cli.strategies.pcdarts import NUM_INCOMING_EDGES
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -49,4 +50,6 @@ PCDARTS = PcDarts(
     summary="gradient descent on a mixture of all operations, as in PC-DARTS",
     unit="epoch",
     view="epochs",
+    keeps_budgets=True,
+    num_incoming=NUM_INCOMING_EDGES,
 )
