@@ -31,7 +31,7 @@ from cpnas_cli.search_space import (
     draw_uniform,
     is_connected,
 )
-from cpnas_cli.settings import load_config
+from cpnas_cli.settings import SearchConfig, load_config
 from cpnas_cli.storage.genotype_file import parse_genotype
 from cpnas_cli.strategies import run_search, strategies, strategy_named
 from cpnas_cli.strategies.base import Search, Strategy
@@ -390,19 +390,25 @@ def test_budgets_do_not_count_among_the_records_of_a_first_commit(tmp_path: Path
 # ---------------------------------------------------------------- Algorithm 9
 
 
+def printed(beta_p: float) -> SearchConfig:
+    """One pass of the rule as printed."""
+    return SearchConfig(beta_p=beta_p, indicator="printed", num_passes=1, credit="draw")
+
+
 def played(beta_p: float, *, limit: str = "4.4KiB", seed: int = 0) -> list[dict[str, Any]]:
     """The history of a search whose networks are not trained: accuracies follow from the draw."""
     within = tiny_feasibility(f"search.max_size={limit}")
-    state, history = SearchState(1, within), [within.record()]
+    state, history = SearchState(1, "draw", within), [within.record()]
     while not state.finished:
         genotype = state.draw(seed=seed)
         bits = chosen_of(genotype).ravel()
         child, parent = (float(np.random.default_rng(each).random(bits.size) @ bits / 56 + 0.2) for each in (1, 2))
         z = beta_p * (parent - child) + child
         record = {"event": "draw", "num_candidates": state.candidates.num_candidates, "z": z}
-        record |= {"accuracy_child": child, "accuracy_parent": parent}
-        history.append(record | {"normal": list(genotype.normal), "reduce": list(genotype.reduce)})
-        state.give(genotype, z)
+        record |= {"accuracy_child": child, "accuracy_parent": parent if beta_p else None}
+        record |= {"normal": list(genotype.normal), "reduce": list(genotype.reduce)}
+        history.append(record)
+        state.follow(record, [z])
         if state.round_complete:
             history.append(state.abandon())
     return json.loads(json.dumps(history))
@@ -411,13 +417,13 @@ def played(beta_p: float, *, limit: str = "4.4KiB", seed: int = 0) -> list[dict[
 def test_a_history_is_read_again_with_its_budgets() -> None:
     """As the search itself would have written it; and as one of another beta_P, up to where they part."""
     history = played(2.0)
-    same = reread(history, beta_p=2.0, num_passes=1)
+    same = reread(history, printed(2.0))
     assert same is not None
     assert same.agrees
     assert list(same.records) == history
     other, real = None, played(0.0)
     for length in range(len(history), 0, -1):
-        other = reread(history[:length], beta_p=0.0, num_passes=1)
+        other = reread(history[:length], printed(0.0))
         if other is not None:
             break
     assert other is not None
@@ -431,19 +437,20 @@ def test_the_budget_decides_and_is_kept_by_every_draw() -> None:
     drawn = [Genotype(tuple(r["normal"]), tuple(r["reduce"])) for r in history if r["event"] == "draw"]
     assert len(drawn) == 35
     assert all(map(within.admits, drawn))
-    state = SearchState.replay(history, num_passes=1)
+    state = SearchState.replay(history, num_passes=1, credit="draw")
     assert state.finished
-    loose = SearchState.replay(played(0.0, limit="1MiB"), num_passes=1)
+    loose = SearchState.replay(played(0.0, limit="1MiB"), num_passes=1, credit="draw")
     assert loose.candidates != state.candidates
 
 
 def test_an_operation_that_was_never_drawn_counts_as_the_mean() -> None:
     """Of 8 draws without it; of equal ones the costlier goes."""
     within = tiny_feasibility("search.max_size=1MiB")
-    state = SearchState(1, within)
+    state = SearchState(1, "draw", within)
     for number in range(8):
         op = OPERATIONS[min(number + 1, 6)]  # never `none` nor dil_conv_5x5
-        state.give(Genotype(normal=(op,) * NUM_EDGES, reduce=(op,) * NUM_EDGES), 0.5)
+        state.train(Genotype(normal=(op,) * NUM_EDGES, reduce=(op,) * NUM_EDGES))
+        state.give([0.5])
     record = state.abandon()
     assert record["normal"][0]["evaluation"] == pytest.approx(dict.fromkeys(OPERATIONS, 1 / 8))
     # all are equal: the costliest two are the 5x5 ones, of the same size, of which the first goes

@@ -35,7 +35,8 @@ def reread(history: Sequence[Mapping[str, Any]], settings: "SearchConfig") -> Re
             return None
         if record["event"] == BEGINNING:
             records.append(dict(record))
-        elif record["event"] == "abandon":
+            continue
+        if record["event"] == "abandon":
             own = state.abandon()
             records.append(own)
             agrees = all(_abandoned(own[kind]) == _abandoned(record[kind]) for kind in CELL_KINDS)
