@@ -7,14 +7,17 @@ from typing import Any
 from cpnas_cli.randomness import shuffled
 from cpnas_cli.search_space import CELL_KINDS, EDGES, NUM_OPERATIONS, Candidates, Genotype, is_connected
 from cpnas_cli.strategies.additive_effects import Effects
-from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations
+from cpnas_cli.strategies.budgets.feasibility import Feasibility
+from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations, stay_without, weakest
 
 
-def draw_candidates(candidates: Candidates, generator: random.Random) -> list[Genotype]:
+def draw_candidates(
+    candidates: Candidates, generator: random.Random, feasibility: Feasibility | None = None
+) -> list[Genotype]:
     """K connected architectures in which every candidate of every edge stands exactly once.
 
     On each edge the candidates are put into a random order and the e-th architecture takes the e-th; all are drawn
-    again if one is not connected.
+    again if one is not connected. One that is beyond a budget is repaired: then costly candidates stand in fewer.
 
     Source: strict fairness, section 3.2 of arXiv 1907.01845.
     """
@@ -25,7 +28,8 @@ def draw_candidates(candidates: Candidates, generator: random.Random) -> list[Ge
             for place in range(candidates.num_candidates)
         ]
         if all(is_connected(cell) for genotype in drawn for cell in genotype.cells().values()):
-            return drawn
+            break
+    return drawn if feasibility is None else [feasibility.repaired(each, candidates, generator) for each in drawn]
 
 
 def num_left(num_candidates: int) -> int:
@@ -41,8 +45,10 @@ def numbers_of_candidates() -> list[int]:
     return numbers
 
 
-def keep_better_half(candidates: Candidates, effects: Effects) -> list[dict[str, Any]]:
-    """The worse half of the candidates of every edge is abandoned, one after the other.
+def keep_better_half(
+    candidates: Candidates, effects: Effects, feasibility: Feasibility | None = None
+) -> list[dict[str, Any]]:
+    """The worse half of the candidates of every edge is abandoned, one after the other, such that budgets can be kept.
 
     The evaluation of (4.16) is that of the effects instead of mean indicators, so that who goes, who goes in a tie and
     what keeps a cell connected are those of Algorithm 9.
@@ -59,7 +65,15 @@ def keep_better_half(candidates: Candidates, effects: Effects) -> list[dict[str,
             )
             for kind, cell in candidates.cells().items()
         }
-        decisions = {kind: abandon(evaluations[kind]) for kind in CELL_KINDS}
+        if feasibility is None:
+            decisions = {kind: abandon(evaluations[kind]) for kind in CELL_KINDS}
+        else:
+            abandoned = feasibility.abandon(
+                evaluations, {kind: list(map(weakest, evaluations[kind])) for kind in CELL_KINDS}
+            )
+            decisions = {
+                kind: (stay_without(evaluations[kind], abandoned[kind]), abandoned[kind]) for kind in CELL_KINDS
+            }
         record: dict[str, Any] = {"event": "abandon", "num_candidates": candidates.num_candidates}
         for kind in CELL_KINDS:
             record[kind] = [

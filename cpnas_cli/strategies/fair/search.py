@@ -17,6 +17,7 @@ predict the accuracy of other architectures on other images with a correlation o
 After every epoch, and after every `SCORED_PER_COMMIT` scores, history and checkpoint are committed to the journal.
 """
 
+import functools
 import itertools
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ from cpnas_cli.runs.journal import Journal
 from cpnas_cli.search_space import NUM_OPERATIONS, Candidates, Genotype, genotype_of
 from cpnas_cli.strategies.additive_effects import additive_effects
 from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.budgets.feasibility import Feasibility, feasibility_of
 from cpnas_cli.strategies.fair.draws import draw_candidates, keep_better_half
 from cpnas_cli.strategies.fair.shared_child import Score, SharedChild
 from cpnas_cli.strategies.fair.state import FairState
@@ -54,6 +56,8 @@ def search_fair(search: Search) -> Genotype:
     shared, journal = SharedChild(search), journal_of(search.run)
     state = FairState(search.config.fair)
     saved = journal.resume()
+    feasibility = feasibility_of(search, saved.records if saved else ())
+    is_first = saved is None
     if saved is not None:
         shared.restore(saved.tensors, path=journal.checkpoint)
         for record in saved.records:
@@ -62,17 +66,20 @@ def search_fair(search: Search) -> Genotype:
         saved.replay(search.notify)
     while not state.finished:
         started = time.monotonic()
-        records = [_train(shared, state)] if state.trains else _score(shared, state)
+        records = [_train(shared, state, feasibility)] if state.trains else _score(shared, state, feasibility)
         for record in records:
             state.give(record)
         if not state.trains and state.is_first_round and not state.genotypes:
             shared.keep_weights_of_all()
         if state.round_complete:
             effects = additive_effects(state.genotypes, state.scores, state.candidates, common=True)
-            decisions = keep_better_half(state.candidates, effects)
+            decisions = keep_better_half(state.candidates, effects, feasibility)
             for record in decisions:
                 state.give(record)
             records += decisions
+        if is_first and feasibility is not None:
+            records.insert(0, feasibility.record())
+        is_first = False
         journal.commit(records, shared.tensors(), {"epoch": state.epoch})
         for record in records:
             search.notify(record)
@@ -81,7 +88,7 @@ def search_fair(search: Search) -> Genotype:
     return genotype_of(state.candidates)
 
 
-def _train(shared: SharedChild, state: FairState) -> dict[str, Any]:
+def _train(shared: SharedChild, state: FairState, feasibility: Feasibility | None) -> dict[str, Any]:
     """One epoch; returns its history record."""
     started, epoch, num_candidates = time.monotonic(), state.epoch, state.candidates.num_candidates
 
@@ -89,7 +96,8 @@ def _train(shared: SharedChild, state: FairState) -> dict[str, Any]:
         progress = {"event": "progress", "network": "child", "epoch": epoch, "done": step, "total": shared.num_steps}
         shared.search.notify(progress)
 
-    means = shared.train(state.candidates, epoch=epoch, before_step=before_step)
+    draw = functools.partial(draw_candidates, state.candidates, feasibility=feasibility)
+    means = shared.train(draw, epoch=epoch, before_step=before_step)
     return {
         "event": "epoch",
         "network": "child",
@@ -102,13 +110,13 @@ def _train(shared: SharedChild, state: FairState) -> dict[str, Any]:
     }
 
 
-def _score(shared: SharedChild, state: FairState) -> list[dict[str, Any]]:
+def _score(shared: SharedChild, state: FairState, feasibility: Feasibility | None) -> list[dict[str, Any]]:
     """The next scores of the round; returns a history record for each."""
     records: list[dict[str, Any]] = []
     first = len(state.genotypes)
     end = min(first + SCORED_PER_COMMIT, state.num_scored)
     num_candidates = state.candidates.num_candidates
-    drawn = drawn_for_scores(state.candidates, seed=shared.config.seed)
+    drawn = drawn_for_scores(state.candidates, seed=shared.config.seed, feasibility=feasibility)
     for number, genotype in enumerate(itertools.islice(drawn, first, end), start=first):
         started = time.monotonic()
         scored = shared.score(genotype)
@@ -129,11 +137,13 @@ def _score(shared: SharedChild, state: FairState) -> list[dict[str, Any]]:
     return records
 
 
-def drawn_for_scores(candidates: Candidates, *, seed: int) -> Iterator[Genotype]:
+def drawn_for_scores(
+    candidates: Candidates, *, seed: int, feasibility: Feasibility | None = None
+) -> Iterator[Genotype]:
     """The architectures of a round's scores, without end; as in a step, every candidate stands as often as others."""
     for pass_index in itertools.count():
         generator = python_generator(seed, "fair scores", candidates.num_candidates, pass_index)
-        yield from draw_candidates(candidates, generator)
+        yield from draw_candidates(candidates, generator, feasibility)
 
 
 def score(search: Search, genotypes: Sequence[Genotype]) -> list[Score]:

@@ -6,6 +6,7 @@ batch, the same for every score.
 """
 
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,10 @@ from cpnas_cli.data.dataset import ImageSet
 from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.networks.network import Output, build_network
 from cpnas_cli.randomness import python_generator, torch_generator
-from cpnas_cli.search_space import Candidates, Genotype
+from cpnas_cli.search_space import Genotype
 from cpnas_cli.storage.tensors import as_vector, copy_from_vector
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import calibrated
-from cpnas_cli.strategies.fair.draws import draw_candidates
 from cpnas_cli.strategies.fair.state import num_epochs_of_search
 from cpnas_cli.strategies.search_images import SearchImages
 from cpnas_cli.training.epoch import (
@@ -136,8 +136,13 @@ class SharedChild:
         progress = (epoch + step / self.num_steps) / self.num_epochs
         return cosine(self.config.search.learning_rate, self.config.search.learning_rate_min, progress)
 
-    def train(self, candidates: Candidates, *, epoch: int, before_step: Callable[[int], object]) -> EpochMeans:
+    def train(
+        self, draw: Callable[[random.Random], Sequence[Genotype]], *, epoch: int, before_step: Callable[[int], object]
+    ) -> EpochMeans:
         """One epoch on the training part.
+
+        Args:
+          draw: the architectures of a step, with a generator of its own.
 
         Raises:
           NonFiniteLossError: says in which step of which epoch.
@@ -148,7 +153,7 @@ class SharedChild:
         train_step = FairStep(
             network=self.network,
             architecture=self.network,
-            draw=lambda: draw_candidates(candidates, python_generator(seed, "fair step", next(steps))),
+            draw=lambda: draw(python_generator(seed, "fair step", next(steps))),
             parameters=self.parameters,
             optimizer=self.optimizer,
             loss=cross_entropy,

@@ -48,4 +48,5 @@ FAIR = Fair(
     summary="a shared Child, trained fairly, in which many architectures are scored",
     unit="epoch",
     view="scores",
+    keeps_budgets=True,
 )

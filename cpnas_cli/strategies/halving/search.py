@@ -31,6 +31,7 @@ from cpnas_cli.search_space import Genotype, draw_uniform
 from cpnas_cli.settings import Config, HalvingConfig
 from cpnas_cli.storage.documents import advice_for
 from cpnas_cli.strategies.base import Search
+from cpnas_cli.strategies.budgets.feasibility import Feasibility, feasibility_of
 from cpnas_cli.strategies.halving.recipe import shortened
 from cpnas_cli.training.training import Training
 
@@ -40,9 +41,10 @@ TRAININGS = "trainings"
 """Of a run: the folder of the training that is not recorded yet."""
 
 
-def draw_candidates(config: Config) -> list[Genotype]:
+def draw_candidates(config: Config, feasibility: Feasibility | None) -> list[Genotype]:
     """The genotypes of the first round: the seed's first random draws, of which the strategy `random` gives one."""
-    return [draw_uniform(seed=config.seed, draw=draw) for draw in range(config.halving.num_genotypes)]
+    draw_one = draw_uniform if feasibility is None else feasibility.draw
+    return [draw_one(seed=config.seed, draw=draw) for draw in range(config.halving.num_genotypes)]
 
 
 def better_half(accuracies: Mapping[int, float]) -> list[int]:
@@ -114,10 +116,11 @@ def search_halving(search: Search) -> Genotype:
       MaxTimeReached: the time is up; saved after the last epoch. NonFiniteLossError: see `Training`. CheckpointError,
         RunError.
     """
-    settings, genotypes = search.config.halving, draw_candidates(search.config)
     journal = Journal(search.run, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS)
-    state, num_trainings = HalvingState(settings), 0
+    state, num_trainings = HalvingState(search.config.halving), 0
     saved = journal.resume()
+    feasibility = feasibility_of(search, saved.records if saved else ())
+    genotypes = draw_candidates(search.config, feasibility)
     if saved is not None:
         num_trainings = saved.state["num_trainings"]
         for record in saved.records:
@@ -128,7 +131,7 @@ def search_halving(search: Search) -> Genotype:
     while halves is not None and not state.finished:
         record = _train(search, halves, genotypes[state.draw], round_index=state.round_index, draw=state.draw)
         state.give(record)
-        records = [record]
+        records = [record] if feasibility is None or num_trainings else [feasibility.record(), record]
         end = state.end_of_round()
         if end is not None:
             state.give(end)

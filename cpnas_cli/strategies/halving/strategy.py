@@ -63,4 +63,5 @@ HALVING = Halving(
     summary="random genotypes trained on their own, the better half for twice as long",
     unit="draw",
     view="trainings",
+    keeps_budgets=True,
 )
