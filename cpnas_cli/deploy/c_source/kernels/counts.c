@@ -1,0 +1,150 @@
+/* A patch is what a filter reads at one place: signs as bits, 32 to a word, the channels of a tap side by side. Filters
+   lie as (words, LANES): LANES of them are compared with a patch at once. */
+
+#if WIDE
+typedef uint32_t lanes_u __attribute__((vector_size(4 * LANES)));
+
+/* COUNT: what is added up, at most MOST times; FOLD: the sums of it as counts. */
+#if defined(__AVX512VPOPCNTDQ__) && LANES == 16
+#define COUNT(x) ((lanes_u)_mm512_popcnt_epi32((__m512i)(x)))
+#define MOST INT_MAX
+#elif defined(__AVX512VPOPCNTDQ__) && defined(__AVX512VL__) && LANES == 8
+#define COUNT(x) ((lanes_u)_mm256_popcnt_epi32((__m256i)(x)))
+#define MOST INT_MAX
+#elif defined(__AVX512VPOPCNTDQ__) && defined(__AVX512VL__) && LANES == 4
+#define COUNT(x) ((lanes_u)_mm_popcnt_epi32((__m128i)(x)))
+#define MOST INT_MAX
+#else
+#define PAIRS(x) ((x) - (((x) >> 1) & 0x55555555u))
+#define MOST 31
+#endif
+
+/* counts[i] = in how many bits filter i differs from the patch, of those that are 1 in the mask, if there is one. */
+INLINE void count_differing(const uint32_t *filters, const uint32_t *patch, const uint32_t *mask, int words, uint32_t *counts)
+{
+    lanes_u total = {0};
+#if defined(COUNT)
+    int i;
+    for (i = 0; i < words; ++i) {
+        lanes_u x;
+        LOAD(x, filters + i * LANES);
+        x ^= patch[i];
+        if (mask) {
+            x &= mask[i];
+        }
+        total += COUNT(x);
+    }
+#else
+    while (words > 0) {
+        const int part = words < MOST ? words : MOST;
+        lanes_u bytes = {0};
+        int i;
+        for (i = 0; i < part; ++i) {
+            lanes_u x;
+            LOAD(x, filters + i * LANES);
+            x ^= patch[i];
+            if (mask) {
+                x &= mask[i];
+            }
+            x = PAIRS(x);
+            x = (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
+            bytes += (x + (x >> 4)) & 0x0f0f0f0fu;
+        }
+        bytes = (bytes & 0x00ff00ffu) + ((bytes >> 8) & 0x00ff00ffu);
+        total += (bytes & 0xffffu) + (bytes >> 16);
+        filters += part * LANES;
+        patch += part;
+        if (mask) {
+            mask += part;
+        }
+        words -= part;
+    }
+#endif
+    __builtin_memcpy(counts, &total, sizeof total);
+}
+#else
+
+INLINE uint32_t nibbles(uint32_t x)
+{
+    x = x - ((x >> 1) & 0x55555555u);
+    return (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
+}
+
+INLINE uint32_t ones(uint32_t x)
+{
+#if defined(__GNUC__) && (defined(__POPCNT__) || defined(__riscv_zbb))
+    return (uint32_t)__builtin_popcount(x);
+#else
+    x = nibbles(x);
+    return (((x + (x >> 4)) & 0x0f0f0f0fu) * 0x01010101u) >> 24;
+#endif
+}
+
+static void count_differing(const uint32_t *filters, const uint32_t *patch, const uint32_t *mask, int words, uint32_t *counts)
+{
+    int lane, i;
+    for (lane = 0; lane < LANES; ++lane) {
+        const uint32_t *filter = filters + lane;
+        uint32_t total = 0;
+        if (mask) {
+            for (i = 0; i < words; ++i, filter += LANES) {
+                total += ones((*filter ^ patch[i]) & mask[i]);
+            }
+        } else {
+            for (i = 0; i + 2 < words; i += 3, filter += 3 * LANES) {
+                /* three words at once: their sum and carry */
+                const uint32_t a = filter[0] ^ patch[i], b = filter[LANES] ^ patch[i + 1];
+                const uint32_t d = filter[2 * LANES] ^ patch[i + 2], e = a ^ b;
+                total += ones(e ^ d) + 2 * ones((a & b) | (e & d));
+            }
+            for (; i < words; ++i, filter += LANES) {
+                total += ones(*filter ^ patch[i]);
+            }
+        }
+        counts[lane] = total;
+    }
+}
+#endif
+
+/* out (+)= (agreeing - differing) * scale + shift, then the residual if there is one. */
+INLINE void add_counts(const uint32_t *counts, int bits, const float *scale, const float *shift, const float *residual,
+                       float *out, int n, int keep)
+{
+    float values[LANES];
+    int i;
+    for (i = 0; i < n; ++i) {
+        values[i] = (float)(bits - 2 * (int)counts[i]) * scale[i] + shift[i];
+    }
+    if (residual) {
+        for (i = 0; i < n; ++i) {
+            values[i] += residual[i];
+        }
+    }
+    put(out, values, n, keep);
+}
+
+/* Puts bits into a patch; words are begun with their first bit. */
+INLINE void append(uint32_t *patch, int at, uint32_t bits, int width)
+{
+    const int shift = at & 31;
+    uint32_t *word = patch + (at >> 5);
+    if (shift == 0) {
+        *word = bits;
+    } else {
+        *word |= bits << shift;
+        if (shift + width > 32) {
+            word[1] = bits >> (32 - shift);
+        }
+    }
+}
+
+INLINE uint32_t all_ones(int width)
+{
+    return 0xffffffffu >> (32 - width);
+}
+
+/* The signs of an image: words from a row and from a plane to the next; without words all are +1. */
+typedef struct {
+    const uint32_t *words;
+    int row, plane, channels;
+} signs_of;

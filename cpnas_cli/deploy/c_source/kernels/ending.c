@@ -1,0 +1,31 @@
+/* PReLU(x * part + before) + after in place; what there is not is NULL, or a part of 1. */
+INLINE void end_block(float *values, const float *before, const float *slope, const float *after, float part, int c, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i) {
+        float value = values[c + i] * part;
+        if (before) {
+            value += before[c + i];
+        }
+        if (slope) {
+            const float other = value * slope[c + i];
+            value = value >= 0.0f ? value : other;
+        }
+        if (after) {
+            value += after[c + i];
+        }
+        values[c + i] = value;
+    }
+}
+
+static void end_row(float *values, int channels, int width, const float *before, const float *slope, const float *after, float part)
+{
+    int x;
+    for (x = 0; x < width; ++x, values += channels) {
+        if (slope && !before) {
+            EACH_BLOCK(channels, end_block(values, 0, slope, 0, part, c, n));
+        } else {
+            EACH_BLOCK(channels, end_block(values, before, slope, after, part, c, n));
+        }
+    }
+}

@@ -1,0 +1,122 @@
+/* A convolution of whole numbers: its sums are exact in any order, as float32 as in int32. It reads the bytes of the
+   image, through a table of what they mean, or the bytes that the convolution before it left. */
+typedef struct {
+    int size, channels, kernel, stride, out_channels;
+    const int16_t *meaning; /* (channels, 256), or NULL */
+    const int8_t *filters;  /* (blocks, taps, LANES); of a tap the rows first, the channels last */
+    const float *scale, *shift;
+} whole_of;
+
+static void gather_steps(const whole_of *p, const uint8_t *image, int y, int x, step *steps)
+{
+    const int reach = p->kernel / 2, taps = p->kernel * p->channels;
+    int line, column, c;
+    for (line = 0; line < p->kernel; ++line, steps += taps) {
+        const int row = y * p->stride + line - reach;
+        for (column = 0; column < p->kernel; ++column) {
+            const int place = x * p->stride + column - reach;
+            step *own = steps + column * p->channels;
+            const int is_inside = row >= 0 && row < p->size && place >= 0 && place < p->size;
+            const uint8_t *pixel = image + (is_inside ? (row * p->size + place) * p->channels : 0);
+            if (!is_inside) {
+                for (c = 0; c < p->channels; ++c) {
+                    own[c] = 0;
+                }
+            } else if (p->meaning) {
+                for (c = 0; c < p->channels; ++c) {
+                    own[c] = p->meaning[c * 256 + pixel[c]];
+                }
+            } else {
+                for (c = 0; c < p->channels; ++c) {
+                    own[c] = pixel[c];
+                }
+            }
+        }
+    }
+}
+
+/* sums[pixel][lane] of `pixels` patches. */
+#if WIDE
+typedef int8_t lanes_c __attribute__((vector_size(LANES)));
+
+INLINE void multiply_steps(const step *steps, int taps, const int8_t *filters, int pixels, float sums[][LANES])
+{
+    lanes_f s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+    int t;
+    for (t = 0; t < taps; ++t) {
+        lanes_c bytes;
+        lanes_f weights;
+        LOAD(bytes, filters + t * LANES);
+        weights = __builtin_convertvector(bytes, lanes_f);
+        s0 += weights * steps[t];
+        if (pixels == 4) {
+            s1 += weights * steps[taps + t];
+            s2 += weights * steps[2 * taps + t];
+            s3 += weights * steps[3 * taps + t];
+        }
+    }
+    __builtin_memcpy(sums[0], &s0, sizeof s0);
+    if (pixels == 4) {
+        __builtin_memcpy(sums[1], &s1, sizeof s1);
+        __builtin_memcpy(sums[2], &s2, sizeof s2);
+        __builtin_memcpy(sums[3], &s3, sizeof s3);
+    }
+}
+#else
+INLINE void multiply_steps(const step *steps, int taps, const int8_t *filters, int pixels, float sums[][LANES])
+{
+    int t, lane;
+    (void)pixels;
+    for (lane = 0; lane < LANES; ++lane) {
+        const int8_t *filter = filters + lane;
+        int32_t sum = 0;
+        for (t = 0; t < taps; ++t) {
+            sum += (int32_t)steps[t] * filter[t * LANES];
+        }
+        sums[0][lane] = (float)sum;
+    }
+}
+#endif
+
+/* Some pixels of a row, as they are or (largest > 0) their ReLU in whole steps up to the largest, rounded to nearest,
+   halves to even: adding 2^23 leaves no bits behind the point. */
+INLINE void whole_pixels(const whole_of *p, const uint8_t *image, int y, int x, int pixels, float *out, uint8_t *out_steps,
+                         float largest)
+{
+    const int taps = p->kernel * p->kernel * p->channels;
+    int c, i, k;
+    for (k = 0; k < pixels; ++k) {
+        gather_steps(p, image, y, x + k, steps_of_patch + k * taps);
+    }
+    for (c = 0; c < p->out_channels; c += LANES) {
+        const int n = p->out_channels - c < LANES ? p->out_channels - c : LANES;
+        float sums[4][LANES];
+        multiply_steps(steps_of_patch, taps, p->filters + c * taps, pixels, sums);
+        for (k = 0; k < pixels; ++k) {
+            const int place = (x + k) * p->out_channels + c;
+            for (i = 0; i < n; ++i) {
+                float value = sums[k][i] * p->scale[c + i] + p->shift[c + i];
+                if (largest > 0.0f) {
+                    value = (value > 0.0f ? value : 0.0f) * STEPS_OF_1;
+                    value = value < largest ? value : largest;
+                    out_steps[place + i] = (uint8_t)((value + 8388608.0f) - 8388608.0f);
+                } else {
+                    out[place + i] = value;
+                }
+            }
+        }
+    }
+}
+
+static void whole_row(const whole_of *p, const uint8_t *image, int y, int width, float *out, uint8_t *out_steps, float largest)
+{
+    int x, n;
+    for (x = 0; x < width; x += n) {
+        n = WIDE && width - x >= 4 ? 4 : 1;
+        if (n == 4) {
+            whole_pixels(p, image, y, x, 4, out, out_steps, largest);
+        } else {
+            whole_pixels(p, image, y, x, 1, out, out_steps, largest);
+        }
+    }
+}
