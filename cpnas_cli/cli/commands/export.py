@@ -28,8 +28,8 @@ def export(
         Path | None,
         typer.Option(
             "--out",
-            help="The file, or the folder of C source; without it model.packed.safetensors, model.onnx, parent.onnx or c "
-            "in RUN.",
+            help="The file, or the folder of C source; without it model.packed.safetensors, model.onnx, parent.onnx "
+            "or c in RUN.",
         ),
     ] = None,
     json_: options.Json = False,

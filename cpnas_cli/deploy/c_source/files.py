@@ -1,6 +1,7 @@
 """The files of the C source: `model.h`, `model.c`, `example.c`, `Makefile` and `README.md`.
 
-Nothing in them depends on when, where and from which path they are written; the names of classes stand in strings alone.
+Nothing in them depends on when, where and from which path they are written; the names of classes stand in strings
+alone.
 """
 
 from collections.abc import Mapping

@@ -22,14 +22,15 @@
 #endif
 
 /* Where the processor has vectors, filters are compared LANES at a time, and real values computed BLOCK at a time. */
-#if defined(__GNUC__) && (defined(__SSE2__) || (defined(__ARM_NEON) && defined(__aarch64__)) || defined(__riscv_vector))
+#if defined(__GNUC__) && !defined(MODEL_NO_VECTORS) \
+    && (defined(__SSE2__) || (defined(__ARM_NEON) && defined(__aarch64__)) || defined(__riscv_vector))
 #define WIDE 1
 #define BLOCK LANES
 #else
 #define WIDE 0
 #define BLOCK 1
 #endif
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(MODEL_NO_VECTORS)
 #include <immintrin.h>
 #endif
 
@@ -66,7 +67,7 @@ INLINE uint32_t sign_bits(const float *values, const float *shift, int n)
 {
     uint32_t bits = 0;
     int i = 0;
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(MODEL_NO_VECTORS)
     for (; i + 4 <= n; i += 4) {
         __m128 v = _mm_loadu_ps(values + i);
         if (shift) {
