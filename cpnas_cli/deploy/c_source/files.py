@@ -102,13 +102,17 @@ def _scratch_bytes(written: Written) -> int:
 
 def _model_c(model: PackedModel, written: Written) -> str:
     kernels = [_text(f"{name}.c") for name in _KERNELS if name in written.kernels]
-    memory = [f"static {_BYTES[array][0]} {array}[{size}];" for array, size in written.sizes.items() if size]
+    memory = [f"static {_BYTES[array][0]} {array}[{size} + ROOM];" for array, size in written.sizes.items() if size]
+    memory.insert(0, "#define ROOM (WIDE ? LANES : 0) /* vectors are read whole */")
     memory += [f"static uint32_t patch[{written.patch_words}];"] if written.patch_words else []
     memory += [f"static uint32_t mask[{written.patch_words}];"] if written.has_masks else []
     memory += [f"static float features[{written.num_features}];"]
     if written.patch_steps:
         size = written.patch_steps
-        memory.append(f"#if WIDE\ntypedef float step;\nstatic step steps_of_patch[{4 * size}];")
+        memory.append(
+            f"#if WIDE\ntypedef float step;\nstatic step steps_of_patch[{4 * size}];\n"
+            f"static float wide_filters[{written.stem_filters}];"
+        )
         memory.append(f"#else\ntypedef int16_t step;\nstatic step steps_of_patch[{size}];\n#endif")
         memory.append(f"#define STEPS_OF_1 {VALUE_STEPS}.0f")
     places = [f"#define {buffer.name} ({buffer.array} + {buffer.offset})" for buffer in written.buffers]

@@ -19,16 +19,21 @@ def num_words(bits: int) -> int:
 
 def num_lanes(model: PackedModel) -> int:
     """Channels of a block: those that leave no lane unused, or few."""
-    channels = model.settings.num_channels
-    if model.settings.block == "residual":
-        channels = min(model.settings.group_width, channels)
+    channels = _divided_channels(model)
     return next((lanes for lanes in (16, 8) if channels % lanes == 0), 8 if channels > 8 else 4)
 
 
-def padded(values: np.ndarray, lanes: int) -> np.ndarray:
+def _divided_channels(model: PackedModel) -> int:
+    """The output channels that are divided into blocks: those of a group, or of a cell."""
+    channels = model.settings.num_channels
+    return min(model.settings.group_width, channels) if model.settings.block == "residual" else channels
+
+
+def padded(values: np.ndarray, model: PackedModel) -> np.ndarray:
     """A value per channel, float32, with room behind the last for a whole block that begins at any channel."""
-    spare = 0 if len(values) % lanes == 0 else lanes
-    return np.pad(values.astype(np.float32), (0, spare))
+    lanes = num_lanes(model)
+    is_full = len(values) % lanes == 0 and _divided_channels(model) % lanes == 0
+    return np.pad(values.astype(np.float32), (0, 0 if is_full else lanes))
 
 
 def words_of_filters(bits: np.ndarray, lanes: int) -> np.ndarray:

@@ -63,6 +63,7 @@ class Written:
     sizes: dict[str, int] = field(default_factory=dict)
     patch_words: int = 0
     patch_steps: int = 0
+    stem_filters: int = 0
     num_features: int = 0
     has_masks: bool = False
 
@@ -142,8 +143,8 @@ class _Writer:
 
     def _affine(self, name: str, own: LayerArrays) -> dict[str, object]:
         return {
-            "scale": self.constants.array(f"{name}_scale", padded(own.scale, self.lanes)),
-            "shift": self.constants.array(f"{name}_shift", padded(own.shift, self.lanes)),
+            "scale": self.constants.array(f"{name}_scale", padded(own.scale, self.model)),
+            "shift": self.constants.array(f"{name}_shift", padded(own.shift, self.model)),
         }
 
     def _patch(self, words: int) -> None:
@@ -160,7 +161,7 @@ class _Writer:
         place = f" + y * {channels * size}" if keeps_values else ""
         lines = [f"float *out = {value.values.name}{place};", *rows.lines]
         if value.signs is not None:
-            shifts = "0" if shift is None else self.constants.array(f"{name}_sign_shift", padded(shift, self.lanes))
+            shifts = "0" if shift is None else self.constants.array(f"{name}_sign_shift", padded(shift, self.model))
             lines.append(f"pack_row(out, {shifts}, {channels}, {size}, {value.signs.name} + y * {size}, {size**2});")
         signs = "0" if value.signs is None else value.signs.name
         self._emit(name, [f"for (y = 0; y < {size}; ++y) {{", *(f"    {line}" for line in lines), "}"])
@@ -183,7 +184,9 @@ class _Writer:
             return shift
         self.out.kernels.add("ending")
         name, value = f"{rows.value.name}_ending", rows.value
-        parts = [self.constants.array(f"{name}{index}", row) for index, row in enumerate(activation)]
+        parts = [
+            self.constants.array(f"{name}{index}", padded(row, self.model)) for index, row in enumerate(activation)
+        ]
         before, slope, after = parts if len(parts) == 3 else ("0", parts[0] if parts else "0", "0")
         part = _literal(np.float32(1 / num_edges))
         rows.add(f"end_row(out, {value.channels}, {value.size}, {before}, {slope}, {after}, {part});")
@@ -245,7 +248,9 @@ class _Writer:
         }
         step = self.constants.struct("whole_of" if is_whole else "real_of", name, fields)
         taps = layer.in_channels * layer.kernel_size**2
-        self.out.patch_steps = max(self.out.patch_steps, taps if is_whole else 0)
+        if is_whole:
+            self.out.patch_steps = max(self.out.patch_steps, taps)
+            self.out.stem_filters = max(self.out.stem_filters, filters.size)
         image = "image" if before is None else before.name
         if is_whole:
             return f"whole_row({step}, {image}, y, {layer.out_size}"

@@ -3,11 +3,6 @@
 #if defined(__FAST_MATH__)
 #error "compile without -ffast-math: it changes the network's numbers"
 #endif
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("fp-contract=off")
-#else
-#pragma STDC FP_CONTRACT OFF
-#endif
 #if FLT_EVAL_METHOD != 0
 #error "floats must be computed as float: on 32-bit x86 add -msse2 -mfpmath=sse"
 #endif
@@ -33,8 +28,17 @@
 #if defined(__SSE2__) && !defined(MODEL_NO_VECTORS)
 #include <immintrin.h>
 #endif
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("fp-contract=off")
+#if WIDE && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
+#pragma GCC optimize("tree-vectorize", "vect-cost-model=dynamic")
+#endif
+#else
+#pragma STDC FP_CONTRACT OFF
+#endif
 
-/* Calls that compute `n` of the channels from `c` on, for all of them in blocks. */
+/* Calls that compute the channels from `c` on, in blocks; of the last one only `n` are wanted, but all are read: there
+   is room for it behind the last value and the last constant. */
 #define EACH_BLOCK(channels, call) \
     do { \
         int c = 0, n = BLOCK; \
@@ -47,6 +51,7 @@
         } \
     } while (0)
 
+/* out (+)= values; n is a constant but in a last block. */
 INLINE void put(float *out, const float *values, int n, int keep)
 {
     int i;

@@ -110,13 +110,14 @@ static void count_differing(const uint32_t *filters, const uint32_t *patch, cons
 INLINE void add_counts(const uint32_t *counts, int bits, const float *scale, const float *shift, const float *residual,
                        float *out, int n, int keep)
 {
+    const int computed = WIDE ? LANES : n;
     float values[LANES];
     int i;
-    for (i = 0; i < n; ++i) {
+    for (i = 0; i < computed; ++i) {
         values[i] = (float)(bits - 2 * (int)counts[i]) * scale[i] + shift[i];
     }
     if (residual) {
-        for (i = 0; i < n; ++i) {
+        for (i = 0; i < computed; ++i) {
             values[i] += residual[i];
         }
     }

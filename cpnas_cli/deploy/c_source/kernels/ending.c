@@ -1,8 +1,9 @@
 /* PReLU(x * part + before) + after in place; what there is not is NULL, or a part of 1. */
 INLINE void end_block(float *values, const float *before, const float *slope, const float *after, float part, int c, int n)
 {
+    float results[BLOCK];
     int i;
-    for (i = 0; i < n; ++i) {
+    for (i = 0; i < BLOCK; ++i) {
         float value = values[c + i] * part;
         if (before) {
             value += before[c + i];
@@ -14,8 +15,9 @@ INLINE void end_block(float *values, const float *before, const float *slope, co
         if (after) {
             value += after[c + i];
         }
-        values[c + i] = value;
+        results[i] = value;
     }
+    put(values + c, results, n, 0);
 }
 
 static void end_row(float *values, int channels, int width, const float *before, const float *slope, const float *after, float part)

@@ -35,28 +35,60 @@ INLINE void gather(const grouped_of *p, const uint32_t *place, int first, int ke
     }
 }
 
-/* The patch of a group, and where it is one at all; returns how many taps lie inside the image. */
-static int gather_at_border(const grouped_of *p, int top, int left, int first)
+/* The taps of a filter that lie inside the image, from the first to before the end. */
+typedef struct {
+    int first, end;
+} range;
+
+INLINE range inside(int start, int size, int kernel, int dilation)
 {
-    int line, column, start, at = 0, inside = 0;
-    for (line = 0; line < p->kernel; ++line) {
-        for (column = 0; column < p->kernel; ++column) {
-            const int y = top + line * p->dilation, x = left + column * p->dilation;
-            const int is_inside = y >= 0 && y < p->size && x >= 0 && x < p->size;
-            inside += is_inside;
-            for (start = 0; start < p->width; start += 32) {
-                const int n = p->width - start < 32 ? p->width - start : 32;
-                uint32_t bits = 0;
-                if (is_inside) {
-                    bits = read_signs(p->signs.words + y * p->signs.row + x, p->signs.plane, first + start, n);
+    range taps = {0, kernel};
+    while (taps.first < kernel && start + taps.first * dilation < 0) {
+        ++taps.first;
+    }
+    while (taps.end > taps.first && start + (taps.end - 1) * dilation >= size) {
+        --taps.end;
+    }
+    return taps;
+}
+
+/* Sets bits in a patch of zeros. */
+INLINE void set(uint32_t *words, int at, uint32_t bits, int width)
+{
+    const int shift = at & 31;
+    uint32_t *word = words + (at >> 5);
+    *word |= bits << shift;
+    if (shift + width > 32) {
+        word[1] |= bits >> (32 - shift);
+    }
+}
+
+/* The patch of a group at the border; for the first group also the mask: where it is one. */
+INLINE void gather_at_border(const grouped_of *p, int top, int left, range lines, range columns, int first, int width)
+{
+    int line, column, start, i;
+    for (i = 0; i < p->words; ++i) {
+        patch[i] = 0;
+    }
+    if (first == 0) {
+        for (i = 0; i < p->words; ++i) {
+            mask[i] = 0;
+        }
+    }
+    for (line = lines.first; line < lines.end; ++line) {
+        for (column = columns.first; column < columns.end; ++column) {
+            const uint32_t *tap = p->signs.words + (top + line * p->dilation) * p->signs.row + left + column * p->dilation;
+            int at = (line * p->kernel + column) * width;
+            for (start = 0; start < width; start += 32) {
+                const int n = width - start < 32 ? width - start : 32;
+                set(patch, at, read_signs(tap, p->signs.plane, first + start, n), n);
+                if (first == 0) {
+                    set(mask, at, all_ones(n), n);
                 }
-                append(patch, at, bits, n);
-                append(mask, at, is_inside ? all_ones(n) : 0, n);
                 at += n;
             }
         }
     }
-    return inside;
 }
 
 INLINE void add_residual_counts(const grouped_of *p, const uint32_t *counts, int bits, int y, int x, int c, float *out,
@@ -70,7 +102,7 @@ INLINE void add_residual_counts(const grouped_of *p, const uint32_t *counts, int
         const float *below = source + p->size * channels;
         float halved[LANES];
         int i;
-        for (i = 0; i < n; ++i) {
+        for (i = 0; i < (WIDE ? LANES : n); ++i) {
             halved[i] = (((source[i] + source[channels + i]) + below[i]) + below[channels + i]) * 0.25f;
         }
         add_counts(counts, bits, p->scale + c, p->shift + c, halved, out + c, n, keep);
@@ -80,16 +112,20 @@ INLINE void add_residual_counts(const grouped_of *p, const uint32_t *counts, int
 static void add_grouped_row(const grouped_of *p, int y, int width, float *out, int keep)
 {
     const int top = y * p->stride - p->padding, reach = (p->kernel - 1) * p->dilation;
+    const range lines = inside(top, p->size, p->kernel, p->dilation);
     int x, first, c;
     for (x = 0; x < width; ++x, out += p->signs.channels) {
         const int left = x * p->stride - p->padding;
         const int is_inside = top >= 0 && left >= 0 && top + reach < p->size && left + reach < p->size;
+        const range columns = inside(left, p->size, p->kernel, p->dilation);
+        const int taps = (lines.end - lines.first) * (columns.end - columns.first);
         const uint32_t *filters = p->filters, *place = p->signs.words + (is_inside ? top * p->signs.row + left : 0);
         for (first = 0; first < p->signs.channels; first += p->width) {
-            int taps = p->kernel * p->kernel;
             uint32_t counts[LANES];
-            if (!is_inside) {
-                taps = gather_at_border(p, top, left, first);
+            if (!is_inside && p->width == 16) {
+                gather_at_border(p, top, left, lines, columns, first, 16);
+            } else if (!is_inside) {
+                gather_at_border(p, top, left, lines, columns, first, p->width);
             } else if (p->width == 16 && p->kernel == 3) {
                 gather(p, place, first, 3, 16);
             } else if (p->width == 16 && p->kernel == 5) {

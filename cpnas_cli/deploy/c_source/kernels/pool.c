@@ -11,7 +11,7 @@ INLINE void pool_block(const pool_of *p, int top, int bottom, int left, int righ
     const float count = (float)((bottom - top) * (right - left));
     float total[BLOCK];
     int row, column, i;
-    for (i = 0; i < n; ++i) {
+    for (i = 0; i < BLOCK; ++i) {
         total[i] = first[i];
     }
     for (row = top; row < bottom; ++row) {
@@ -21,22 +21,22 @@ INLINE void pool_block(const pool_of *p, int top, int bottom, int left, int righ
                 continue;
             }
             if (p->is_max) {
-                for (i = 0; i < n; ++i) {
+                for (i = 0; i < BLOCK; ++i) {
                     total[i] = value[i] > total[i] ? value[i] : total[i];
                 }
             } else {
-                for (i = 0; i < n; ++i) {
+                for (i = 0; i < BLOCK; ++i) {
                     total[i] += value[i];
                 }
             }
         }
     }
     if (!p->is_max) {
-        for (i = 0; i < n; ++i) {
+        for (i = 0; i < BLOCK; ++i) {
             total[i] /= count;
         }
     }
-    for (i = 0; i < n; ++i) {
+    for (i = 0; i < BLOCK; ++i) {
         total[i] = total[i] * p->scale[c + i] + p->shift[c + i];
     }
     put(out + c, total, n, keep);

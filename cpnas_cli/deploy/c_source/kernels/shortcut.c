@@ -8,16 +8,16 @@ INLINE void shortcut_block(const piece_of *piece, const float *source, int halve
 {
     float values[BLOCK];
     int i;
-    for (i = 0; i < n; ++i) {
+    for (i = 0; i < BLOCK; ++i) {
         values[i] = source[c + i];
     }
     if (halves) {
         const float *below = source + piece->size * piece->pixel;
-        for (i = 0; i < n; ++i) {
+        for (i = 0; i < BLOCK; ++i) {
             values[i] = (((values[i] + source[piece->pixel + c + i]) + below[c + i]) + below[piece->pixel + c + i]) * 0.25f;
         }
     }
-    for (i = 0; i < n; ++i) {
+    for (i = 0; i < BLOCK; ++i) {
         values[i] *= part;
     }
     put(out + c, values, n, keep);

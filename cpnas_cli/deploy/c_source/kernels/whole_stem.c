@@ -37,17 +37,21 @@ static void gather_steps(const whole_of *p, const uint8_t *image, int y, int x, 
 
 /* sums[pixel][lane] of `pixels` patches. */
 #if WIDE
-typedef int8_t lanes_c __attribute__((vector_size(LANES)));
+static void widen(const int8_t *filters, int count)
+{
+    int i;
+    for (i = 0; i < count; ++i) {
+        wide_filters[i] = (float)filters[i];
+    }
+}
 
-INLINE void multiply_steps(const step *steps, int taps, const int8_t *filters, int pixels, float sums[][LANES])
+INLINE void multiply_steps(const step *steps, int taps, const float *filters, int pixels, float sums[][LANES])
 {
     lanes_f s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
     int t;
     for (t = 0; t < taps; ++t) {
-        lanes_c bytes;
         lanes_f weights;
-        LOAD(bytes, filters + t * LANES);
-        weights = __builtin_convertvector(bytes, lanes_f);
+        LOAD(weights, filters + t * LANES);
         s0 += weights * steps[t];
         if (pixels == 4) {
             s1 += weights * steps[taps + t];
@@ -62,6 +66,7 @@ INLINE void multiply_steps(const step *steps, int taps, const int8_t *filters, i
         __builtin_memcpy(sums[3], &s3, sizeof s3);
     }
 }
+#define FILTERS(p) wide_filters
 #else
 INLINE void multiply_steps(const step *steps, int taps, const int8_t *filters, int pixels, float sums[][LANES])
 {
@@ -76,6 +81,7 @@ INLINE void multiply_steps(const step *steps, int taps, const int8_t *filters, i
         sums[0][lane] = (float)sum;
     }
 }
+#define FILTERS(p) (p)->filters
 #endif
 
 /* Some pixels of a row, as they are or (largest > 0) their ReLU in whole steps up to the largest, rounded to nearest,
@@ -91,18 +97,26 @@ INLINE void whole_pixels(const whole_of *p, const uint8_t *image, int y, int x, 
     for (c = 0; c < p->out_channels; c += LANES) {
         const int n = p->out_channels - c < LANES ? p->out_channels - c : LANES;
         float sums[4][LANES];
-        multiply_steps(steps_of_patch, taps, p->filters + c * taps, pixels, sums);
+        multiply_steps(steps_of_patch, taps, FILTERS(p) + c * taps, pixels, sums);
         for (k = 0; k < pixels; ++k) {
             const int place = (x + k) * p->out_channels + c;
-            for (i = 0; i < n; ++i) {
-                float value = sums[k][i] * p->scale[c + i] + p->shift[c + i];
-                if (largest > 0.0f) {
-                    value = (value > 0.0f ? value : 0.0f) * STEPS_OF_1;
+            float results[LANES];
+            for (i = 0; i < (WIDE ? LANES : n); ++i) {
+                results[i] = sums[k][i] * p->scale[c + i] + p->shift[c + i];
+            }
+            if (largest > 0.0f) {
+                for (i = 0; i < (WIDE ? LANES : n); ++i) {
+                    float value = (results[i] > 0.0f ? results[i] : 0.0f) * STEPS_OF_1;
                     value = value < largest ? value : largest;
-                    out_steps[place + i] = (uint8_t)((value + 8388608.0f) - 8388608.0f);
-                } else {
-                    out[place + i] = value;
+                    results[i] = (value + 8388608.0f) - 8388608.0f;
                 }
+                for (i = 0; i < n; ++i) {
+                    out_steps[place + i] = (uint8_t)(int)results[i];
+                }
+            } else if (n == LANES) {
+                put(out + place, results, LANES, 0);
+            } else {
+                put(out + place, results, n, 0);
             }
         }
     }
@@ -111,6 +125,11 @@ INLINE void whole_pixels(const whole_of *p, const uint8_t *image, int y, int x, 
 static void whole_row(const whole_of *p, const uint8_t *image, int y, int width, float *out, uint8_t *out_steps, float largest)
 {
     int x, n;
+#if WIDE
+    if (y == 0) {
+        widen(p->filters, (p->out_channels + LANES - 1) / LANES * LANES * p->kernel * p->kernel * p->channels);
+    }
+#endif
     for (x = 0; x < width; x += n) {
         n = WIDE && width - x >= 4 ? 4 : 1;
         if (n == 4) {
