@@ -116,8 +116,6 @@ def _model_c(model: PackedModel, written: Written) -> str:
         memory.append(f"#else\ntypedef int16_t step;\nstatic step steps_of_patch[{size}];\n#endif")
         memory.append(f"#define STEPS_OF_1 {VALUE_STEPS}.0f")
     places = [f"#define {buffer.name} ({buffer.array} + {buffer.offset})" for buffer in written.buffers]
-    vectors = "#if WIDE\n#define LOAD(vector, from) __builtin_memcpy(&(vector), (from), sizeof(vector))\n"
-    vectors += "typedef float lanes_f __attribute__((vector_size(4 * LANES)));\n#endif"
     parts = [
         _text("head.c"),
         f"#define LANES {written.lanes}",
@@ -126,7 +124,6 @@ def _model_c(model: PackedModel, written: Written) -> str:
         "\n".join(memory),
         "\n".join(places),
         _part("Kernels"),
-        vectors,
         *kernels,
         _part("Constants, in the order in which they are read"),
         strings("model_classes", model.classes),

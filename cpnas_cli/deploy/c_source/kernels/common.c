@@ -16,23 +16,40 @@
 #define INLINE static inline
 #endif
 
-/* Where the processor has vectors, filters are compared LANES at a time, and real values computed BLOCK at a time. */
+/* Where the processor has vectors, real values are computed BLOCK at a time. */
 #if defined(__GNUC__) && !defined(MODEL_NO_VECTORS) \
     && (defined(__SSE2__) || (defined(__ARM_NEON) && defined(__aarch64__)) || defined(__riscv_vector))
 #define WIDE 1
-#define BLOCK LANES
 #else
 #define WIDE 0
-#define BLOCK 1
 #endif
 #if defined(__SSE2__) && !defined(MODEL_NO_VECTORS)
 #include <immintrin.h>
 #endif
+#if WIDE
+/* What the processor computes at once, at most a block. */
+#if defined(__AVX512F__) && LANES >= 16
+#define VECTOR 16
+#elif defined(__AVX2__) && LANES >= 8
+#define VECTOR 8
+#else
+#define VECTOR 4
+#endif
+#define BLOCK VECTOR
+typedef uint32_t vector_u __attribute__((vector_size(4 * VECTOR)));
+typedef int32_t vector_i __attribute__((vector_size(4 * VECTOR)));
+typedef float real __attribute__((vector_size(4 * VECTOR)));
+#define LOAD(vector, from) __builtin_memcpy(&(vector), (from), sizeof(vector))
+#define SELECT(condition, a, b) ((real)(((vector_i)(a) & (condition)) | ((vector_i)(b) & ~(condition))))
+#else
+#define BLOCK 1
+typedef float real;
+#define LOAD(value, from) ((value) = *(from))
+#define SELECT(condition, a, b) ((condition) ? (a) : (b))
+#endif
+
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("fp-contract=off")
-#if WIDE && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
-#pragma GCC optimize("tree-vectorize", "vect-cost-model=dynamic")
-#endif
 #else
 #pragma STDC FP_CONTRACT OFF
 #endif
@@ -51,19 +68,29 @@
         } \
     } while (0)
 
-/* out (+)= values; n is a constant but in a last block. */
-INLINE void put(float *out, const float *values, int n, int keep)
+/* out (+)= value, of a block or its first n channels. */
+INLINE void put(float *out, const real *value, int n, int keep)
 {
-    int i;
-    if (keep) {
-        for (i = 0; i < n; ++i) {
-            out[i] += values[i];
+#if WIDE
+    if (n == BLOCK) {
+        real sum = *value;
+        if (keep) {
+            LOAD(sum, out);
+            sum += *value;
         }
+        __builtin_memcpy(out, &sum, sizeof sum);
     } else {
+        float values[BLOCK];
+        int i;
+        __builtin_memcpy(values, value, sizeof values);
         for (i = 0; i < n; ++i) {
-            out[i] = values[i];
+            out[i] = keep ? out[i] + values[i] : values[i];
         }
     }
+#else
+    (void)n;
+    *out = keep ? *out + *value : *value;
+#endif
 }
 
 /* The signs of a row, each value with its channel's shift added: bit c % 32 of word c / 32 for channel c, 1 for +1.

@@ -2,65 +2,59 @@
    lie as (words, LANES): LANES of them are compared with a patch at once. */
 
 #if WIDE
-typedef uint32_t lanes_u __attribute__((vector_size(4 * LANES)));
-
-/* COUNT: what is added up, at most MOST times; FOLD: the sums of it as counts. */
-#if defined(__AVX512VPOPCNTDQ__) && LANES == 16
-#define COUNT(x) ((lanes_u)_mm512_popcnt_epi32((__m512i)(x)))
-#define MOST INT_MAX
-#elif defined(__AVX512VPOPCNTDQ__) && defined(__AVX512VL__) && LANES == 8
-#define COUNT(x) ((lanes_u)_mm256_popcnt_epi32((__m256i)(x)))
-#define MOST INT_MAX
-#elif defined(__AVX512VPOPCNTDQ__) && defined(__AVX512VL__) && LANES == 4
-#define COUNT(x) ((lanes_u)_mm_popcnt_epi32((__m128i)(x)))
-#define MOST INT_MAX
-#else
-#define PAIRS(x) ((x) - (((x) >> 1) & 0x55555555u))
-#define MOST 31
+/* COUNT: of every lane its ones. */
+#if defined(__AVX512VPOPCNTDQ__) && VECTOR == 16
+#define COUNT(x) ((vector_u)_mm512_popcnt_epi32((__m512i)(x)))
+#elif defined(__AVX512VPOPCNTDQ__) && defined(__AVX512VL__) && VECTOR == 8
+#define COUNT(x) ((vector_u)_mm256_popcnt_epi32((__m256i)(x)))
+#elif defined(__AVX512VPOPCNTDQ__) && defined(__AVX512VL__) && VECTOR == 4
+#define COUNT(x) ((vector_u)_mm_popcnt_epi32((__m128i)(x)))
 #endif
 
-/* counts[i] = in how many bits filter i differs from the patch, of those that are 1 in the mask, if there is one. */
-INLINE void count_differing(const uint32_t *filters, const uint32_t *patch, const uint32_t *mask, int words, uint32_t *counts)
+/* Differing bits of a vector of filters, of those that are 1 in the mask, if there is one. */
+INLINE void count_vector(const uint32_t *filters, const uint32_t *patch, const uint32_t *mask, int words, uint32_t *counts)
 {
-    lanes_u total = {0};
+    vector_u total = {0};
+    int i = 0;
+    while (i < words) {
 #if defined(COUNT)
-    int i;
-    for (i = 0; i < words; ++i) {
-        lanes_u x;
+        vector_u x;
         LOAD(x, filters + i * LANES);
         x ^= patch[i];
         if (mask) {
             x &= mask[i];
         }
         total += COUNT(x);
-    }
+        ++i;
 #else
-    while (words > 0) {
-        const int part = words < MOST ? words : MOST;
-        lanes_u bytes = {0};
-        int i;
-        for (i = 0; i < part; ++i) {
-            lanes_u x;
+        /* in bytes, which hold the counts of 31 words */
+        const int end = i + 31 < words ? i + 31 : words;
+        vector_u bytes = {0};
+        for (; i < end; ++i) {
+            vector_u x;
             LOAD(x, filters + i * LANES);
             x ^= patch[i];
             if (mask) {
                 x &= mask[i];
             }
-            x = PAIRS(x);
+            x -= (x >> 1) & 0x55555555u;
             x = (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
             bytes += (x + (x >> 4)) & 0x0f0f0f0fu;
         }
         bytes = (bytes & 0x00ff00ffu) + ((bytes >> 8) & 0x00ff00ffu);
         total += (bytes & 0xffffu) + (bytes >> 16);
-        filters += part * LANES;
-        patch += part;
-        if (mask) {
-            mask += part;
-        }
-        words -= part;
-    }
 #endif
+    }
     __builtin_memcpy(counts, &total, sizeof total);
+}
+
+/* counts[i] = in how many bits filter i differs from the patch. */
+INLINE void count_differing(const uint32_t *filters, const uint32_t *patch, const uint32_t *mask, int words, uint32_t *counts)
+{
+    int lane;
+    for (lane = 0; lane < LANES; lane += VECTOR) {
+        count_vector(filters + lane, patch, mask, words, counts + lane);
+    }
 }
 #else
 
@@ -110,18 +104,25 @@ static void count_differing(const uint32_t *filters, const uint32_t *patch, cons
 INLINE void add_counts(const uint32_t *counts, int bits, const float *scale, const float *shift, const float *residual,
                        float *out, int n, int keep)
 {
-    const int computed = WIDE ? LANES : n;
-    float values[LANES];
     int i;
-    for (i = 0; i < computed; ++i) {
-        values[i] = (float)(bits - 2 * (int)counts[i]) * scale[i] + shift[i];
-    }
-    if (residual) {
-        for (i = 0; i < computed; ++i) {
-            values[i] += residual[i];
+    for (i = 0; i < n; i += BLOCK) {
+        real value, factor, added;
+#if WIDE
+        vector_i differing;
+        LOAD(differing, counts + i);
+        value = __builtin_convertvector(bits - 2 * differing, real);
+#else
+        value = (float)(bits - 2 * (int)counts[i]);
+#endif
+        LOAD(factor, scale + i);
+        LOAD(added, shift + i);
+        value = value * factor + added;
+        if (residual) {
+            LOAD(added, residual + i);
+            value += added;
         }
+        put(out + i, &value, n - i < BLOCK ? n - i : BLOCK, keep);
     }
-    put(out, values, n, keep);
 }
 
 /* Puts bits into a patch; words are begun with their first bit. */

@@ -66,10 +66,12 @@ typedef struct {
 
 DIGITS(uint32_t, )
 #if WIDE
-typedef uint32_t eight_u __attribute__((vector_size(32)));
 typedef uint32_t four_u __attribute__((vector_size(16)));
-DIGITS(eight_u, _8)
 DIGITS(four_u, _4)
+#if defined(__AVX2__)
+typedef uint32_t eight_u __attribute__((vector_size(32)));
+DIGITS(eight_u, _8)
+#endif
 #endif
 
 INLINE void count_any(const uint32_t *x, int taps, uint32_t *count, int digits)
@@ -128,17 +130,21 @@ INLINE uint32_t depthwise_sign(const uint32_t *x, const uint32_t *threshold, int
         at_least##suffix(count, threshold, digits, words, &carry); \
         __builtin_memcpy(out, &carry, sizeof carry); \
     }
-PIXELS(eight_u, _8)
 PIXELS(four_u, _4)
+#if defined(__AVX2__)
+PIXELS(eight_u, _8)
+#else
+#define depthwise_pixels_8 depthwise_pixels_4
+#endif
 
 /* The pixels from `x` to before `end`, at least four; the last ones are computed twice where they fill no vector. */
 INLINE void depthwise_vectors(const depthwise_of *p, int place, int first, int last, const uint32_t *taps,
                               const uint32_t *threshold, int words, uint32_t *out, int x, int end, int kernel, int digits)
 {
-    const int step = end - x < 8 ? 4 : 8;
+    const int step = sizeof(vector_u) > 16 && end - x >= 8 ? 8 : 4;
     for (; x < end; x += step) {
         const int at = x + step <= end ? x : end - step;
-        if (step == 8) {
+        if (step == 8) { /* never without AVX2 */
             depthwise_pixels_8(p, place + at, first, last, taps, threshold, words, out + at, kernel, digits);
         } else {
             depthwise_pixels_4(p, place + at, first, last, taps, threshold, words, out + at, kernel, digits);

@@ -1,23 +1,23 @@
 /* PReLU(x * part + before) + after in place; what there is not is NULL, or a part of 1. */
 INLINE void end_block(float *values, const float *before, const float *slope, const float *after, float part, int c, int n)
 {
-    float results[BLOCK];
-    int i;
-    for (i = 0; i < BLOCK; ++i) {
-        float value = values[c + i] * part;
-        if (before) {
-            value += before[c + i];
-        }
-        if (slope) {
-            const float other = value * slope[c + i];
-            value = value >= 0.0f ? value : other;
-        }
-        if (after) {
-            value += after[c + i];
-        }
-        results[i] = value;
+    real value, other;
+    LOAD(value, values + c);
+    value *= part;
+    if (before) {
+        LOAD(other, before + c);
+        value += other;
     }
-    put(values + c, results, n, 0);
+    if (slope) {
+        LOAD(other, slope + c);
+        other *= value;
+        value = SELECT(value >= 0.0f, value, other);
+    }
+    if (after) {
+        LOAD(other, after + c);
+        value += other;
+    }
+    put(values + c, &value, n, 0);
 }
 
 static void end_row(float *values, int channels, int width, const float *before, const float *slope, const float *after, float part)

@@ -102,8 +102,16 @@ INLINE void add_residual_counts(const grouped_of *p, const uint32_t *counts, int
         const float *below = source + p->size * channels;
         float halved[LANES];
         int i;
-        for (i = 0; i < (WIDE ? LANES : n); ++i) {
-            halved[i] = (((source[i] + source[channels + i]) + below[i]) + below[channels + i]) * 0.25f;
+        for (i = 0; i < n; i += BLOCK) {
+            real sum, other;
+            LOAD(sum, source + i);
+            LOAD(other, source + channels + i);
+            sum += other;
+            LOAD(other, below + i);
+            sum += other;
+            LOAD(other, below + channels + i);
+            sum = (sum + other) * 0.25f;
+            put(halved + i, &sum, BLOCK, 0);
         }
         add_counts(counts, bits, p->scale + c, p->shift + c, halved, out + c, n, keep);
     }

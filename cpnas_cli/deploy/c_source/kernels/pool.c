@@ -9,37 +9,30 @@ INLINE void pool_block(const pool_of *p, int top, int bottom, int left, int righ
 {
     const float *source = p->values + c, *first = source + (top * p->size + left) * p->channels;
     const float count = (float)((bottom - top) * (right - left));
-    float total[BLOCK];
-    int row, column, i;
-    for (i = 0; i < BLOCK; ++i) {
-        total[i] = first[i];
-    }
+    real total, factor, added;
+    int row, column;
+    LOAD(total, first);
     for (row = top; row < bottom; ++row) {
         for (column = left; column < right; ++column) {
-            const float *value = source + (row * p->size + column) * p->channels;
+            real value;
             if (row == top && column == left) {
                 continue;
             }
+            LOAD(value, source + (row * p->size + column) * p->channels);
             if (p->is_max) {
-                for (i = 0; i < BLOCK; ++i) {
-                    total[i] = value[i] > total[i] ? value[i] : total[i];
-                }
+                total = SELECT(value > total, value, total);
             } else {
-                for (i = 0; i < BLOCK; ++i) {
-                    total[i] += value[i];
-                }
+                total += value;
             }
         }
     }
     if (!p->is_max) {
-        for (i = 0; i < BLOCK; ++i) {
-            total[i] /= count;
-        }
+        total /= count;
     }
-    for (i = 0; i < BLOCK; ++i) {
-        total[i] = total[i] * p->scale[c + i] + p->shift[c + i];
-    }
-    put(out + c, total, n, keep);
+    LOAD(factor, p->scale + c);
+    LOAD(added, p->shift + c);
+    total = total * factor + added;
+    put(out + c, &total, n, keep);
 }
 
 static void add_pool_row(const pool_of *p, int y, int width, float *out, int keep)

@@ -18,7 +18,6 @@ static void add_product_row(const product_of *p, int y, int width, float *out, i
             const int n = p->channels - c < LANES ? p->channels - c : LANES;
             const float *filters = p->filters + c * p->inputs;
             double sums[LANES] = {0};
-            float results[LANES];
             for (s = 0; s < p->num_sources; ++s) {
                 const values_of *source = p->sources + s;
                 const int place = ((y * p->stride + p->first) * source->size + x * p->stride + p->first) * source->channels;
@@ -37,9 +36,9 @@ static void add_product_row(const product_of *p, int y, int width, float *out, i
                 }
             }
             for (i = 0; i < n; ++i) {
-                results[i] = (float)sums[i] * p->scale[c + i] + p->shift[c + i];
+                const float result = (float)sums[i] * p->scale[c + i] + p->shift[c + i];
+                out[c + i] = keep ? out[c + i] + result : result;
             }
-            put(out + c, results, n, keep);
         }
     }
 }

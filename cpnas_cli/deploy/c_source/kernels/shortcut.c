@@ -6,21 +6,20 @@ typedef struct {
 
 INLINE void shortcut_block(const piece_of *piece, const float *source, int halves, float part, int c, int n, float *out, int keep)
 {
-    float values[BLOCK];
-    int i;
-    for (i = 0; i < BLOCK; ++i) {
-        values[i] = source[c + i];
-    }
+    real sum;
+    LOAD(sum, source + c);
     if (halves) {
-        const float *below = source + piece->size * piece->pixel;
-        for (i = 0; i < BLOCK; ++i) {
-            values[i] = (((values[i] + source[piece->pixel + c + i]) + below[c + i]) + below[piece->pixel + c + i]) * 0.25f;
-        }
+        const float *below = source + piece->size * piece->pixel + c;
+        real other;
+        LOAD(other, source + piece->pixel + c);
+        sum += other;
+        LOAD(other, below);
+        sum += other;
+        LOAD(other, below + piece->pixel);
+        sum = (sum + other) * 0.25f;
     }
-    for (i = 0; i < BLOCK; ++i) {
-        values[i] *= part;
-    }
-    put(out + c, values, n, keep);
+    sum *= part;
+    put(out + c, &sum, n, keep);
 }
 
 static void add_shortcut_row(const piece_of *pieces, int num_pieces, int halves, float part, int y, int width, float *out,

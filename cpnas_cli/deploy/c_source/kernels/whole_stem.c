@@ -45,13 +45,13 @@ static void widen(const int8_t *filters, int count)
     }
 }
 
-INLINE void multiply_steps(const step *steps, int taps, const float *filters, int pixels, float sums[][LANES])
+INLINE void multiply_vector(const step *steps, int taps, const float *filters, int pixels, float sums[][LANES], int lane)
 {
-    lanes_f s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+    real s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
     int t;
     for (t = 0; t < taps; ++t) {
-        lanes_f weights;
-        LOAD(weights, filters + t * LANES);
+        real weights;
+        LOAD(weights, filters + t * LANES + lane);
         s0 += weights * steps[t];
         if (pixels == 4) {
             s1 += weights * steps[taps + t];
@@ -59,11 +59,19 @@ INLINE void multiply_steps(const step *steps, int taps, const float *filters, in
             s3 += weights * steps[3 * taps + t];
         }
     }
-    __builtin_memcpy(sums[0], &s0, sizeof s0);
+    __builtin_memcpy(sums[0] + lane, &s0, sizeof s0);
     if (pixels == 4) {
-        __builtin_memcpy(sums[1], &s1, sizeof s1);
-        __builtin_memcpy(sums[2], &s2, sizeof s2);
-        __builtin_memcpy(sums[3], &s3, sizeof s3);
+        __builtin_memcpy(sums[1] + lane, &s1, sizeof s1);
+        __builtin_memcpy(sums[2] + lane, &s2, sizeof s2);
+        __builtin_memcpy(sums[3] + lane, &s3, sizeof s3);
+    }
+}
+
+INLINE void multiply_steps(const step *steps, int taps, const float *filters, int pixels, float sums[][LANES])
+{
+    int lane;
+    for (lane = 0; lane < LANES; lane += VECTOR) {
+        multiply_vector(steps, taps, filters, pixels, sums, lane);
     }
 }
 #define FILTERS(p) wide_filters
@@ -90,6 +98,11 @@ INLINE void whole_pixels(const whole_of *p, const uint8_t *image, int y, int x, 
                          float largest)
 {
     const int taps = p->kernel * p->kernel * p->channels;
+#if WIDE
+    const real zero = {0}, limit = zero + largest;
+#else
+    const real zero = 0.0f, limit = largest;
+#endif
     int c, i, k;
     for (k = 0; k < pixels; ++k) {
         gather_steps(p, image, y, x + k, steps_of_patch + k * taps);
@@ -100,23 +113,26 @@ INLINE void whole_pixels(const whole_of *p, const uint8_t *image, int y, int x, 
         multiply_steps(steps_of_patch, taps, FILTERS(p) + c * taps, pixels, sums);
         for (k = 0; k < pixels; ++k) {
             const int place = (x + k) * p->out_channels + c;
-            float results[LANES];
-            for (i = 0; i < (WIDE ? LANES : n); ++i) {
-                results[i] = sums[k][i] * p->scale[c + i] + p->shift[c + i];
-            }
-            if (largest > 0.0f) {
-                for (i = 0; i < (WIDE ? LANES : n); ++i) {
-                    float value = (results[i] > 0.0f ? results[i] : 0.0f) * STEPS_OF_1;
-                    value = value < largest ? value : largest;
-                    results[i] = (value + 8388608.0f) - 8388608.0f;
+            for (i = 0; i < n; i += BLOCK) {
+                const int wanted = n - i < BLOCK ? n - i : BLOCK;
+                real value, factor, added;
+                LOAD(value, sums[k] + i);
+                LOAD(factor, p->scale + c + i);
+                LOAD(added, p->shift + c + i);
+                value = value * factor + added;
+                if (largest > 0.0f) {
+                    float steps[BLOCK];
+                    int j;
+                    value = SELECT(value > 0.0f, value, zero) * STEPS_OF_1;
+                    value = SELECT(value < limit, value, limit);
+                    value = (value + 8388608.0f) - 8388608.0f;
+                    put(steps, &value, BLOCK, 0);
+                    for (j = 0; j < wanted; ++j) {
+                        out_steps[place + i + j] = (uint8_t)(int)steps[j];
+                    }
+                } else {
+                    put(out + place + i, &value, wanted, 0);
                 }
-                for (i = 0; i < n; ++i) {
-                    out_steps[place + i] = (uint8_t)(int)results[i];
-                }
-            } else if (n == LANES) {
-                put(out + place, results, LANES, 0);
-            } else {
-                put(out + place, results, n, 0);
             }
         }
     }
