@@ -34,13 +34,13 @@ class Constants:
 
     def struct(self, kind: str, name: str, fields: Mapping[str, object]) -> str:
         """A reference to a structure."""
-        self.parts.append(f"static const {kind} {name} = {_members(fields)};\n")
+        self.parts.append(f"static const {kind} {name} = {members(fields)};\n")
         return f"&{name}"
 
     def structs(self, kind: str, name: str, rows: Iterable[Mapping[str, object]]) -> str:
         """An array of structures."""
-        members = [_members(row) for row in rows]
-        self.parts.append(f"static const {kind} {name}[{len(members)}] = {{\n    " + ",\n    ".join(members) + "\n};\n")
+        texts = [members(row) for row in rows]
+        self.parts.append(f"static const {kind} {name}[{len(texts)}] = {{\n    " + ",\n    ".join(texts) + "\n};\n")
         return name
 
 
@@ -78,13 +78,19 @@ def _character(byte: int) -> str:
 
 
 def _number(value: np.generic) -> str:
-    if isinstance(value, np.floating):
-        text = f"{float(value):.9g}"  # nine digits tell a float32 from all others
-        return text + ("f" if "." in text or "e" in text else ".0f")
+    if isinstance(value, np.float32):
+        return literal(value)
     return f"0x{int(value):x}u" if value.dtype == np.uint32 else str(int(value))
 
 
-def _members(fields: Mapping[str, object]) -> str:
+def literal(value: np.float32) -> str:
+    """Of a float."""
+    text = f"{float(value):.9g}"  # nine digits tell a float32 from all others
+    return text + ("f" if "." in text or "e" in text else ".0f")
+
+
+def members(fields: Mapping[str, object]) -> str:
+    """Of a structure, by name."""
     return "{" + ", ".join(f".{name} = {int(v) if isinstance(v, bool) else v}" for name, v in fields.items()) + "}"
 
 

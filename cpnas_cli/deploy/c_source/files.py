@@ -10,7 +10,8 @@ from pathlib import Path
 from string import Template
 
 from cpnas_cli.deploy.c_source.constants import strings
-from cpnas_cli.deploy.c_source.network import Written, write_network
+from cpnas_cli.deploy.c_source.network import write_network
+from cpnas_cli.deploy.c_source.writing import Written
 from cpnas_cli.deploy.packed_file import PackedModel
 from cpnas_cli.errors import RunError
 from cpnas_cli.networks.stem_arithmetic import VALUE_STEPS
