@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ def test_other_processors(name: str, processor: str, flags: tuple[str, ...], tmp
 @pytest.fixture(scope="module")
 def digits() -> np.ndarray:
     """Some hundred real images, uint8 (B, 1, 8, 8)."""
-    images = np.asarray(sklearn.datasets.load_digits().images)[-364:]
+    bunch: Any = sklearn.datasets.load_digits()
+    images = bunch.images[-364:]
     return np.rint(images * (255 / 16)).astype(np.uint8)[:, None]
 
 
@@ -56,7 +58,7 @@ def test_a_board_without_a_system_classifies_as_pytorch_does(digits: np.ndarray,
     needed("qemu-system-arm")
     child = make_child(every_operation(), num_image_channels=1, num_classes=10, **CHILDREN["residual"])
     with torch.no_grad():  # so that not one class wins always
-        child.network.classifier.bias -= torch.from_numpy(child.logits(digits).mean(axis=0))
+        child.network.classifier.bias.sub_(torch.from_numpy(child.logits(digits).mean(axis=0)))
     _board_program(child, tmp_path)
     (tmp_path / "images.raw").write_bytes(digits.tobytes())
     words = ["make", "--silent", "MODEL=c", "run"]

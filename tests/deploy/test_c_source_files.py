@@ -51,7 +51,7 @@ def test_the_same_bytes_every_time(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"cannot make the folder .*; choose another --out"):
+    with pytest.raises(RunError, match=r"cannot write .*; choose another --out"):
         write_c_source(CHILD.model, tmp_path / "file")
 
 

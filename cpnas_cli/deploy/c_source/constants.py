@@ -78,14 +78,14 @@ def _character(byte: int) -> str:
 
 
 def _number(value: np.generic) -> str:
-    if isinstance(value, np.float32):
+    if value.dtype == np.float32:
         return literal(value)
     return f"0x{int(value):x}u" if value.dtype == np.uint32 else str(int(value))
 
 
-def literal(value: np.float32) -> str:
+def literal(value: np.generic) -> str:
     """Of a float."""
-    text = f"{float(value):.9g}"  # nine digits tell a float32 from all others
+    text = f"{value.item():.9g}"  # nine digits tell a float32 from all others
     return text + ("f" if "." in text or "e" in text else ".0f")
 
 

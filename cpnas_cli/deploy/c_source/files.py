@@ -13,7 +13,6 @@ from cpnas_cli.deploy.c_source.constants import strings
 from cpnas_cli.deploy.c_source.network import write_network
 from cpnas_cli.deploy.c_source.writing import Written
 from cpnas_cli.deploy.packed_file import PackedModel
-from cpnas_cli.errors import RunError
 from cpnas_cli.networks.stem_arithmetic import VALUE_STEPS
 from cpnas_cli.storage.documents import replacing
 
@@ -48,10 +47,6 @@ def write_c_source(model: PackedModel, folder: Path) -> CSource:
       RunError: one cannot be written.
     """
     source = c_source(model)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make the folder {folder}: {error.strerror or error}; choose another --out") from None
     for name, text in source.files.items():
         with replacing(folder / name, advice="choose another --out") as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -77,7 +77,6 @@ class Writer:
         self.out = Written(num_lanes(model))
         self.lanes, self.constants = self.out.lanes, self.out.constants
         self.now = 0  # the instruction that is being written
-        self._rows_of = dict[str, tuple[Rows, np.ndarray | None]]()
 
     def finish(self) -> Written:
         out = self.out
