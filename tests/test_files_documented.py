@@ -133,6 +133,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[
     run("frontier", *small, "--set", "search.strategy=random", "--seeds", "0", "--out", "frontier")
     run("evaluate", "training", prints=True)
     run("export", "training", prints=True)
+    run("export", "training", "--format", "c", prints=True)
     run("presets", "list", prints=True)
     run("rank", str(next((DOCS / "results").rglob("architectures.json"))), "cpnas", prints=True)
     run("estimate-efficiency", "cpnas", prints=True)

@@ -15,8 +15,9 @@ def export(
         str,
         typer.Option(
             "--format",
-            metavar="packed|onnx",
-            help="packed: the 1-bit file that `cpnas predict` runs; onnx: for other runtimes.",
+            metavar="packed|onnx|c",
+            help="packed: the 1-bit file that `cpnas predict` runs; onnx: for other runtimes; "
+            "c: C source for a device.",
         ),
     ] = "packed",
     network: Annotated[
@@ -25,11 +26,15 @@ def export(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="The file; without it model.packed.safetensors, model.onnx or parent.onnx in RUN."),
+        typer.Option(
+            "--out",
+            help="The file, or the folder of C source; without it model.packed.safetensors, model.onnx, parent.onnx "
+            "or c in RUN.",
+        ),
     ] = None,
     json_: options.Json = False,
 ) -> None:
-    """Write a trained network as one file for inference: packed to 1 bit, or ONNX."""
+    """Write a trained network for inference: packed to 1 bit, ONNX, or C source for a device."""
     with reported_errors():
         from cpnas_cli.deploy.export import export_run
 
@@ -37,5 +42,9 @@ def export(
         if json_:
             print_json(exported.document())
         else:
+            needed = exported.needed
+            device = "" if needed is None else f"; flash {needed.flash:,} and RAM {needed.ram:,} bytes"
             header = "" if exported.header_bytes is None else f", {exported.header_bytes:,} of them header"
-            print(f"{exported.file}: {exported.num_bytes:,} bytes{header} ({exported.format}, {exported.network})")
+            print(
+                f"{exported.file}: {exported.num_bytes:,} bytes{header} ({exported.format}, {exported.network}){device}"
+            )
