@@ -233,9 +233,9 @@ class SearchConfig(Section):
 
     strategy: str = setting("cpnas", "how the architecture is searched", names=STRATEGIES, origin="published")
     beta_p: float = setting(
-        2.0,
+        0.5,
         "weight of the Parent's lead in the indicator; 0: the Child's accuracy alone, which is bnas",
-        origin="published, (4.15)",
+        origin="ours: ranks best of those that use the Parent at all; 2 is published",
         ge=0,
     )
     indicator: IndicatorName = setting(

@@ -59,6 +59,7 @@ def test_what_was_asked_and_what_it_is_stands_in_genotype_settings_and_summary()
     assert "search.max_size" in error_of(again, code=1)
 
 
+@pytest.mark.slow
 def test_a_latency_is_predicted_and_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Briefly: nothing is said of how long anything takes."""
     monkeypatch.setattr(latency, "TABLE_SECONDS", 0.0)

@@ -99,7 +99,7 @@ def test_presets_are_listed_and_shown():
     assert set(names) == set(preset_names())
     assert all(summary for summary in names.values())
     shown = runner.invoke(app, ["presets", "show", "digits"])
-    assert "\n  beta_p: 2.0  # published, (4.15)\n" in shown.stdout
+    assert "\n  beta_p: 0.5  # ours: ranks best of those that use the Parent at all; 2 is published\n" in shown.stdout
     assert "# ours" in shown.stdout
     assert config_from_document(yaml.safe_load(shown.stdout)) == load_config("digits")
 

@@ -110,7 +110,7 @@ def test_every_preset_says_what_it_is(name: str) -> None:
 
 def test_the_default_preset_is_a_search_by_cp_nas() -> None:
     config = load_config()
-    assert (config.search.strategy, config.search.beta_p, config.seed) == ("cpnas", 2.0, 0)
+    assert (config.search.strategy, config.search.beta_p, config.seed) == ("cpnas", 0.5, 0)
     assert (config.data.name, config.data.image_size) == ("digits", 8)
     assert config.network.real_parts == ()
 
@@ -300,7 +300,7 @@ def test_a_name_is_allowed_as_soon_as_the_registry_has_it(monkeypatch: pytest.Mo
     monkeypatch.setitem(STRATEGIES, "toy", "cpnas_cli.strategies.random:RANDOM")
     monkeypatch.setitem(DATASETS, "blocks", "cpnas_cli.data.folder:FOLDER")
     config = load_config(overrides=["search.strategy=toy", "data.name=blocks", "data.dir=there"])
-    assert (config.search.strategy, config.data.name, config.search.beta_p) == ("toy", "blocks", 2.0)
+    assert (config.search.strategy, config.data.name, config.search.beta_p) == ("toy", "blocks", 0.5)
     monkeypatch.undo()
     assert "'toy'" in refusal("search.strategy=toy")
 
@@ -398,7 +398,7 @@ def test_bnas_at_another_beta_is_refused_however_it_is_asked_for() -> None:
         ("search: {strategy: cpnas, beta_p: 3.5}", "random", 3.5),
         ("search: {strategy: cpnas, beta_p: 3.5}", "cpnas", 3.5),
         ("search: {strategy: cpnas, beta_p: 3.5}", None, 3.5),
-        ("search: {strategy: bnas, beta_p: 0}", "cpnas", 2.0),  # that 0 was bnas's
+        ("search: {strategy: bnas, beta_p: 0}", "cpnas", 0.5),  # that 0 was bnas's
         ("search: {strategy: random, beta_p: 0}", "cpnas", 0.0),
         ("search: {strategy: bnas, beta_p: 2}", None, 0.0),
         ("seed: 1", "bnas", 0.0),
@@ -639,7 +639,7 @@ def test_differing_settings_name_key_and_both_values() -> None:
     assert differing_settings(old, new) == [
         "seed: 0 there, 1 now",
         "data.num_train: None there, 100 now",
-        "search.beta_p: 2.0 there, 3.0 now",
+        "search.beta_p: 0.5 there, 3.0 now",
     ]
 
 
