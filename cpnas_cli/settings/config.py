@@ -95,13 +95,17 @@ _BEFORE = {"indicator": "printed", "evaluation": "after_draw", "credit": "draw"}
 """Of `search`: what a search did before the setting was there, where that need not be today's default."""
 
 
+_ALWAYS = {"seed", "data", "network", "search", "pcdarts", "train"}
+"""What the settings of a run have had in every version; the other sections came later."""
+
+
 def as_it_was(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """The settings of a run of an older version, with what was not asked then; any other document as it is.
 
     A run's settings are complete, so that what they leave out came later. A preset leaves out what has its default.
     """
     search = document.get("search")
-    is_complete = document.keys() >= Config.model_fields.keys()
+    is_complete = document.keys() >= _ALWAYS
     if not is_complete or not isinstance(search, Mapping) or not search.keys() >= {"strategy", "beta_p", "num_passes"}:
         return document
     return {**document, "search": {**_BEFORE, **search}}

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from command_line import DOCUMENT, error_of, invoke
 from conftest import TINY_OPTIONS
 
@@ -81,14 +82,15 @@ def test_an_older_experiment_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_search_from_before_there_were_two_indicators_goes_on_as_printed(tmp_path: Path) -> None:
-    options = [*TINY_OPTIONS, "--set", "search.indicator=printed", "--max-time", "0.01s"]
+    options = [*TINY_OPTIONS, "--set", "search.indicator=printed", "--beta-p", "2", "--max-time", "0.01s"]
     assert invoke("search", *options, "--out", "run").exit_code == 75
     config = tmp_path / "run/config.yaml"
-    new = ("  indicator: ", "  evaluation: ", "  credit: ")
-    lines = config.read_text().splitlines(keepends=True)
-    older = [line for line in lines if not line.startswith(new)]
-    assert len(lines) - len(older) == len(new)
-    config.write_text("".join(older))
+    document = yaml.safe_load(config.read_text())
+    for key in ("indicator", "evaluation", "credit"):
+        del document["search"][key]
+    for section in ("halving", "fair"):
+        del document[section]
+    config.write_text(yaml.safe_dump(document, sort_keys=False))
     assert invoke("search", "--out", "run", "--resume", "--max-time", "0.01s").exit_code == 75
     draws = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
     assert len(draws) == 2

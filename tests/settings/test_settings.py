@@ -314,9 +314,11 @@ NEW = ("indicator", "evaluation", "credit")
 
 def older(tmp_path: Path, *overrides: str) -> Path:
     """The settings of a run as a version without these settings wrote them."""
-    document = load_config(overrides=list(overrides)).model_dump(mode="json")
+    document = load_config(overrides=list(overrides or ["search.beta_p=2"])).model_dump(mode="json")
     for key in NEW:
         del document["search"][key]
+    for section in ("halving", "fair"):
+        del document[section]
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(document))
     return file
@@ -362,9 +364,10 @@ def test_the_preset_of_the_paper_has_the_published_rule() -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_only_bnas_is_cpnas_at_beta_zero(strategy: str) -> None:
-    expected = 0.0 if strategy == "bnas" else 2.0
+    expected = 0.0 if strategy == "bnas" else 0.5
     for preset in preset_names():
-        assert load_config(preset, values={"search.strategy": strategy}).search.beta_p == expected
+        others = 2.0 if preset == "paper" and strategy != "bnas" else expected  # the paper's own
+        assert load_config(preset, values={"search.strategy": strategy}).search.beta_p == others
     assert Config(search=SearchConfig(strategy=strategy)).search.beta_p == expected
     assert config_from_document({"search": {"strategy": strategy}}).search.beta_p == expected
     if strategy != "bnas":
