@@ -67,24 +67,29 @@ def test_the_scores_are_those_of_the_engine(name: str, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- every compiler and every setting
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("compiler", "flags"),
-    [
-        ("gcc", ("-O2",)),
-        ("gcc", ("-O3", "-march=native")),
-        ("gcc", ("-Os", "-mno-sse4", "-mno-avx")),
-        ("gcc", ("-O2", "-mavx2", "-mfma")),
-        ("clang", ("-O2",)),
-        ("clang", ("-O3", "-march=native")),
-        ("gcc", SANITIZED),
-        ("clang", ("-O1", "-fsanitize=undefined", "-fsanitize-trap=all")),  # which needs no library
-        ("gcc", (*SANITIZED, "-march=native")),
-        ("gcc", ("-O2", "-DMODEL_NO_VECTORS")),
-        ("gcc", (*SANITIZED, "-DMODEL_NO_VECTORS")),
-    ],
-)
-@pytest.mark.parametrize("name", NETWORKS)
+COMPILED = [
+    ("gcc", ("-O2",)),
+    ("gcc", ("-O3", "-march=native")),
+    ("gcc", ("-Os", "-mno-sse4", "-mno-avx")),
+    ("gcc", ("-O2", "-mavx2", "-mfma")),
+    ("clang", ("-O2",)),
+    ("clang", ("-O3", "-march=native")),
+    ("gcc", SANITIZED),
+    ("clang", ("-O1", "-fsanitize=undefined", "-fsanitize-trap=all")),  # which needs no library
+    ("gcc", (*SANITIZED, "-march=native")),
+    ("gcc", ("-O2", "-DMODEL_NO_VECTORS")),
+    ("gcc", (*SANITIZED, "-DMODEL_NO_VECTORS")),
+]
+
+
+def _every_pair() -> list[Any]:
+    """Of a network and a way to compile: the two blocks by all of them with each change, every other pair seldom."""
+    pairs = [(name, *compiled) for name in NETWORKS for compiled in COMPILED]
+    often = ("residual", "separable")
+    return [pytest.param(*pair, marks=pytest.mark.slow if pair[0] in often else pytest.mark.long) for pair in pairs]
+
+
+@pytest.mark.parametrize(("name", "compiler", "flags"), _every_pair())
 def test_every_compiler(name: str, compiler: str, flags: tuple[str, ...], tmp_path: Path) -> None:
     """Without a warning; vectors of every kind, and none."""
     genotype, network = NETWORKS[name]
@@ -129,7 +134,7 @@ def _has_whole_groups(network: dict[str, Any]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(normal=CELLS, reduce=CELLS, network=_networks(), way=st.integers(0, 3))
 def test_any_network(
     normal: tuple[str, ...],
@@ -144,7 +149,7 @@ def test_any_network(
     check(child, [build(child.model, tmp_path_factory.mktemp("c"), flags=flags)])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("image_size", [4, 12])
 @pytest.mark.parametrize("block", ["separable", "residual"])
 @pytest.mark.parametrize("op", OPERATIONS[1:])
