@@ -83,7 +83,7 @@ COMPILED = [
 
 
 def _every_pair() -> list[Any]:
-    """Of a network and a way to compile: the two blocks by all of them with each change, every other pair seldom."""
+    """Of a network and a way to compile it; those of the two plain blocks are tried more often."""
     pairs = [(name, *compiled) for name in NETWORKS for compiled in COMPILED]
     often = ("residual", "separable")
     return [pytest.param(*pair, marks=pytest.mark.slow if pair[0] in often else pytest.mark.long) for pair in pairs]
