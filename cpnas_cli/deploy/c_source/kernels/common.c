@@ -10,6 +10,10 @@
 #error "an int must have 32 bits"
 #endif
 
+#if defined(__GNUC__) && !defined(__clang__)
+/* gcc cannot see that bits are appended up to the end of an array, and vectors are read up to it, and warns. */
+#pragma GCC diagnostic ignored "-Warray-bounds"
+#endif
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
 #else
