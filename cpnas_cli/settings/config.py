@@ -95,7 +95,7 @@ _BEFORE = {"indicator": "printed", "evaluation": "after_draw", "credit": "draw"}
 """Of `search`: what a search did before the setting was there, where that need not be today's default."""
 
 
-_ALWAYS = {"seed", "data", "network", "search", "pcdarts", "train"}
+_ALWAYS = {"seed", "data", "network", "search", "train"}
 """What the settings of a run have had in every version; the other sections came later."""
 
 
