@@ -10,26 +10,22 @@ import argparse
 import itertools
 import json
 import statistics
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from scipy.stats import kendalltau
 
+from benchmarks import held_out
 from benchmarks.training_step import NOWHERE
 from cpnas_cli.data.dataset import Dataset, load_dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.networks.shapes import PRECISIONS
 from cpnas_cli.randomness import python_generator, shuffled
-from cpnas_cli.runs.deadline import Deadline
-from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import CELL_KINDS, EDGES, NONE, CellGenotype, Genotype
 from cpnas_cli.settings import Config, load_config
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.indicator import evaluate_operations, indicator, mean_indicator
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
-from cpnas_cli.training.training import Training
 
 CANDIDATES = (NONE, "skip_connect", "max_pool_3x3", "sep_conv_3x3")
 FREE_EDGE = (0, 2)
@@ -84,18 +80,7 @@ def scores(records: list[dict[str, Any]], *, beta_p: float) -> dict[tuple[str, s
 
 def train(config: Config, dataset: Dataset, genotype: Genotype) -> float:
     """Test accuracy of the fully trained Child."""
-    with tempfile.TemporaryDirectory() as folder:
-        training = Training(
-            RunFolder(Path(folder)),
-            config,
-            genotype,
-            dataset,
-            fabric=open_device("cpu"),
-            networks=("child",),
-            provenance={},
-            deadline=Deadline(),
-        )
-        return training.train()["accuracy_test"]
+    return held_out.train(config, dataset, genotype).result["accuracy_test"]
 
 
 def _tau(first: Sequence[float], second: Sequence[float]) -> float:

@@ -80,8 +80,13 @@ def as_vector(tensors: Sequence[Tensor]) -> Tensor:
         return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
-def copy_from_vector(vectors: Mapping[str, Tensor], name: str, tensors: Sequence[Tensor], *, path: Path) -> None:
+def copy_from_vector(
+    vectors: Mapping[str, Tensor], name: str, tensors: Sequence[Tensor], *, path: Path, called: str | None = None
+) -> None:
     """The reverse of `as_vector`, in place: a tensor keeps its memory layout, on which the rounding of kernels depends.
+
+    Args:
+      called: what the values are in a message; without it "values of NAME".
 
     Raises:
       CheckpointError: there is no vector of this name, or it has another number of values.
@@ -89,7 +94,7 @@ def copy_from_vector(vectors: Mapping[str, Tensor], name: str, tensors: Sequence
     sizes = [tensor.numel() for tensor in tensors]
     found = vectors[name].numel() if name in vectors else 0
     if found != sum(sizes):
-        raise CheckpointError(f"{path} is of another search: {found} values of {name}, not {sum(sizes)}")
+        raise CheckpointError(f"{path} is of another search: {found} {called or f'values of {name}'}, not {sum(sizes)}")
     with torch.no_grad():
         for tensor, values in zip(tensors, vectors[name].split(sizes), strict=True):
             tensor.copy_(values.view_as(tensor))

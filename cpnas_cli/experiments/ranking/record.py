@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cpnas_cli.experiments.ranking.ranks import Pair, Rank, chosen, rank
 from cpnas_cli.experiments.ranking.scores import left_out_effects, search_scores, training_scores, trivial_scores
@@ -70,15 +69,11 @@ def _best_of(table: ArchitectureTable, num: int) -> dict[str, Any]:
     for _ in range(NUM_TRIALS):
         index = int(generator.integers(len(table.seeds)))
         drawn = generator.permutation(len(table.genotypes))[:num]
-        first = drawn[np.argmax(table.accuracy_child_GS[drawn, index])]
+        first = int(np.argmax(table.accuracy_child_GS[drawn, index]))
         others_G = np.delete(table.accuracy_child_GS, index, axis=1).mean(1)
-        found.append(chosen(_one(first), others_G))
+        found.append(chosen(drawn[first : first + 1], others_G))
     regret, share = np.mean(found, axis=0)
     return {"num_genotypes": num, "regret": float(regret), "share_beaten": float(share)}
-
-
-def _one(index: Any) -> NDArray[np.intp]:
-    return np.array([index], dtype=np.intp)
 
 
 def _row(name: str, ranked: Rank) -> dict[str, Any]:

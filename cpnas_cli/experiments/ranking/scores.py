@@ -1,5 +1,6 @@
 """What can give an architecture a score before it is trained: columns of the table, and the draws of a search."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpnas_cli.experiments.ranking.table import ArchitectureTable
-from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, OPERATIONS, Genotype
+from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, NONE, Genotype
 from cpnas_cli.strategies.additive_effects import Effects, additive_effects
+from cpnas_cli.strategies.cpnas.credit import ValidatedDraw, effects_of_all_draws
 from cpnas_cli.strategies.cpnas.indicator import INDICATORS, indicator
 
 BETAS = (0.5, 1.0, 2.0)
@@ -40,7 +42,7 @@ def trivial_scores(table: ArchitectureTable) -> Scores:
         "OPs": table.ops_G,
         "multiply-adds": table.macs_G,
         "edges that are not none": np.array(
-            [sum(op != OPERATIONS[0] for cell in g.cells().values() for op in cell) for g in table.genotypes], float
+            [sum(op != NONE for cell in g.cells().values() for op in cell) for g in table.genotypes], float
         ),
     }
 
@@ -103,13 +105,13 @@ def credit_of_draws(genotypes: Sequence[Genotype], values: Sequence[float], roun
 
 
 def credit_by_regression(genotypes: Sequence[Genotype], values: Sequence[float], rounds: Sequence[int]) -> Effects:
-    """See `additive_effects`; a mean per round and a slope within the rounds are no merit of the operations."""
-    within: dict[int, int] = {}
-    positions = []
-    for number in rounds:
-        positions.append((number, within.get(number, 0)))
-        within[number] = within.get(number, 0) + 1
-    return additive_effects(genotypes, values, ALL_CANDIDATES, positions, common=True)
+    """As `search.credit=regression` gives it; see `effects_of_all_draws`."""
+    within: Counter[int] = Counter()
+    draws = []
+    for genotype, value, number in zip(genotypes, values, rounds, strict=True):
+        draws.append(ValidatedDraw(genotype, value, (number, within[number])))
+        within[number] += 1
+    return effects_of_all_draws(draws, ALL_CANDIDATES)
 
 
 CREDITS: dict[str, Credit] = {"draw": credit_of_draws, "regression": credit_by_regression}
