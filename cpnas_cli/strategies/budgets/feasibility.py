@@ -16,9 +16,11 @@ from cpnas_cli.randomness import python_generator, shuffled
 from cpnas_cli.search_space import (
     ALL_CANDIDATES,
     CELL_KINDS,
+    EDGES,
     NUM_OPERATIONS,
     OPERATIONS,
     Candidates,
+    CellCandidates,
     Genotype,
     draw_uniform,
     is_connected,
@@ -26,6 +28,7 @@ from cpnas_cli.search_space import (
 from cpnas_cli.strategies.budgets.choice import best_choice
 from cpnas_cli.strategies.budgets.demand import SHAPE, Demand, chosen_of, genotype_at, is_within
 from cpnas_cli.strategies.budgets.resource import Budget, budgets_of, budgets_record, recorded_budgets
+from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, stay_without, weakest
 
 if TYPE_CHECKING:
     from cpnas_cli.data.dataset import Dataset
@@ -212,6 +215,24 @@ class Feasibility:
             num_incoming=self.num_incoming,
         )
         return None if found is None else demand.of(genotype_at(found.chosen))
+
+
+def abandon_within(
+    feasibility: Feasibility,
+    evaluations: Mapping[str, CellEvaluation],
+    costs: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
+) -> dict[str, tuple[CellCandidates, tuple[str, ...]]]:
+    """`indicator.abandon` of every kind of cell within the budgets: what stays, and what goes.
+
+    Args:
+      costs: of each kind of cell, of every edge, what decides between equal evaluations; see `weakest`.
+    """
+    nothing = [{}] * len(EDGES)
+    weakest_ones = {
+        kind: list(map(weakest, cell, costs[kind] if costs else nothing)) for kind, cell in evaluations.items()
+    }
+    abandoned = feasibility.abandon(evaluations, weakest_ones)
+    return {kind: (stay_without(cell, abandoned[kind]), abandoned[kind]) for kind, cell in evaluations.items()}
 
 
 def feasibility_of(

@@ -16,9 +16,9 @@ from cpnas_cli.search_space import (
     Genotype,
     draw_pass,
 )
-from cpnas_cli.strategies.budgets.feasibility import Feasibility, recorded_feasibility
+from cpnas_cli.strategies.budgets.feasibility import Feasibility, abandon_within, recorded_feasibility
 from cpnas_cli.strategies.cpnas.credit import CREDITS, ValidatedDraw
-from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations, stay_without, weakest
+from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations
 
 
 def num_draws_of_search(num_passes: int) -> int:
@@ -116,9 +116,7 @@ class SearchState:
             ]
             for kind, cell in self.candidates.cells().items()
         }
-        weakest_ones = {kind: list(map(weakest, evaluations[kind], costs[kind])) for kind in CELL_KINDS}
-        abandoned = feasibility.abandon(evaluations, weakest_ones)
-        return {kind: (stay_without(evaluations[kind], abandoned[kind]), abandoned[kind]) for kind in CELL_KINDS}
+        return abandon_within(feasibility, evaluations, costs)
 
     def _drawn_in_round(self) -> dict[str, list[set[str]]]:
         """The operations of each edge that a draw of the current round held: with budgets, draws are repaired."""

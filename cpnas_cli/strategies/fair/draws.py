@@ -7,8 +7,8 @@ from typing import Any
 from cpnas_cli.randomness import shuffled
 from cpnas_cli.search_space import CELL_KINDS, EDGES, NUM_OPERATIONS, Candidates, Genotype, is_connected
 from cpnas_cli.strategies.additive_effects import Effects
-from cpnas_cli.strategies.budgets.feasibility import Feasibility
-from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations, stay_without, weakest
+from cpnas_cli.strategies.budgets.feasibility import Feasibility, abandon_within
+from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations
 
 
 def draw_candidates(
@@ -68,12 +68,7 @@ def keep_better_half(
         if feasibility is None:
             decisions = {kind: abandon(evaluations[kind]) for kind in CELL_KINDS}
         else:
-            abandoned = feasibility.abandon(
-                evaluations, {kind: list(map(weakest, evaluations[kind])) for kind in CELL_KINDS}
-            )
-            decisions = {
-                kind: (stay_without(evaluations[kind], abandoned[kind]), abandoned[kind]) for kind in CELL_KINDS
-            }
+            decisions = abandon_within(feasibility, evaluations)
         record: dict[str, Any] = {"event": "abandon", "num_candidates": candidates.num_candidates}
         for kind in CELL_KINDS:
             record[kind] = [
