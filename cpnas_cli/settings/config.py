@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, model_va
 from cpnas_cli import registry
 from cpnas_cli.errors import UsageError
 from cpnas_cli.settings.fields import STORED, Section, did_you_mean, is_section, setting, starts_something
-from cpnas_cli.settings.sections import DataConfig, NetworkConfig, SearchConfig
+from cpnas_cli.settings.sections import DataConfig, NetworkConfig, SearchConfig, stem_stride_for
 from cpnas_cli.settings.strategy_sections import FairConfig, HalvingConfig, PcDartsConfig
 from cpnas_cli.settings.train_section import TrainConfig
 
@@ -83,8 +83,9 @@ def config_from_document(document: Mapping[str, Any], *, stored: bool = False) -
 
 
 def validated(document: Mapping[str, Any], *, stored: bool) -> Config:
-    """The same, with today's default for whatever is left out."""
+    """The same, with today's default for whatever is left out, and the stride of the stem where it is null."""
     _refuse_unknown_keys(document, Config)
+    document = _with_stem_stride(document)
     try:
         return Config.model_validate(document, context=STORED if stored else None)
     except ValidationError as error:
@@ -142,6 +143,17 @@ def _refuse_unknown_keys(document: Mapping[str, Any], model: type[BaseModel], pr
             if not isinstance(value, Mapping):
                 raise UsageError(f"{prefix}{key} is a section; expected {key}.name=value, got {value!r}")
             _refuse_unknown_keys(value, inner, f"{prefix}{key}.")
+
+
+def _with_stem_stride(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Null is the stride that suits the images; a run's settings hold the number."""
+    network, data = document.get("network"), document.get("data", {})
+    if not isinstance(network, Mapping) or network.get("stem_stride", 1) is not None:
+        return document
+    size = data.get("image_size", DataConfig().image_size)
+    if not isinstance(size, int):  # refused by name, not for the stride
+        size = DataConfig().image_size
+    return {**document, "network": {**network, "stem_stride": stem_stride_for(size)}}
 
 
 def _nearest_key(name: str) -> str:

@@ -22,6 +22,19 @@ ActivationName = Literal["none", "prelu", "rprelu"]
 RealFormat = Literal["float32", "float16"]
 WeightFormat = Literal["float32", "float16", "int8"]
 
+STEM_STRIDES = (1, 2, 4, 8)
+SMALLEST_CELL_SIDE = 16
+"""Pixels of the first cells where the stride of the stem is chosen by the size of the images."""
+
+
+def stem_stride_for(image_size: int) -> int:
+    """The largest stride of a stem that leaves the first cells 16 pixels a side; ours: enough for two reductions.
+
+    Args:
+      image_size: side of the images, pixels.
+    """
+    return max(stride for stride in STEM_STRIDES if stride == 1 or image_size // stride >= SMALLEST_CELL_SIDE)
+
 
 def fixed_beta_p(strategy: str) -> float | None:
     """The one beta_P that the strategy can have; None: any, or there is no such strategy."""
@@ -147,8 +160,12 @@ class NetworkConfig(Section):
         unit="convolutions",
         origin="DARTS",
     )
-    stem_stride: Literal[1, 2, 4] = setting(
-        1, "stride of the stem; 2 or 4 for larger images or less time", unit="pixels", origin="DARTS"
+    stem_stride: Literal[1, 2, 4, 8] = setting(
+        1,
+        "stride of the stem; 2 to 8 for larger images or less time, 8 with three convolutions only; null, where "
+        "settings are read: the largest that leaves the first cells 16 pixels a side",
+        unit="pixels",
+        origin="DARTS",
     )
     estimator: EstimatorName = setting(
         "clipped",
@@ -211,6 +228,15 @@ class NetworkConfig(Section):
         block = registered(BLOCKS, self.block).of(self)
         for doublings in range(3):
             block.check(2**doublings * num_channels)
+
+    @model_validator(mode="after")
+    def _stem_reads_every_pixel(self) -> Self:
+        if self.stem_stride == 8 and self.stem_convolutions < 3:
+            raise ValueError(
+                f"network.stem_stride=8 needs three convolutions of stride 2, got network.stem_convolutions="
+                f"{self.stem_convolutions}; add --set network.stem_convolutions=3"
+            )
+        return self
 
     @model_validator(mode="after")
     def _recu_has_its_latents(self, info: ValidationInfo) -> Self:

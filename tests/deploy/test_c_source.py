@@ -37,6 +37,7 @@ NETWORKS: dict[str, tuple[Genotype, dict[str, Any]]] = {
     ),
     "separable": (every_operation(), {"num_channels": 36, "image_size": 16, "num_cells": 4}),
     "strided stem": (draw_uniform(seed=8), {"image_size": 32, "stem_stride": 4, "stem_convolutions": 3, **WHOLE}),
+    "stem of stride 8": (draw_uniform(seed=8), {"image_size": 64, "stem_stride": 8, "stem_convolutions": 3, **WHOLE}),
     "real parts": (
         every_operation(),
         {"block": "residual", "num_channels": 6, "group_width": 2, "real_parts": REAL_PARTS},

@@ -59,6 +59,9 @@ def test_a_parent_gives_the_same_scores() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+STRIDE_8 = {"stem_convolutions": 3, "stem_stride": 8}
+
+
 def scores(child: Child, network: nn.Module, images: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         return network(child.normalize(images)).logits.numpy()
@@ -66,11 +69,11 @@ def scores(child: Child, network: nn.Module, images: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("real_format", ["float32", "float16"])
 @pytest.mark.parametrize("activation", ["none", "prelu", "rprelu"])
-@pytest.mark.parametrize("stem", [{}, {"stem_convolutions": 2, "stem_stride": 4}, {"stem_convolutions": 3}])
+@pytest.mark.parametrize("stem", [{}, {"stem_convolutions": 2, "stem_stride": 4}, {"stem_convolutions": 3}, STRIDE_8])
 def test_folding_an_integer_stem_changes_no_bit(stem: dict[str, Any], activation: str, real_format: str) -> None:
     """The part of the export that is ours."""
     settings = {**RESIDUAL, **stem, "activation": activation, "real_format": real_format, "weight_format": "int8"}
-    child = make_child(draw_uniform(seed=2), image_size=16, **settings)
+    child = make_child(draw_uniform(seed=2), image_size=32, **settings)
     images = child.draw_images(8)
     np.testing.assert_array_equal(scores(child, folded(child.network), images), child.logits(images))
 

@@ -1,5 +1,6 @@
 """The residual block, its endings, and values as they are stored: against formulas in numpy."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,7 @@ def test_the_shared_network_computes_the_network_of_the_genotype() -> None:
         (3, 1, [(6, 1), (6, 1), (12, 1)]),
         (3, 2, [(6, 1), (6, 1), (12, 2)]),
         (3, 4, [(6, 1), (6, 2), (12, 2)]),
+        (3, 8, [(6, 2), (6, 2), (12, 2)]),
     ],
 )
 def test_the_convolutions_of_a_stem(count: int, stride: int, expected: list[tuple[int, int]]) -> None:
@@ -207,8 +209,7 @@ def test_the_convolutions_of_a_stem(count: int, stride: int, expected: list[tupl
     assert stem_kernel_size(network) == (7 if (count, stride) == (1, 4) else 3)
 
 
-@pytest.mark.parametrize("stride", [1, 2, 4])
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize(("count", "stride"), [*itertools.product([1, 2, 3], [1, 2, 4]), (3, 8)])
 def test_every_pixel_is_seen_by_the_stem(count: int, stride: int) -> None:
     network = built_network(everywhere("skip_connect"), stem_convolutions=count, stem_stride=stride)
     x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()

@@ -6,7 +6,7 @@ import pytest
 
 from cpnas_cli.errors import UsageError
 from cpnas_cli.registry import BLOCKS
-from cpnas_cli.settings import Config, NetworkConfig, load_config
+from cpnas_cli.settings import Config, NetworkConfig, change_config, load_config
 
 NO_MORE = "; `cpnas presets show digits` lists the settings"
 
@@ -57,7 +57,7 @@ def test_a_group_width_that_divides(channels: int, width: int) -> None:
         ("network.activation=relu", "network.activation: input should be 'none', 'prelu' or 'rprelu', got 'relu'"),
         ("network.stem_convolutions=0", "network.stem_convolutions: input should be 1, 2 or 3, got 0"),
         ("network.stem_convolutions=4", "network.stem_convolutions: input should be 1, 2 or 3, got 4"),
-        ("network.stem_stride=3", "network.stem_stride: input should be 1, 2 or 4, got 3"),
+        ("network.stem_stride=3", "network.stem_stride: input should be 1, 2, 4 or 8, got 3"),
         ("network.real_format=int8", "network.real_format: input should be 'float32' or 'float16', got 'int8'"),
         (
             "network.weight_format=int4",
@@ -83,6 +83,42 @@ def test_an_image_that_stem_and_cells_cannot_halve(convolutions: int, stride: in
         f"data.image_size must be a multiple of {4 * stride} to survive two reductions at "
         f"network.stem_stride={stride}, got {size}"
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "stride"),
+    [(8, 1), (28, 1), (32, 2), (48, 2), (64, 4), (96, 4), (112, 4), (128, 8), (160, 8), (224, 8), (256, 8)],
+)
+def test_a_stride_that_the_images_choose(size: int, stride: int) -> None:
+    """Cells of 16 pixels and more, as few as there can be; what a run keeps is the number."""
+    config = load_config("folder", overrides=[f"data.image_size={size}"])
+    assert config.network.stem_stride == stride
+    assert change_config(config, {"seed": 1}).network.stem_stride == stride
+    overrides = (f"data.image_size={size}", "network.stem_convolutions=3")
+    assert load_config(overrides=[*overrides, "network.stem_stride=null"]).network.stem_stride == stride
+    assert load_config("folder", overrides=[*overrides, "network.stem_stride=1"]).network.stem_stride == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["data.image_size=100", "network.stem_convolutions=3"],
+            "data.image_size must be a multiple of 16 to survive two reductions at network.stem_stride=4, got 100",
+        ),
+        (
+            ["data.image_size=128"],
+            "network.stem_stride=8 needs three convolutions of stride 2, got network.stem_convolutions=1; "
+            "add --set network.stem_convolutions=3",
+        ),
+        (
+            ["data.image_size=large"],
+            "data.image_size: input should be a valid integer, unable to parse string as an integer, got 'large'",
+        ),
+    ],
+)
+def test_images_that_no_stride_suits(overrides: list[str], said: str) -> None:
+    assert refused("network.stem_stride=null", *overrides).startswith(said)
 
 
 def test_without_a_word_the_network_is_the_published_one() -> None:
