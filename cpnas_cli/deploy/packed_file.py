@@ -10,14 +10,14 @@ A safetensors file of arrays, in which the layers of `layers.layers_of` follow o
   weights     int8 or float16 (`network.weight_format`)  the real weights, where their format is another one; then there
                        are none in `values`
 
-and of one metadata entry: genotype, network settings, classes, image size and normalization.
+and of one metadata entry: genotype, network settings, classes, image size and normalization, and a checksum of all.
 This module needs no torch; `packing` makes the arrays from a trained network.
 """
 
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,6 +32,7 @@ from cpnas_cli.networks.layer import Layer
 from cpnas_cli.networks.layers import Surroundings, layers_of
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import NetworkConfig
+from cpnas_cli.storage.checksum import CHECKSUM_KEY, Content, checksum, verify
 from cpnas_cli.storage.documents import replacing
 from cpnas_cli.storage.genotype_file import genotype_document, parse_genotype
 
@@ -222,19 +223,26 @@ def _content(model: PackedModel) -> tuple[dict[str, np.ndarray], dict[str, str]]
         raise RunError(f"the network cannot be packed: {_first_of(error)}; type --format onnx") from None
     document = {"schema": PACKED_SCHEMA, **description.model_dump(mode="json")}
     arrays = {name: np.ascontiguousarray(array) for name, array in model.arrays().items()}
+    document[CHECKSUM_KEY] = checksum(document, _contents(arrays))
     return arrays, {_METADATA_KEY: json.dumps(document, separators=(",", ":"))}
+
+
+def _contents(arrays: Mapping[str, np.ndarray]) -> Iterator[Content]:
+    for name, array in arrays.items():
+        yield Content(name, array.dtype.name, array.shape, array.view(np.uint8).reshape(-1))
 
 
 def load_packed(path: Path) -> PackedModel:
     """The model of a file, every part of it checked.
 
     Raises:
-      CheckpointError: there is no such file, or it is truncated, of another version, or its arrays do not fit its
-        genotype.
+      CheckpointError: there is no such file, or it is truncated, of another version, changed since it was written, or
+        its arrays do not fit its genotype.
     """
     try:
         header = _read_header(path)
-        model_of = _check_description(path, header.get("__metadata__"))
+        document = _check_schema(path, header.get("__metadata__"))
+        model_of = _check_description(path, document)
         expected = _check_sizes(path, header, model_of)
         arrays: dict[str, Any] = load(path.read_bytes())
         found = {name: _type_and_shape(array) for name, array in arrays.items()}
@@ -245,6 +253,7 @@ def load_packed(path: Path) -> PackedModel:
         raise _refusal(path, f"is truncated or not a packed model ({_shown(error)})") from None
     model = PackedModel(**model_of, **arrays)
     _check_content(path, model)
+    verify(path, document, _contents(model.arrays()), advice="export or copy it again")
     return model
 
 
@@ -281,16 +290,22 @@ def _read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _check_description(path: Path, metadata: Any) -> dict[str, Any]:
-    """The fields of the `PackedModel` but its arrays."""
+def _check_schema(path: Path, metadata: Any) -> dict[str, Any]:
+    """What the file says of itself."""
     text = metadata.get(_METADATA_KEY) if isinstance(metadata, dict) else None
     document = json.loads(text) if isinstance(text, str) else None
     found = document.get("schema") if isinstance(document, dict) else None
     if not isinstance(document, dict) or found != PACKED_SCHEMA:
         reason = f"has schema {_shown(found)}; expected {PACKED_SCHEMA!r}"
         raise _refusal(path, reason, "export it with this version")
+    return document
+
+
+def _check_description(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the `PackedModel` but its arrays."""
+    fields = {key: value for key, value in document.items() if key not in ("schema", CHECKSUM_KEY)}
     try:
-        description = _Description(**{key: value for key, value in document.items() if key != "schema"})
+        description = _Description(**fields)
         genotype = parse_genotype(description.genotype)
     except ValidationError as error:
         raise _refusal(path, f"has a damaged description: {_first_of(error)}") from None

@@ -1,11 +1,12 @@
 """Tensors and state on disk, as one safetensors file; nothing is ever unpickled.
 
-The state (plain JSON values) travels in the header, so that both are replaced by one rename.
+The state (plain JSON values) travels in the header, so that both are replaced by one rename; a checksum of both is
+verified before anything of the file is used.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cpnas_cli.errors import CheckpointError
+from cpnas_cli.storage.checksum import CHECKSUM_KEY, Content, checksum, verify
 from cpnas_cli.storage.documents import replacing
 
 _METADATA_KEY = "cpnas"
@@ -27,10 +29,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, schema: str, stat
       RunError: it cannot be written; the old file is as it was.
     """
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    document = {"schema": schema, "state": state}
+    document[CHECKSUM_KEY] = checksum(document, _contents(plain))
     with replacing(path) as temporary:
         try:
             # one entry: safetensors writes several in a random order, and equal runs must be equal files
-            save_file(plain, temporary, metadata={_METADATA_KEY: json.dumps({"schema": schema, "state": state})})
+            save_file(plain, temporary, metadata={_METADATA_KEY: json.dumps(document)})
         except SafetensorError as error:  # wraps "No space left on device (os error 28)", for one
             number = re.search(r"\(os error (\d+)\)", str(error))
             raise OSError(int(number[1]) if number else None, str(error)) from error
@@ -43,7 +47,8 @@ def load_tensors(path: Path, *, schema: str, keys: Sequence[str] = ()) -> tuple[
       keys: what the state must hold.
 
     Raises:
-      CheckpointError: missing, truncated, not a safetensors file, of another schema, or without these keys.
+      CheckpointError: missing, truncated, not a safetensors file, of another schema, without these keys, or changed
+        since it was written.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -51,17 +56,28 @@ def load_tensors(path: Path, *, schema: str, keys: Sequence[str] = ()) -> tuple[
             found = header.get("schema") if isinstance(header, dict) else None
             if found != schema:
                 raise CheckpointError(f"{path} has schema {found!r}; expected {schema!r}")
+            if unknown := header.keys() - {"schema", "state", CHECKSUM_KEY}:
+                raise ValueError(f"unknown entries {sorted(unknown)!r:.100}")
             if not isinstance(header.get("state"), dict):
                 raise CheckpointError(f"{path} has no state; start again in another --out, or restore the file")
             if missing := set(keys) - header["state"].keys():
                 raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}; start a new run")
-            return {name: file.get_tensor(name) for name in file.keys()}, header["state"]  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"no file {path}") from None
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is truncated or not ours ({error}); start again in another --out, or restore the file"
         ) from None
+    verify(path, header, _contents(tensors), advice="start again in another --out, or restore the file")
+    return tensors, header["state"]
+
+
+def _contents(tensors: Mapping[str, Tensor]) -> Iterator[Content]:
+    """Of contiguous tensors on the CPU."""
+    for name, tensor in tensors.items():
+        values = tensor.reshape(-1).view(torch.uint8).numpy()
+        yield Content(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), values)
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
