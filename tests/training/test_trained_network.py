@@ -1,5 +1,6 @@
 """The record of a trained network: its file to the byte, what is read back, and every foreign file one line."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -67,8 +68,13 @@ def write_by_hand(path: Path, state: Any, *, schema: str = "cpnas.model/1", **ch
     """CHILD's file with another state, other tensors (None: without it)."""
     tensors = {**{name: value.contiguous() for name, value in CHILD.network.state_dict().items()}, **changed}
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = json.dumps({"schema": schema, "state": state})
-    save_file({name: value for name, value in tensors.items() if value is not None}, path, metadata={"cpnas": header})
+    written = {name: value for name, value in sorted(tensors.items()) if value is not None}
+    document = {"schema": schema, "state": state}
+    found = hashlib.blake2b(json.dumps(document).encode(), digest_size=16)
+    for name, value in written.items():
+        found.update(json.dumps([name, str(value.dtype).split(".")[1], list(value.shape)]).encode())
+        found.update(value.numpy().tobytes())
+    save_file(written, path, metadata={"cpnas": json.dumps(document | {"blake2b": found.hexdigest()})})
 
 
 # ---------------------------------------------------------------- the file
