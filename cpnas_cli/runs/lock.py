@@ -18,6 +18,10 @@ from cpnas_cli.storage.documents import LOCK_SCHEMA, advice_for, read_document, 
 LOCK = ".lock"
 """The file that is locked. It stays: a lock on a file that another process deletes would be held twice."""
 
+WRITTEN_IN_PLACE = (LOCK, "history.jsonl")
+WRITTEN_INTO = ("checkpoint", "baseline", "trainings", "members", "searches", "c")
+"""What a run or an experiment has in its folder that is not replaced as a whole file: a link would lead outside."""
+
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 HOLDER = ".lock.json"
@@ -33,9 +37,11 @@ def locked(folder: Path, *, command: Sequence[str] | None = None, wait_seconds: 
       wait_seconds: how long to wait for another one to end.
 
     Raises:
-      RunError: another one works there (of this process or of another); or the folder cannot be locked: its disk has no
-        locks, for one. A file that merely marks the folder as locked is no way out: it outlives a killed process.
+      RunError: what is written there leads out of the folder by a link; another one works there (of this process or of
+        another); or the folder cannot be locked: its disk has no locks, for one. A file that merely marks the folder as
+        locked is no way out: it outlives a killed process.
     """
+    refuse_links(folder)
     path = folder / LOCK
     try:
         held = FileLock(path, fallback_to_soft=False).acquire(timeout=wait_seconds)
@@ -54,6 +60,22 @@ def locked(folder: Path, *, command: Sequence[str] | None = None, wait_seconds: 
         finally:
             with contextlib.suppress(OSError):  # it means nothing without the lock
                 (folder / HOLDER).unlink(missing_ok=True)
+
+
+def refuse_links(folder: Path) -> None:
+    """The folder itself may be a link to one on another disk; what a run writes in it may not.
+
+    Raises:
+      RunError: a file that is written in place, or a folder that is written into, is a link.
+    """
+    into = [folder / name for name in WRITTEN_INTO]
+    inner = [entry for each in into if each.is_dir() and not each.is_symlink() for entry in sorted(each.iterdir())]
+    for path in (*(folder / name for name in WRITTEN_IN_PLACE), *into, *inner):
+        if path.is_symlink():
+            raise RunError(
+                f"{path} is a link to {os.readlink(path)}, and nothing is written outside the folder of a run; "
+                "put the file itself there, or choose another --out"
+            )
 
 
 def _holder(command: Sequence[str] | None) -> dict[str, object]:

@@ -113,12 +113,10 @@ def test_a_holder_that_says_nothing_still_holds_it(tmp_path: Path, holder: subpr
     assert "in use by another process; " in refused(tmp_path)
 
 
-@pytest.mark.parametrize("broken", ["folder", "link", "full"])
+@pytest.mark.parametrize("broken", ["folder", "full"])
 def test_what_cannot_be_locked_is_one_line(tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if broken == "folder":
         (tmp_path / ".lock").mkdir()
-    elif broken == "link":
-        (tmp_path / ".lock").symlink_to(tmp_path / "gone" / "lock")
     else:
 
         def fail(*_: Any) -> None:
@@ -342,3 +340,38 @@ def test_a_task_waits_for_its_folder_and_lets_it_go(tmp_path: Path) -> None:
         (run.path / "config.yaml").write_text((run.path / "config.yaml").read_text().replace("seed: 0", "seed: 1"))
         assert run_task(task, wait_seconds=0).state == "failed"
         assert_free(run.path)
+
+
+# ---------------------------------------------------------------- links out of the folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["history.jsonl", "checkpoint", ".lock", "c", "trainings", "members", "members/cpnas-seed-0", "checkpoint/state"],
+)
+def test_a_link_out_of_the_folder_is_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
+    """`--resume` once cut a file that history.jsonl was a link to."""
+    outside, folder = tmp_path / "outside", tmp_path / "run"
+    target = outside / "kept"
+    target.mkdir(parents=True) if name in ("checkpoint", "trainings", "members", "c") else outside.mkdir()
+    if not target.exists():
+        target.write_bytes(b"x" * 20_000)
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).symlink_to(target)
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    with pytest.raises(RunError) as caught, locked(folder):
+        pass
+    assert str(caught.value) == (
+        f"{folder / name} is a link to {target}, and nothing is written outside the folder of a run; "
+        "put the file itself there, or choose another --out"
+    )
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+    assert target.is_dir() or target.read_bytes() == b"x" * 20_000
+
+
+def test_the_folder_itself_and_what_is_not_ours_may_be_links(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "photos").symlink_to(tmp_path)
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    with locked(tmp_path / "run"):
+        assert (tmp_path / "disk" / ".lock").exists()
