@@ -167,7 +167,9 @@ def _check_usable(run: RunFolder, config: Config, *, resume: bool, owned: Mappin
 def _check_same_run(run: RunFolder, config: Config, owned: Mapping[str, Mapping[str, Any]]) -> None:
     if RunFolder.TRAINING not in owned and run.file(RunFolder.TRAINING).exists():
         raise RunError(f"{run.path} holds a training, not a search; choose another --out")
-    differences = differing_settings(run.config(), config)
+    # the same images may lie elsewhere by now
+    moved = {"data.dir"} if RunFolder.DATASET in owned and run.file(RunFolder.DATASET).exists() else ()
+    differences = differing_settings(run.config(), config, but=moved)
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         raise RunError(f"{run.path} was started with other settings: {differences[0]}{more}; choose another --out")

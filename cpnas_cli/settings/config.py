@@ -1,7 +1,7 @@
 """A complete run's settings: all sections, validated together, written and compared."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import yaml
@@ -122,10 +122,15 @@ def flat_settings(config: Config) -> dict[str, Any]:
     return dict(_flatten(config.model_dump(mode="json")))
 
 
-def differing_settings(old: Config, new: Config) -> list[str]:
-    """ "key: old there, new now" of every setting that differs."""
+def differing_settings(old: Config, new: Config, *, but: Collection[str] = ()) -> list[str]:
+    """ "key: old there, new now" of every setting that differs.
+
+    Args:
+      but: "section.key" of those that may.
+    """
     before, after = flat_settings(old), flat_settings(new)
-    return [f"{key}: {before[key]!r} there, {after[key]!r} now" for key in before if before[key] != after[key]]
+    differing = (key for key in before if before[key] != after[key] and key not in but)
+    return [f"{key}: {before[key]!r} there, {after[key]!r} now" for key in differing]
 
 
 def _refuse_unknown_keys(document: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> None:
