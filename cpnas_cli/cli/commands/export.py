@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cpnas_cli.cli import options
-from cpnas_cli.cli.console import print_json, reported_errors
+from cpnas_cli.cli.console import COMPILING, print_json, reported_errors, said_if_slow
 
 
 def export(
@@ -39,6 +39,11 @@ def export(
         from cpnas_cli.deploy.export import export_run
 
         exported = export_run(run, format_=format_, network=network, out=out)
+        if exported.format == "packed":
+            from cpnas_cli.deploy.engine import machine_code
+
+            with said_if_slow(COMPILING):  # so that the first `cpnas predict` need not
+                machine_code.prepare()
         if json_:
             print_json(exported.document())
         else:
