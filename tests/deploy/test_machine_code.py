@@ -4,12 +4,14 @@ import ast
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from children import everywhere, make_child
 
 import cpnas_cli
+from cpnas_cli.cli.commands.export import export
 from cpnas_cli.deploy.engine import Engine, machine_code
 
 ROOT = Path(cpnas_cli.__file__).parent
@@ -154,6 +156,22 @@ def test_preparing_keeps_what_a_process_needs(
     assert kept_in(tmp_path / "first").is_file()
     start()
     assert len(compilations) == 1
+
+
+@pytest.mark.parametrize(("format_", "num_prepared"), [("packed", 1), ("onnx", 0), ("c", 0)])
+def test_an_export_for_this_engine_prepares_it(
+    format_: str, num_prepared: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the line about the file."""
+    exported = SimpleNamespace(
+        file="model", num_bytes=1, header_bytes=None, needed=None, format=format_, network="child"
+    )
+    printed: list[str] = []
+    monkeypatch.setattr("cpnas_cli.deploy.export.export_run", lambda *_, **__: exported)
+    monkeypatch.setattr(machine_code, "prepare", lambda: printed.append(capsys.readouterr().out))
+    export(Path("run"), format_=format_)
+    assert len(printed) == num_prepared
+    assert all("model: 1 bytes" in text for text in printed)
 
 
 # ---------------------------------------------------------------- what it depends on

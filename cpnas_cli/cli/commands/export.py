@@ -39,11 +39,6 @@ def export(
         from cpnas_cli.deploy.export import export_run
 
         exported = export_run(run, format_=format_, network=network, out=out)
-        if exported.format == "packed":
-            from cpnas_cli.deploy.engine import machine_code
-
-            with said_if_slow(COMPILING):  # so that the first `cpnas predict` need not
-                machine_code.prepare()
         if json_:
             print_json(exported.document())
         else:
@@ -53,3 +48,8 @@ def export(
             print(
                 f"{exported.file}: {exported.num_bytes:,} bytes{header} ({exported.format}, {exported.network}){device}"
             )
+        if exported.format == "packed":
+            from cpnas_cli.deploy.engine import machine_code
+
+            with said_if_slow(COMPILING):  # so that the first `cpnas predict` need not
+                machine_code.prepare()

@@ -1,7 +1,6 @@
 """Collects the constants, the instructions and the plan of memory of a program."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from cpnas_cli.deploy.engine.layout import (
     threshold_planes,
     whole_vectors,
 )
+from cpnas_cli.deploy.engine.plan import Constants, Memory
 from cpnas_cli.deploy.engine.program import (
     AFTER,
     BEFORE,
@@ -97,48 +97,12 @@ from cpnas_cli.deploy.packed_file import LayerArrays
 from cpnas_cli.networks.layer import Layer
 
 
-@dataclass
-class _Constants:
-    """Growing constants of one type; every entry starts at a whole vector."""
-
-    dtype: type
-    parts: list[np.ndarray] = field(default_factory=list)
-    size: int = 0
-
-    def add(self, values: np.ndarray) -> int:
-        flat = np.zeros(whole_vectors(max(values.size, 1)), self.dtype)
-        flat[: values.size] = values.ravel()
-        self.parts.append(flat)
-        self.size += flat.size
-        return self.size - flat.size
-
-    def array(self) -> np.ndarray:
-        # vectors are read whole: there must be room behind the last entry
-        return np.concatenate([*self.parts, np.zeros(4 * LANES, self.dtype)])
-
-
-@dataclass
-class _Memory:
-    """The plan of one kind of working memory: regions by name and size, one after the other."""
-
-    offsets: dict[tuple[object, int], int] = field(default_factory=dict)
-    size: int = 0
-
-    def region(self, name: object, size: int) -> int:
-        """Its offset. The same name and size is the same region, so that cells share what they need in turn."""
-        if (name, size) not in self.offsets:
-            self.offsets[name, size] = self.size
-            # vectors are read and written whole: there must be room behind the last element
-            self.size += whole_vectors(size) + 4 * LANES
-        return self.offsets[name, size]
-
-
 class ProgramBuilder:
     """Collects constants, instructions and the plan of memory."""
 
     def __init__(self) -> None:
-        self.value_memory, self.word_memory, self.double_memory = _Memory(), _Memory(), _Memory()
-        self.constants, self.reals, self.doubles = _Constants(np.uint32), _Constants(np.float32), _Constants(np.float64)
+        self.value_memory, self.word_memory, self.double_memory = Memory(), Memory(), Memory()
+        self.constants, self.reals, self.doubles = Constants(np.uint32), Constants(np.float32), Constants(np.float64)
         self.instructions = list[list[int]]()
         self.steps, self.products, self.table = list[list[int]](), list[list[int]](), list[int]()
         self.stem = list[int]()

@@ -141,6 +141,8 @@ _ENGINES = list[llvm.ExecutionEngine]()  # the code lives as long as they do
 def _loaded(name: str, code: bytes) -> Callable[[int], object]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    for c_name, own in {"memset": ctypes.memset, "memcpy": ctypes.memmove, "memmove": ctypes.memmove}.items():
+        llvm.add_symbol(c_name, ctypes.cast(own, ctypes.c_void_p).value)  # else a call of it jumps to address 0
     machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))

@@ -2,6 +2,8 @@
 
 # numba compiles the functions of this module: to a type checker they are plain Python without types.
 # pyright: basic, reportCallIssue=false
+import re
+
 import numpy as np
 from numba import njit, types
 
@@ -28,6 +30,9 @@ from cpnas_cli.deploy.engine.real_kernels import (
     fill_row,
 )
 from cpnas_cli.deploy.engine.stem_kernels import stem_row, stem_row_whole
+
+# What the compiled code may call.
+C_FUNCTIONS = ("memset", "memcpy", "memmove")
 
 
 @njit
@@ -240,7 +245,7 @@ def run_program(program, lookup, image, values, words, doubles, first, last, log
                      get_i(head, p.HEAD_CLASSES), get_i(head, p.HEAD_MEANS), logits)  # fmt: skip
 
 
-@njit(no_cpython_wrapper=True)
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def run_images(arguments):
     """One image after the other through a program.
 
@@ -260,8 +265,16 @@ def run_images(arguments):
 
 
 def compiled_object() -> tuple[str, bytes]:
-    """`run_images` as an object file for this processor, and the name of the function in it."""
+    """`run_images` as an object file for this processor, and the name of the function in it.
+
+    Raises:
+      RuntimeError: it calls what no process has that loads it.
+    """
     run_images.compile((types.int64,))
     (result,) = run_images.overloads.values()
+    called = re.findall(r"^declare .*@([\w.]+)\(", result.library.get_llvm_str(), re.MULTILINE)
+    unknown = [name for name in called if not name.startswith("llvm.") and name not in C_FUNCTIONS]
+    if unknown:
+        raise RuntimeError(f"the engine's code calls {', '.join(unknown)}")
     _, _, (code, _) = result.library.serialize_using_object_code()
     return result.fndesc.llvm_func_name, code
