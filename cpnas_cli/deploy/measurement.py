@@ -79,7 +79,7 @@ def read_pair(path: Path, *, data_dir: Path | None) -> TrainedPair:
 
 def warm_up(pair: TrainedPair, *, num_threads: int) -> None:
     """Compile what will be measured, if it is not compiled yet."""
-    Engine(pair.packed, num_threads=num_threads).warm_up()
+    Engine(pair.packed, num_threads=num_threads).warm_up(num_threads)
 
 
 def measure(

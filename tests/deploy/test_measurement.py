@@ -146,7 +146,7 @@ def test_the_child_is_packed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         def __init__(self, model: PackedModel, **_: int) -> None:
             run.append(model)
 
-        def warm_up(self) -> None: ...
+        def warm_up(self, num_images: int) -> None: ...
 
     def counted(child: TrainedNetwork) -> PackedModel:
         packed.append(child)

@@ -55,7 +55,7 @@ def predict(
 
         engine = Engine(packed, num_threads=threads)
         with said_if_slow(COMPILING):
-            engine.warm_up()
+            engine.warm_up(len(paths))
         answers = predict_images(engine, paths)
         if json_:
             num_failed = _print_document(answers, file, top=top)

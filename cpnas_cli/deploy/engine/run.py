@@ -148,9 +148,11 @@ class Engine:
         """Raises CheckpointError where `load_packed` does."""
         return Engine(load_packed(path), num_threads=num_threads)
 
-    def warm_up(self) -> None:
-        """Compile the engine, if it is not compiled yet (some 20 seconds)."""
-        machine_code.run_images()
+    def warm_up(self, num_images: int = 1) -> None:
+        """Compile the engine, if it is not compiled yet (some 20 seconds), and run so many images of zeros."""
+        count = min(num_images, self.runner.num_threads)
+        size = self.model.image_size
+        self.runner.run(np.zeros((count, self.model.num_image_channels, size, size), np.uint8))
 
     def logits(self, images_BCHW: np.ndarray) -> np.ndarray:
         """Class scores, float32 (B, classes), of uint8 images (B, C, S, S).
