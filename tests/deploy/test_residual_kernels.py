@@ -239,15 +239,8 @@ def test_a_convolution_of_the_stem(
     source = np.append(source, np.full(2, -1000, source.dtype))  # the last pair may reach behind the image
     for y in range(size):
         row = y * stride * padded[0].size
-        ends = [
-            at_scale,
-            at_shift,
-            results.ctypes.data,
-            y * size * out_pixel,
-            out_pixel,
-            size,
-            num_blocks(out_channels),
-        ]
+        blocks = num_blocks(out_channels)
+        ends = (at_scale, at_shift, results.ctypes.data, y * size * out_pixel, out_pixel, size, blocks)
         if whole:
             stem_kernels.stem_row_whole(
                 source.ctypes.data,
