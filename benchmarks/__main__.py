@@ -15,6 +15,7 @@ from benchmarks import (
     child_step,
     convolution,
     draws,
+    engine_profile,
     epochs,
     growth,
     memory,
@@ -72,6 +73,9 @@ BENCHMARKS = {
         {"images": convolution.IMAGES[-1:], "repetitions": 3},
     ),
     "product": Benchmark(product.TITLE, product.tabulate, {"repetitions": 7}, {"channels": 64, "repetitions": 3}),
+    "engine_profile": Benchmark(
+        engine_profile.TITLE, engine_profile.tabulate, {"repetitions": 20}, {"names": ("digits",), "repetitions": 1}
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from numba import njit
 
 from benchmarks.tables import Rows
 from cpnas_cli.deploy.engine import bit_kernels, lanes
+from cpnas_cli.deploy.engine import product_columns as columns
 from cpnas_cli.efficiency.timing import time_interleaved
 
 TITLE = "1-bit product against the popcount ceiling"
@@ -84,8 +85,8 @@ def measure(channels: int, size: int, repetitions: int) -> dict[str, float]:
     words, gathered = bits((size + 2) ** 2 * channels // 32), bits(num_words * size)
     constants, reals = bits(num_words * channels), np.ones(2 * channels + 64, np.float32)
     values = np.zeros(size * size * channels + 64, np.float32)
-    row = np.zeros((1, bit_kernels.PRODUCT_COLUMNS), np.int64)
-    row[0, [bit_kernels.STEP, bit_kernels.PLANE, bit_kernels.NUM_WORDS, bit_kernels.NUM_INPUTS, bit_kernels.SHIFT]] = (
+    row = np.zeros((1, columns.PRODUCT_COLUMNS), np.int64)
+    row[0, [columns.STEP, columns.PLANE, columns.NUM_WORDS, columns.NUM_INPUTS, columns.SHIFT]] = (
         1, size, num_words, TAPS * channels, channels,
     )  # fmt: skip
     bits_at, gathered_at, constants_at, reals_at, row_at, values_at = (

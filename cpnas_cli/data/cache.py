@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cpnas_cli.data.decoding import DAMAGED, GREY_MODES, decode_image, unreadable
 from cpnas_cli.errors import CheckpointError, RunError
+from cpnas_cli.storage.cache import cache_folder
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
 
 _CACHE_SCHEMA = "cpnas.images/1"  # to be counted up whenever we decode the same bytes to other pixels
@@ -37,12 +38,6 @@ def common_num_channels(paths: Sequence[Path]) -> int:
 
     with _workers() as workers:
         return 1 if all(workers.map(is_grey, paths)) else 3
-
-
-def cache_folder() -> Path:
-    """`$CPNAS_CACHE_DIR`, else `$XDG_CACHE_HOME/cpnas`, else `~/.cache/cpnas`."""
-    own = os.environ.get("CPNAS_CACHE_DIR")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cpnas"
 
 
 def decode_cached(paths: Sequence[Path], *, root: Path, image_size: int, num_channels: int) -> Tensor:

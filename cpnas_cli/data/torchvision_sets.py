@@ -11,7 +11,7 @@ from cpnas_cli.settings import DataConfig
 
 def data_folder(config: DataConfig) -> Path:
     """Where a data set is looked for and downloaded to: the folder that the settings name, else one in the cache."""
-    from cpnas_cli.data.cache import cache_folder
+    from cpnas_cli.storage.cache import cache_folder
 
     return Path(config.dir) if config.dir else cache_folder() / "datasets"
 
@@ -28,7 +28,7 @@ def download(name: str, kind: str, folder: Path, *, train: bool, advice: str) ->
     from filelock import FileLock
     from torchvision import datasets
 
-    from cpnas_cli.data.cache import cache_folder
+    from cpnas_cli.storage.cache import cache_folder
 
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from cpnas_cli import __version__
-from cpnas_cli.data.cache import cache_folder
 from cpnas_cli.deploy.untrained import surroundings_of, untrained_model
 from cpnas_cli.efficiency.timing import seconds_of
 from cpnas_cli.errors import RunError, UsageError
 from cpnas_cli.networks.layers import CellLayers, EdgeLayers, cells_of
 from cpnas_cli.runs.environment import processor
 from cpnas_cli.search_space import EDGES, NONE, OPERATIONS, Genotype, draw_uniform
+from cpnas_cli.storage.cache import cache_folder
 from cpnas_cli.storage.documents import read_json, write_json
 from cpnas_cli.strategies.budgets.demand import Demand, demand_of, everywhere
 from cpnas_cli.strategies.budgets.resource import Resource

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import child_step, convolution, draws, epochs, growth, memory, product, sign, startup
+from benchmarks import child_step, convolution, draws, engine_profile, epochs, growth, memory, product, sign, startup
 from benchmarks.workload import Shape, Workload
 from cpnas_cli.binarization import filters
 from cpnas_cli.efficiency.process_memory import Resident
 from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.settings import load_config
 
 SHAPE = Shape(num_cells=3, num_channels=4, image_size=4, batch_size=4)
 WORKLOAD = Workload(SHAPE, num_images=8, num_classes=2)
@@ -40,6 +41,7 @@ COLUMNS = {
     "memory": [SHAPE_COLUMN, "step", "peak MiB", "to the Parent", "peak by"],
     "convolution": ["batch, channels, pixels", "filter", "conv2d ms", "convolve ms", "conv2d / convolve"],
     "product": ["on one thread", "channels, pixels", "multiply-accumulates per ns", "% of the ceiling"],
+    "engine_profile": ["network", "what", "how many", "us", "%"],
 }  # fmt: skip
 
 
@@ -78,6 +80,7 @@ TINY_ARGUMENTS = {
     "memory": {"shapes": (SHAPE,), "repetitions": 1},
     "convolution": {"images": ((1, 2, 4),), "repetitions": 1},
     "product": {"repetitions": 1},
+    "engine_profile": {"names": ("digits",), "repetitions": 1},
 }
 
 
@@ -93,6 +96,24 @@ def test_rows_have_the_promised_columns(name: str):
 
 def test_every_benchmark_of_the_registry_is_promised():
     assert list(command.BENCHMARKS) == list(COLUMNS)
+
+
+# ---------------------------------------------------------------- the engine's profile
+
+
+def test_the_profile_of_the_engine_has_every_part_of_the_network_once():
+    """As many grouped convolutions and poolings as the genotype has in three cells, two preprocessings for each."""
+    rows = engine_profile.tabulate(names=("fashion-mnist-small",), repetitions=1)
+    counts = {row["what"]: row["how many"] for row in rows}
+    cells = [engine_profile.SEARCHED.normal, engine_profile.SEARCHED.reduce, engine_profile.SEARCHED.reduce]
+    num_cells = load_config("fashion-mnist-small").network.num_cells
+    assert num_cells == len(cells)
+    ops = [op for cell in cells for op in cell]
+    assert counts["grouped convolution"] == sum("conv" in op for op in ops)
+    assert counts["pool"] == sum("pool" in op for op in ops)
+    assert counts["signs"] == 6 * num_cells
+    assert counts["in all"] == sum(count for what, count in counts.items() if what not in engine_profile.SUMS)
+    assert sum(row["%"] for row in rows if row["what"] not in engine_profile.SUMS) == pytest.approx(100)
 
 
 # ---------------------------------------------------------------- epochs

@@ -22,12 +22,12 @@ from torch import Tensor
 from cpnas_cli.data import cache as images
 from cpnas_cli.data.augmentation import draw_augmentation
 from cpnas_cli.data.batches import Pipeline
-from cpnas_cli.data.cache import cache_folder
 from cpnas_cli.data.dataset import Dataset, ImageSet, load_dataset
 from cpnas_cli.data.decoding import decode_image
 from cpnas_cli.data.splits import balanced_subset, split_for_search
 from cpnas_cli.errors import DataError
 from cpnas_cli.settings import DataConfig
+from cpnas_cli.storage.cache import cache_folder
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)
 

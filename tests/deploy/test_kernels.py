@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from cpnas_cli.deploy.engine import bit_kernels, lanes, real_kernels
+from cpnas_cli.deploy.engine import bit_kernels, lanes, real_kernels, stem_kernels
 from cpnas_cli.deploy.engine import program as p
-from cpnas_cli.deploy.engine.program import ProgramBuilder, Values, Words, num_blocks, whole_vectors
+from cpnas_cli.deploy.engine.builder import ProgramBuilder
+from cpnas_cli.deploy.engine.layout import num_blocks, whole_vectors
+from cpnas_cli.deploy.engine.program import Values, Words
 from cpnas_cli.deploy.packed_file import LayerArrays
 from cpnas_cli.networks.layer import Layer
 
@@ -27,7 +29,7 @@ LANES = lanes.LANES
 
 # ---------------------------------------------------------------- vectors of 16 lanes
 
-ADD_F, MULTIPLY_F, DIVIDE_F, LARGER_F, TO_F, FUSED_D, SPLAT_F, SPLAT_F_AT = range(8)
+ADD_F, MULTIPLY_F, DIVIDE_F, LARGER_F, TO_F, FUSED_D, SPLAT_F, SPLAT_F_AT, FUSED_F = range(9)
 (
     XOR,
     UNION,
@@ -42,7 +44,8 @@ ADD_F, MULTIPLY_F, DIVIDE_F, LARGER_F, TO_F, FUSED_D, SPLAT_F, SPLAT_F_AT = rang
     EVEN_LANES,
     SPLAT_U,
     SPLAT_U_AT,
-) = range(13)
+    ROTATE_LEFT,
+) = range(14)
 
 
 @njit
@@ -60,6 +63,7 @@ def every_operation(u, f, out_u, out_f):
     amounts = lanes.load_u(u, 48)
     lanes.store_u(out_u, 16 * SHIFT_LEFT, lanes.shift_left(x, amounts))
     lanes.store_u(out_u, 16 * SHIFT_RIGHT, lanes.shift_right(x, amounts))
+    lanes.store_u(out_u, 16 * ROTATE_LEFT, lanes.rotate_left(x, amounts))
     lanes.store_u(out_u, 16 * EVEN_LANES, lanes.even_lanes(x, y))
     lanes.store_u(out_u, 16 * SPLAT_U, lanes.splat_u(lanes.get_u(u, 5)))
     lanes.store_u(out_u, 16 * SPLAT_U_AT, lanes.splat_u_at(u, 7))
@@ -71,6 +75,13 @@ def every_operation(u, f, out_u, out_f):
     lanes.store_f(out_f, 16 * TO_F, lanes.to_f(x))
     fused = lanes.multiply_add_d(lanes.widen(a), lanes.widen(b), lanes.widen(c))
     lanes.store_f(out_f, 16 * FUSED_D, lanes.narrow(fused))
+    many = lanes.splat_u(np.uint32(21))
+    whole = (
+        lanes.to_f(lanes.shift_right(x, many)),
+        lanes.to_f(lanes.shift_right(y, many)),
+        lanes.to_f(lanes.shift_right(z, many)),
+    )
+    lanes.store_f(out_f, 16 * FUSED_F, lanes.multiply_add_f(*whole))
     lanes.store_f(out_f, 16 * SPLAT_F, lanes.splat_f(lanes.get_f(f, 5)))
     lanes.store_f(out_f, 16 * SPLAT_F_AT, lanes.splat_f_at(f, 7))
 
@@ -91,7 +102,7 @@ def test_operations_on_whole_numbers(seed: int, density: float) -> None:
     u = np.zeros((4, LANES), np.uint32)
     u[:3] = np.packbits(bits, axis=2).view(np.uint32)[..., 0]
     u[3] = generator.permutation(32)[:LANES]
-    f, out_u, out_f = np.ones((3, LANES), np.float32), np.zeros((13, LANES), np.uint32), np.zeros((8, LANES))
+    f, out_u, out_f = np.ones((3, LANES), np.float32), np.zeros((14, LANES), np.uint32), np.zeros((9, LANES))
     every_operation(u.ctypes.data, f.ctypes.data, out_u.ctypes.data, out_f.ctypes.data)
     x, y, z, amounts = u
     expected = {
@@ -105,24 +116,25 @@ def test_operations_on_whole_numbers(seed: int, density: float) -> None:
         SUBTRACT_U: x - y,
         SHIFT_LEFT: x << amounts,
         SHIFT_RIGHT: x >> amounts,
+        ROTATE_LEFT: x << amounts | x >> (32 - amounts) % 32,
         EVEN_LANES: np.concatenate([x, y])[::2],
         SPLAT_U: np.full(LANES, x[5]),
         SPLAT_U_AT: np.full(LANES, x[7]),
     }
-    for row in range(13):
+    for row in range(14):
         np.testing.assert_array_equal(out_u[row], expected[row], err_msg=str(row))
 
 
 @MANY
 @given(seed=SEEDS)
 def test_operations_on_real_numbers(seed: int) -> None:
-    """To the bit: every product and sum is rounded by itself, the fused one to float64 first."""
+    """To the bit: every product and sum is rounded by itself, the fused ones are exact before they are rounded."""
     generator = np.random.default_rng(seed)
     u = generator.integers(0, 2**32, (4, LANES), dtype=np.uint32)
     u[3] = 0
     f = (generator.normal(size=(3, LANES)) * 10.0 ** generator.integers(-6, 6, (3, LANES))).astype(np.float32)
     f[0, :3], f[1, 2:4] = [0.0, -0.0, f[1, 2]], [f[0, 2], -0.5]
-    out_u, out_f = np.zeros((13, LANES), np.uint32), np.zeros((8, LANES), np.float32)
+    out_u, out_f = np.zeros((14, LANES), np.uint32), np.zeros((9, LANES), np.float32)
     every_operation(u.ctypes.data, f.ctypes.data, out_u.ctypes.data, out_f.ctypes.data)
     a, b, c = f
     expected = {
@@ -131,11 +143,12 @@ def test_operations_on_real_numbers(seed: int) -> None:
         DIVIDE_F: a / b,
         LARGER_F: larger(a, b),
         TO_F: u[0].view(np.int32).astype(np.float32),
+        FUSED_F: ((u[0] >> 21) * (u[1] >> 21) + (u[2] >> 21)).astype(np.float32),
         FUSED_D: (a.astype(np.float64) * b + c).astype(np.float32),
         SPLAT_F: np.full(LANES, a[5]),
         SPLAT_F_AT: np.full(LANES, a[7]),
     }
-    for row in range(8):
+    for row in range(9):
         np.testing.assert_array_equal(out_f[row].view(np.uint32), expected[row].view(np.uint32), err_msg=str(row))
 
 
@@ -612,14 +625,15 @@ def as_torch(x_CHW: np.ndarray) -> torch.Tensor:
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("kind", ["max", "avg"])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("channels", "out_size"), [(1, 1), (5, 2), (16, 3), (18, 4), (33, 8)])
+@pytest.mark.parametrize(("channels", "out_size"), [(1, 1), (5, 2), (16, 3), (18, 4), (33, 8), (16, 9)])
 def test_a_pooling_is_that_of_torch(channels: int, out_size: int, stride: int, kind: str, keep: bool) -> None:
     """To the bit, with scale and shift behind it; padding counts neither in a maximum nor in a mean."""
     size = stride * out_size
     it = make_images(channels, channels, in_size=size, size=out_size, seed=channels)
     untouched = it.memory.values.copy()
     for y in range(out_size):
-        real_kernels.add_pool(
+        kernel = real_kernels.add_max_pool if kind == "max" else real_kernels.add_avg_pool
+        kernel(
             it.memory.values.ctypes.data,
             it.memory.reals.ctypes.data,
             it.source.offset,
@@ -627,7 +641,6 @@ def test_a_pooling_is_that_of_torch(channels: int, out_size: int, stride: int, k
             size,
             y,
             stride,
-            kind == "max",
             it.scale,
             it.shift,
             it.out.offset + y * it.out.row,
@@ -710,7 +723,7 @@ def test_the_stem_is_a_convolution_in_float64(num_channels: int, out_channels: i
     x = exact_reals(generator, num_channels, in_size, in_size).astype(np.float64)
     padded = np.ascontiguousarray(np.pad(x, ((0, 0), (border, border), (border, border))).transpose(1, 2, 0))
     for y in range(size):
-        real_kernels.stem_row(
+        stem_kernels.stem_row(
             padded.ctypes.data,
             memory.filters.ctypes.data,
             memory.reals.ctypes.data,
@@ -728,8 +741,7 @@ def test_the_stem_is_a_convolution_in_float64(num_channels: int, out_channels: i
             out.pixel,
             size,
             num_blocks(out_channels),
-            real_kernels.STORE,
-            0,
+            p.STORE,
         )
     sums = F.conv2d(torch.tensor(x)[None], torch.tensor(weights).double(), stride=stride, padding=border)[0].numpy()
     np.testing.assert_array_equal(memory.image(out, out_channels), affine(sums, own))

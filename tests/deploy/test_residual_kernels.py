@@ -19,9 +19,10 @@ from test_kernels import (
     random_signs,
 )
 
-from cpnas_cli.deploy.engine import bit_kernels, real_kernels
 from cpnas_cli.deploy.engine import program as p
-from cpnas_cli.deploy.engine.program import ProgramBuilder, num_blocks, whole_vectors
+from cpnas_cli.deploy.engine import real_kernels, stem_kernels, walk
+from cpnas_cli.deploy.engine.builder import ProgramBuilder
+from cpnas_cli.deploy.engine.layout import num_blocks, whole_vectors
 from cpnas_cli.networks.layer import Layer
 
 SOME = settings(max_examples=25, deadline=None, derandomize=True)
@@ -46,16 +47,24 @@ def grouped_sums(x_CHW: np.ndarray, w: np.ndarray, *, stride: int, dilation: int
 
 @SOME
 @given(
-    shape=st.tuples(st.integers(1, 6), st.integers(1, 40)).filter(lambda shape: shape[0] * shape[1] <= 70),
+    shape=st.tuples(st.integers(1, 8), st.integers(1, 70)).filter(lambda shape: shape[0] * shape[1] <= 140),
     size=st.integers(1, 9),
     kernel_size=st.sampled_from([3, 5, 7]),
     dilation=st.sampled_from([1, 2]),
     stride=st.sampled_from([1, 2]),
+    more_border=st.sampled_from([0, 3]),
     keep=st.booleans(),
     seed=SEEDS,
 )
 def test_a_grouped_convolution_with_its_residual(
-    shape: tuple[int, int], size: int, kernel_size: int, dilation: int, stride: int, keep: bool, seed: int
+    shape: tuple[int, int],
+    size: int,
+    kernel_size: int,
+    dilation: int,
+    stride: int,
+    more_border: int,
+    keep: bool,
+    seed: int,
 ) -> None:
     """Any number of channels and groups; images smaller than the filter; (sum * scale + shift) + residual."""
     generator, builder = np.random.default_rng(seed), ProgramBuilder()
@@ -64,7 +73,8 @@ def test_a_grouped_convolution_with_its_residual(
     layer = convolution(
         channels, channels, in_size, kernel_size=kernel_size, stride=stride, dilation=dilation, groups=groups
     )
-    words = builder.words("source", channels=channels, size=in_size, border=0)
+    border = layer.padding + more_border
+    words = builder.words("source", channels=channels, size=in_size, border=border)
     source = builder.values("source", pixel=whole_vectors(channels) + 3, size=in_size)
     out = builder.values("out", pixel=whole_vectors(channels) + 5, size=size)
     x, w = random_signs(generator, channels, in_size, in_size), random_signs(generator, *weights_of(layer))
@@ -72,32 +82,30 @@ def test_a_grouped_convolution_with_its_residual(
     step = builder.grouped(layer, own, words, source, keep=keep)
     value, before = random_reals(generator, channels, in_size, in_size), random_reals(generator, channels, size, size)
     memory = Memory(builder)
-    memory.put_signs(words, x)
+    memory.put_signs(words, x, border=border)
     memory.put_values(source, value)
     memory.put_values(out, before)
     untouched = memory.values.copy()
-    for y in range(size):
-        bit_kernels.add_grouped_row(
+    steps, instructions = np.array([step], np.int64), np.array(builder.instructions, np.int64)
+    for index in range(len(instructions)):
+        assert instructions[index, p.KIND] == p.GATHER
+        walk.gather_patches(
+            index * p.NUM_COLUMNS,
+            instructions.ctypes.data,
+            memory.table.ctypes.data,
+            memory.constants.ctypes.data,
             memory.words.ctypes.data,
+        )
+    for y in range(size):
+        walk.add_grouped_row(
+            0,
+            y,
+            steps.ctypes.data,
+            memory.table.ctypes.data,
             memory.constants.ctypes.data,
             memory.reals.ctypes.data,
-            memory.table.ctypes.data + 8 * step[p.GROUPS],
-            words.offset,
-            words.row,
-            words.plane,
-            in_size,
-            kernel_size,
-            dilation,
-            stride,
-            layer.padding,
-            inputs,
-            step[p.SCALE],
-            step[p.SHIFT],
+            memory.words.ctypes.data,
             memory.values.ctypes.data,
-            source.offset + y * stride * source.row,
-            source.pixel,
-            source.row,
-            y,
             out.offset + y * out.row,
             out.pixel,
             size,
@@ -176,6 +184,9 @@ def plain_convolution(x_CHW: np.ndarray, w: np.ndarray, *, stride: int) -> np.nd
     return result
 
 
+RESULTS = {p.STORE: np.float32, p.RECTIFY: np.float64, p.STEPS: np.int16}
+
+
 @SOME
 @given(
     num_channels=st.integers(1, 20),
@@ -183,8 +194,14 @@ def plain_convolution(x_CHW: np.ndarray, w: np.ndarray, *, stride: int) -> np.nd
     size=st.integers(1, 9),
     kernel_size=st.sampled_from([3, 7]),
     stride=st.sampled_from([1, 2, 4]),
-    finish=st.sampled_from([real_kernels.STORE, real_kernels.RECTIFY, real_kernels.STEPS]),
-    whole=st.booleans(),
+    finish_whole=st.sampled_from(
+        [
+            (p.STORE, True),
+            (p.STEPS, True),
+            (p.STORE, False),
+            (p.RECTIFY, False),
+        ]
+    ),
     largest=st.integers(1, 255),
     seed=SEEDS,
 )
@@ -194,13 +211,13 @@ def test_a_convolution_of_the_stem(
     size: int,
     kernel_size: int,
     stride: int,
-    finish: int,
-    whole: bool,
+    finish_whole: tuple[int, bool],
     largest: int,
     seed: int,
 ) -> None:
     """In whole numbers and in float64; left as values, as max(x, 0), or as whole steps of 1/32 up to the largest."""
     generator, builder = np.random.default_rng(seed), ProgramBuilder()
+    finish, whole = finish_whole
     border, in_size, pixel = kernel_size // 2, size * stride, num_channels + int(generator.integers(3))
     x = generator.integers(-255, 256, (num_channels, in_size, in_size)).astype(np.float64)
     w = generator.integers(-127, 128, (out_channels, num_channels, kernel_size, kernel_size)).astype(np.float32)
@@ -208,43 +225,59 @@ def test_a_convolution_of_the_stem(
         x, w = x + generator.integers(0, 256, x.shape) / 256, w + np.float32(2**-16)
     scale = random_reals(generator, out_channels) / np.float32(2000)
     own = arrays_of(scale=scale, shift=random_reals(generator, out_channels))
-    filters = builder.whole_filters(w) if whole else builder.real_filters(w)
+    if whole:
+        filters, runs, pairs = builder.whole_filters(w, joined=pixel == num_channels)
+    else:
+        filters, runs, pairs = builder.real_filters(w), 0, 0
     at_scale, at_shift = builder.channels(own.scale), builder.channels(own.shift)
     memory = Memory(builder)
-    padded = np.full((in_size + 2 * border, in_size + 2 * border, pixel), np.nan)
+    padded = np.full((in_size + 2 * border, in_size + 2 * border, pixel), -1000.0)  # what lies between pixels
     padded[:, :, :num_channels] = np.pad(x, ((0, 0), (border, border), (border, border))).transpose(1, 2, 0)
-    padded = padded.astype(np.float32 if whole else np.float64)
-    rectified_doubles = finish == real_kernels.RECTIFY
     out_pixel = whole_vectors(out_channels) + 1
-    results = np.full(size * size * out_pixel + LANES, np.nan, np.float64 if rectified_doubles else np.float32)
-    kernel = real_kernels.stem_row_whole if whole else real_kernels.stem_row
+    results = np.full(size * size * out_pixel + LANES, -1, RESULTS[finish])
+    source = padded.astype(np.int16 if whole else np.float64)
+    source = np.append(source, np.full(2, -1000, source.dtype))  # the last pair may reach behind the image
     for y in range(size):
-        kernel(
-            padded.ctypes.data,
-            (memory.reals if whole else memory.filters).ctypes.data,
-            memory.reals.ctypes.data,
-            y * stride * padded[0].size,
-            padded[0].size,
-            pixel,
-            num_channels,
-            kernel_size,
-            stride,
-            filters,
-            at_scale,
-            at_shift,
-            results.ctypes.data,
-            y * size * out_pixel,
-            out_pixel,
-            size,
-            num_blocks(out_channels),
-            finish,
-            largest,
-        )
+        row = y * stride * padded[0].size
+        blocks = num_blocks(out_channels)
+        ends = (at_scale, at_shift, results.ctypes.data, y * size * out_pixel, out_pixel, size, blocks)
+        if whole:
+            stem_kernels.stem_row_whole(
+                source.ctypes.data,
+                memory.constants.ctypes.data,
+                memory.reals.ctypes.data,
+                row,
+                padded[0].size,
+                pixel,
+                runs,
+                pairs,
+                kernel_size,
+                stride,
+                filters,
+                *ends,
+                finish,
+                largest,
+            )
+        else:
+            stem_kernels.stem_row(
+                source.ctypes.data,
+                memory.filters.ctypes.data,
+                memory.reals.ctypes.data,
+                row,
+                padded[0].size,
+                pixel,
+                num_channels,
+                kernel_size,
+                stride,
+                filters,
+                *ends,
+                finish,
+            )
     expected = affine(plain_convolution(x, w, stride=stride), own)
-    if finish == real_kernels.RECTIFY:
+    if finish == p.RECTIFY:
         expected = np.maximum(expected, 0)
-    elif finish == real_kernels.STEPS:
+    elif finish == p.STEPS:
         expected = np.minimum(np.rint(np.maximum(expected, 0) * np.float32(32)), largest)
     found = results[: size * size * out_pixel].reshape(size, size, out_pixel).transpose(2, 0, 1)
     np.testing.assert_array_equal(found[:out_channels], expected)
-    assert np.isnan(found[whole_vectors(out_channels) :]).all()
+    assert (found[whole_vectors(out_channels) :] == -1).all()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cpnas_cli.cli import options
-from cpnas_cli.cli.console import print_json, reported_errors
+from cpnas_cli.cli.console import COMPILING, print_json, reported_errors, said_if_slow
 
 
 def export(
@@ -48,3 +48,8 @@ def export(
             print(
                 f"{exported.file}: {exported.num_bytes:,} bytes{header} ({exported.format}, {exported.network}){device}"
             )
+        if exported.format == "packed":
+            from cpnas_cli.deploy.engine import machine_code
+
+            with said_if_slow(COMPILING):  # so that the first `cpnas predict` need not
+                machine_code.prepare()

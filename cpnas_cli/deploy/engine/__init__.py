@@ -1,7 +1,8 @@
 """What `cpnas predict` runs: a packed model on the CPU, without torch.
 
-`run` (`Engine`) walks the program of a model, which `compiler` makes of the packed file; `program` says what a program
-is, `bit_kernels` and `real_kernels` compute its rows, `lanes` are the vectors that they compute with.
+`run` (`Engine`) hands images to machine code, which walks the program of a model. `compiler` makes the program of the
+packed file with `builder`, `layout` and `plan`; `program` says what a program is. `walk` and the kernels are what is
+compiled: they compute a program's rows with the vectors of `lanes`; `machine_code` compiles, keeps and loads them.
 """
 
 from cpnas_cli.deploy.engine.run import Engine, Runner

@@ -17,6 +17,7 @@ Layouts (offsets and strides count elements; C, H, W of one image):
 import numpy as np
 from numba import njit
 
+from cpnas_cli.deploy.engine import product_columns as columns
 from cpnas_cli.deploy.engine.lanes import (
     LANES,
     add_f,
@@ -28,6 +29,7 @@ from cpnas_cli.deploy.engine.lanes import (
     load_f,
     load_u,
     majority,
+    multiply_add_f,
     multiply_f,
     parity,
     popcount,
@@ -40,22 +42,16 @@ from cpnas_cli.deploy.engine.lanes import (
     splat_u_at,
     store_f,
     store_u,
-    subtract_u,
     to_f,
     union,
     xor,
 )
 
-# Columns of the table of products: offset of the image's first word; words from a row, a pixel, a plane to the next;
-# planes; offset of the weights (blocks, planes, 16); inputs of a filter; offsets of scale and shift.
-WORDS, ROW, STEP, PLANE, NUM_WORDS, WEIGHTS, NUM_INPUTS, SCALE, SHIFT = range(9)
-PRODUCT_COLUMNS = 9
-
 
 @njit(inline="always")
 def _affine(differing, num_inputs, scale, shift):
-    """(agreeing - differing signs) * scale + shift: F."""
-    signed = to_f(subtract_u(num_inputs, add_u(differing, differing)))
+    """(agreeing - differing signs) * scale + shift: F. The difference is a whole number, so one rounding is none."""
+    signed = multiply_add_f(to_f(differing), splat_f(np.float32(-2)), num_inputs)
     return add_f(multiply_f(signed, scale), shift)
 
 
@@ -64,7 +60,7 @@ def add_products(words, constants, reals, products, num_products, y, values, out
     """Scaled 1x1 convolutions of row y, added up in their order: values (+)= sum_p (signs of p) * scale_p + shift_p.
 
     Args:
-      products: int64, (num_products, PRODUCT_COLUMNS).
+      products: int64, (num_products, columns.PRODUCT_COLUMNS).
       out, pixel: offset of the row's first value, and values from a pixel to the next.
       num_blocks: vectors of 16 output channels.
       keep: whether to add to what is there.
@@ -79,11 +75,11 @@ def add_products(words, constants, reals, products, num_products, y, values, out
             else:
                 v0 = splat_f(np.float32(0))
                 v1, v2, v3 = v0, v0, v0
-            for p in range(0, num_products * PRODUCT_COLUMNS, PRODUCT_COLUMNS):
-                step, plane = get_i(products, p + STEP), get_i(products, p + PLANE)
-                num_words = get_i(products, p + NUM_WORDS)
-                at = get_i(products, p + WORDS) + y * get_i(products, p + ROW) + x * step
-                filters_at = get_i(products, p + WEIGHTS) + block * num_words * LANES
+            for p in range(0, num_products * columns.PRODUCT_COLUMNS, columns.PRODUCT_COLUMNS):
+                step, plane = get_i(products, p + columns.STEP), get_i(products, p + columns.PLANE)
+                num_words = get_i(products, p + columns.NUM_WORDS)
+                at = get_i(products, p + columns.WORDS) + y * get_i(products, p + columns.ROW) + x * step
+                filters_at = get_i(products, p + columns.WEIGHTS) + block * num_words * LANES
                 c0 = splat_u(np.uint32(0))
                 c1, c2, c3 = c0, c0, c0
                 for _ in range(num_words):
@@ -94,9 +90,9 @@ def add_products(words, constants, reals, products, num_products, y, values, out
                     c3 = add_u(c3, popcount(xor(filters, splat_u_at(words, at + 3 * step))))
                     at += plane
                     filters_at += LANES
-                inputs = splat_u(np.uint32(get_i(products, p + NUM_INPUTS)))
-                scale = load_f(reals, get_i(products, p + SCALE) + block * LANES)
-                shift = load_f(reals, get_i(products, p + SHIFT) + block * LANES)
+                inputs = splat_f(np.float32(get_i(products, p + columns.NUM_INPUTS)))
+                scale = load_f(reals, get_i(products, p + columns.SCALE) + block * LANES)
+                shift = load_f(reals, get_i(products, p + columns.SHIFT) + block * LANES)
                 v0 = add_f(v0, _affine(c0, inputs, scale, shift))
                 v1 = add_f(v1, _affine(c1, inputs, scale, shift))
                 v2 = add_f(v2, _affine(c2, inputs, scale, shift))
@@ -108,18 +104,22 @@ def add_products(words, constants, reals, products, num_products, y, values, out
         for x in range(four, num_pixels):
             place = out + x * pixel + block * LANES
             value = load_f(values, place) if keep else splat_f(np.float32(0))
-            for p in range(0, num_products * PRODUCT_COLUMNS, PRODUCT_COLUMNS):
-                num_words = get_i(products, p + NUM_WORDS)
-                at = get_i(products, p + WORDS) + y * get_i(products, p + ROW) + x * get_i(products, p + STEP)
-                filters_at = get_i(products, p + WEIGHTS) + block * num_words * LANES
+            for p in range(0, num_products * columns.PRODUCT_COLUMNS, columns.PRODUCT_COLUMNS):
+                num_words = get_i(products, p + columns.NUM_WORDS)
+                at = (
+                    get_i(products, p + columns.WORDS)
+                    + y * get_i(products, p + columns.ROW)
+                    + x * get_i(products, p + columns.STEP)
+                )
+                filters_at = get_i(products, p + columns.WEIGHTS) + block * num_words * LANES
                 count = splat_u(np.uint32(0))
                 for _ in range(num_words):
                     count = add_u(count, popcount(xor(load_u(constants, filters_at), splat_u_at(words, at))))
-                    at += get_i(products, p + PLANE)
+                    at += get_i(products, p + columns.PLANE)
                     filters_at += LANES
-                inputs = splat_u(np.uint32(get_i(products, p + NUM_INPUTS)))
-                scale = load_f(reals, get_i(products, p + SCALE) + block * LANES)
-                shift = load_f(reals, get_i(products, p + SHIFT) + block * LANES)
+                inputs = splat_f(np.float32(get_i(products, p + columns.NUM_INPUTS)))
+                scale = load_f(reals, get_i(products, p + columns.SCALE) + block * LANES)
+                shift = load_f(reals, get_i(products, p + columns.SHIFT) + block * LANES)
                 value = add_f(value, _affine(count, inputs, scale, shift))
             store_f(values, place, value)
 
@@ -273,128 +273,6 @@ def depthwise_any(
             store_u(words, out + word * width + x, carry)
 
 
-@njit(inline="always")
-def _residual(values, place, pixel, row, halves):
-    """What a grouped convolution adds: the value that it reads, or the mean over 2x2 pixels: F."""
-    value = load_f(values, place)
-    if halves:
-        value = add_f(value, load_f(values, place + pixel))
-        value = add_f(value, load_f(values, place + row))
-        value = multiply_f(add_f(value, load_f(values, place + row + pixel)), splat_f(np.float32(0.25)))
-    return value
-
-
-@njit
-def add_grouped_row(
-    words,
-    constants,
-    reals,
-    groups,
-    source,
-    row,
-    plane,
-    size,
-    kernel_size,
-    dilation,
-    stride,
-    padding,
-    inputs_per_filter,
-    scale,
-    shift,
-    values,
-    residual,
-    residual_pixel,
-    residual_row,
-    y,
-    out,
-    pixel,
-    num_pixels,
-    num_blocks,
-    keep,
-):
-    """Row y of a grouped 1-bit convolution with its residual: values (+)= (sum of signs * scale + shift) + residual.
-
-    Taps beyond the image count 0: rows and columns of them are left out.
-
-    Args:
-      groups: address of int64 (num_blocks, 4), by 16 output channels: the first word of what they read, how many words,
-        offsets of the signs (taps, words, 16) and of the masks (words, 16), which are 1 for the inputs of the filter.
-      source: offset of the word of the image's first pixel; `row`, `plane`: words to the next; `size`: rows, columns.
-      residual: offset of the first pixel that row y of the results adds; `residual_row`: values to the next row.
-    """
-    top = y * stride - padding
-    first_line = (max(-top, 0) + dilation - 1) // dilation
-    lines = min(kernel_size, (size - 1 - top) // dilation + 1) - first_line
-    # all columns of the filter lie inside the image from pixel `left` to before pixel `right`
-    left = min((padding + stride - 1) // stride, num_pixels)
-    right = max(min((size - 1 - (kernel_size - 1) * dilation + padding) // stride + 1, num_pixels), left)
-    halves = stride == 2
-    line_words = source + (top + first_line * dilation) * row
-    for block in range(num_blocks):
-        first_word, num_words = get_i(groups, 4 * block), get_i(groups, 4 * block + 1)
-        line_taps = kernel_size * num_words * LANES
-        taps = get_i(groups, 4 * block + 2) + first_line * line_taps
-        masks = get_i(groups, 4 * block + 3)
-        s, t = load_f(reals, scale + block * LANES), load_f(reals, shift + block * LANES)
-        base = line_words + first_word * plane - padding
-        x = 0
-        while x < num_pixels:
-            place, added = out + x * pixel + block * LANES, residual + x * stride * residual_pixel + block * LANES
-            if x >= left and x + 4 <= right:
-                c0 = splat_u(np.uint32(0))
-                c1, c2, c3 = c0, c0, c0
-                weights = taps
-                for line in range(lines):
-                    for column in range(kernel_size):
-                        at = base + x * stride + (line * row + column) * dilation
-                        for word in range(num_words):
-                            filters, mask = load_u(constants, weights), load_u(constants, masks + word * LANES)
-                            w0 = splat_u_at(words, at)
-                            w1, w2 = splat_u_at(words, at + stride), splat_u_at(words, at + 2 * stride)
-                            w3 = splat_u_at(words, at + 3 * stride)
-                            c0 = add_u(c0, popcount(conjunction(xor(filters, w0), mask)))
-                            c1 = add_u(c1, popcount(conjunction(xor(filters, w1), mask)))
-                            c2 = add_u(c2, popcount(conjunction(xor(filters, w2), mask)))
-                            c3 = add_u(c3, popcount(conjunction(xor(filters, w3), mask)))
-                            at += plane
-                            weights += LANES
-                inputs = splat_u(np.uint32(lines * kernel_size * inputs_per_filter))
-                step = stride * residual_pixel
-                v0 = add_f(_affine(c0, inputs, s, t), _residual(values, added, residual_pixel, residual_row, halves))
-                added += step
-                v1 = add_f(_affine(c1, inputs, s, t), _residual(values, added, residual_pixel, residual_row, halves))
-                added += step
-                v2 = add_f(_affine(c2, inputs, s, t), _residual(values, added, residual_pixel, residual_row, halves))
-                added += step
-                v3 = add_f(_affine(c3, inputs, s, t), _residual(values, added, residual_pixel, residual_row, halves))
-                store_f(values, place, add_f(load_f(values, place), v0) if keep else v0)
-                place += pixel
-                store_f(values, place, add_f(load_f(values, place), v1) if keep else v1)
-                place += pixel
-                store_f(values, place, add_f(load_f(values, place), v2) if keep else v2)
-                place += pixel
-                store_f(values, place, add_f(load_f(values, place), v3) if keep else v3)
-                x += 4
-                continue
-            start = x * stride - padding
-            first_column = (max(-start, 0) + dilation - 1) // dilation
-            columns = min(kernel_size, (size - 1 - start) // dilation + 1) - first_column
-            count = splat_u(np.uint32(0))
-            for line in range(lines):
-                weights = taps + line * line_taps + first_column * num_words * LANES
-                for column in range(first_column, first_column + columns):
-                    at = base + x * stride + (line * row + column) * dilation
-                    for word in range(num_words):
-                        differing = xor(load_u(constants, weights), splat_u_at(words, at))
-                        count = add_u(count, popcount(conjunction(differing, load_u(constants, masks + word * LANES))))
-                        at += plane
-                        weights += LANES
-            inputs = splat_u(np.uint32(lines * columns * inputs_per_filter))
-            value = add_f(_affine(count, inputs, s, t), _residual(values, added, residual_pixel, residual_row, halves))
-            store_f(values, place, add_f(load_f(values, place), value) if keep else value)
-            x += 1
-
-
 @njit
 def pack_row(values, row, pixel, num_pixels, masks, constants, words, out, plane, num_words, reals, shift):
     """The signs of a row of values, each with its channel's shift added; `masks` (num_words) clears the bits that are
@@ -403,11 +281,16 @@ def pack_row(values, row, pixel, num_pixels, masks, constants, words, out, plane
     for word in range(num_words):
         mask = get_u(constants, masks + word)
         low = load_f(reals, shift + word * 2 * LANES)
+        place, to = row + word * 2 * LANES, out + word * plane
+        if mask >> np.uint32(LANES) == 0:
+            for x in range(num_pixels):
+                put_u(words, to + x, signs(add_f(load_f(values, place + x * pixel), low)) & mask)
+            continue
         high = load_f(reals, shift + word * 2 * LANES + LANES)
         for x in range(num_pixels):
-            place = row + x * pixel + word * 2 * LANES
-            first, second = add_f(load_f(values, place), low), add_f(load_f(values, place + LANES), high)
-            put_u(words, out + word * plane + x, (signs(first) | (signs(second) << np.uint32(LANES))) & mask)
+            first = add_f(load_f(values, place + x * pixel), low)
+            second = add_f(load_f(values, place + x * pixel + LANES), high)
+            put_u(words, to + x, (signs(first) | (signs(second) << np.uint32(LANES))) & mask)
 
 
 @njit

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpnas_cli.deploy.engine.lanes import LANES
+from cpnas_cli.deploy.engine.builder import ProgramBuilder
+from cpnas_cli.deploy.engine.layout import LANES, num_blocks, whole_vectors
 from cpnas_cli.deploy.engine.program import (
     BLOCKS,
     CHANNELS,
@@ -18,19 +19,18 @@ from cpnas_cli.deploy.engine.program import (
     NUM_STEPS,
     OUT,
     PIXEL,
+    RECTIFY,
     SIGNS,
     SIGNS_PLANE,
     SIGNS_ROW,
     SIZE,
     STEM,
+    STEPS,
+    STORE,
     Program,
-    ProgramBuilder,
     Values,
     Words,
-    num_blocks,
-    whole_vectors,
 )
-from cpnas_cli.deploy.engine.real_kernels import RECTIFY, STEPS, STORE
 from cpnas_cli.deploy.packed_file import PackedModel, unpack_layers
 from cpnas_cli.networks.blocks.base import block_of
 from cpnas_cli.networks.layer import Layer
@@ -62,7 +62,7 @@ def compile_empty_node(model: PackedModel, cell: CellLayers) -> Program:
     """A program of a node that nothing enters, like `compile_edge`: what a node takes beside its edges."""
     compiler, channels = _Compiler(model), cell.shape.num_channels
     builder = compiler.builder
-    values = builder.values("node", pixel=whole_vectors(channels) + LANES, size=cell.out_size)
+    values = builder.values("node", pixel=whole_vectors(channels), size=cell.out_size)
     signs = builder.words("node", channels=channels, size=cell.out_size, border=0)
     builder.node([], values, channels=channels, signs=signs, shift=None)
     return compiler.finish()
@@ -74,12 +74,13 @@ def compile_edge(model: PackedModel, cell: CellLayers, edge: EdgeLayers) -> Prog
     builder = compiler.builder
     size = cell.size if edge.source < NUM_INPUT_NODES else cell.out_size
     source = _Image(
-        builder.values("source", pixel=whole_vectors(channels) + LANES, size=size),
+        builder.values("source", pixel=whole_vectors(channels), size=size),
         builder.words("source", channels=channels, size=size, border=_border(cell, edge.source)),
         channels,
     )
     steps = compiler.edges([edge], {edge.source: source}, channels)
-    values = builder.values("node", pixel=whole_vectors(channels) + LANES, size=cell.out_size)
+    pixel = whole_vectors(max(channels, _reach(edge.layers)))
+    values = builder.values("node", pixel=pixel, size=cell.out_size)
     signs = builder.words("node", channels=channels, size=cell.out_size, border=0)
     builder.node(steps, values, channels=channels, signs=signs, shift=None)
     return compiler.finish()
@@ -90,7 +91,7 @@ def compile_preprocessing(model: PackedModel, cell: CellLayers, number: int) -> 
     compiler = _Compiler(model)
     channels, size = cell.shape.in_channels[number], cell.in_sizes[number]
     source = _Image(
-        compiler.builder.values("source", pixel=whole_vectors(channels + LANES - 1), size=size),
+        compiler.builder.values("source", pixel=whole_vectors(channels), size=size),
         compiler.builder.words("source", channels=channels, size=size, border=0),
         channels,
     )
@@ -139,7 +140,10 @@ class _Compiler:
             own, (source, pixel, _, _) = self.arrays[layer.name], images[index]
             following = images[index + 1] if layer is not last else (-1, 0, 0, 0)
             first_stem = len(builder.stem)
-            weights = builder.whole_filters(own.weights) if is_whole else builder.real_filters(own.weights)
+            if is_whole:
+                weights, runs, pairs = builder.whole_filters(own.weights, joined=pixel == layer.in_channels)
+            else:
+                weights, runs, pairs = builder.real_filters(own.weights), 0, 0
             builder.stem += [
                 layer.in_size,
                 layer.in_channels,
@@ -154,6 +158,8 @@ class _Compiler:
                 *following,
                 STORE if layer is last else STEPS if is_whole else RECTIFY,
                 int(index == 0),
+                runs,
+                pairs,
             ]
             columns = {FIRST_STEM: first_stem, SIZE: layer.out_size, BLOCKS: num_blocks(layer.out_channels)}
             if layer is last:
@@ -169,8 +175,10 @@ class _Compiler:
         """
         size = layer.in_size + 2 * (layer.kernel_size // 2)
         pixel = layer.in_channels if index == 0 else whole_vectors(layer.in_channels)
-        memory = self.builder.value_memory if is_whole else self.builder.double_memory
-        offset = memory.region(("image", index), size**2 * pixel)
+        if is_whole:  # two to a word; a vector reaches as far behind the last one as in the other memory
+            offset = 2 * self.builder.word_memory.region(("image", index), (size**2 * pixel + 1) // 2)
+        else:
+            offset = self.builder.double_memory.region(("image", index), size**2 * pixel)
         return offset, pixel, size * pixel, largest_step_of(layer, is_image=index == 0)
 
     def classifier(self, features: _Image) -> tuple[int, ...]:
@@ -195,10 +203,12 @@ class _Compiler:
     def cell(self, index: int, cell: CellLayers, inputs: tuple[_Image, _Image]) -> _Image:
         builder, channels = self.builder, cell.shape.num_channels
         nodes = dict[int, _Image]()
+        builder.gathered.clear()  # of the nodes of the cell before, in whose place those of this one come
         for number in range(NUM_INPUT_NODES):
             nodes[number] = self.preprocessing(cell, number, inputs[number])
         # a node's last vector reaches into the next node's channels, which are written later, and behind the last one
-        pixel = whole_vectors(4 * channels + LANES - 1)
+        reach = max((_reach(edge.layers) for edge in cell.edges), default=0)
+        pixel = whole_vectors(3 * channels + max(whole_vectors(channels), reach))
         output = builder.values(("cell", index % 3), pixel=pixel, size=cell.out_size)
         for number in range(NUM_INPUT_NODES, NUM_NODES):
             place = (number - NUM_INPUT_NODES) * channels
@@ -228,7 +238,7 @@ class _Compiler:
 
     def preprocessing(self, cell: CellLayers, number: int, source: _Image) -> _Image:
         builder, channels, layers = self.builder, cell.shape.num_channels, cell.preprocessing[number]
-        values = builder.values(("input", number), pixel=whole_vectors(channels) + LANES, size=cell.size)
+        values = builder.values(("input", number), pixel=whole_vectors(_reach(layers)), size=cell.size)
         signs = builder.words(number, channels=channels, size=cell.size, border=_border(cell, number))
         steps = self._pointwise(layers, source, keep=False)
         if cell.shortcuts[number]:
@@ -309,7 +319,19 @@ class _Compiler:
         return self._pointwise(edge.layers, source, keep=keep)
 
 
+def _reach(layers: Sequence[Layer]) -> int:
+    """Up to which value of a pixel the vectors reach that hold results side by side; else those of the last layer.
+
+    The last one of the first half reaches into the second half, which is written later, and that one behind it.
+    """
+    if not layers:
+        return 0
+    is_reduction = len(layers) == 2 and not layers[0].feeds_next
+    begin = layers[0].out_channels if is_reduction else 0
+    return max(whole_vectors(layers[0].out_channels), begin + whole_vectors(layers[-1].out_channels))
+
+
 def _border(cell: CellLayers, node: int) -> int:
-    """How far beyond the image the depthwise convolutions look that read this node."""
+    """How far beyond the image the convolutions look that read this node."""
     read = [edge.layers[0] for edge in cell.edges if edge.source == node and edge.layers]
-    return max((layer.padding for layer in read if layer.feeds_next), default=0)
+    return max((layer.padding for layer in read if layer.feeds_next or layer.residual), default=0)

@@ -3,7 +3,7 @@
 LLVM turns one operation on such a vector into what the processor has: an AVX-512 instruction, two of
 AVX2, four of NEON, or scalar code. So the kernels say what is done in parallel, and nothing depends on
 a loop being vectorized by luck. Products and sums are rounded one by one,
-but for `multiply_add_d`, which may be one instruction.
+but for `multiply_add_f` and `multiply_add_d`, which may be one instruction.
 
 Types: U holds 16 uint32 (bits, or whole numbers), F 16 float32, D 16 float64. Memory is named by the
 address of an array's first element (`array.ctypes.data`), not by the array: numba would count references
@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
 
-LANES = 16
+from cpnas_cli.deploy.engine.layout import LANES
 
 _I32 = ir.IntType(32)
 
@@ -156,6 +156,10 @@ def _even_lanes(builder: Any, x: Any, y: Any) -> Any:
     return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, LANES), list(range(0, 2 * LANES, 2))))
 
 
+def _rotate_left(builder: Any, x: Any, amount: Any) -> Any:
+    return _llvm("fshl", _U)(builder, x, x, amount)
+
+
 def _llvm(name: str, lanes: _Lanes) -> Callable[..., Any]:
     """The LLVM intrinsic on these vectors; llvmlite names those of scalars only."""
 
@@ -166,6 +170,20 @@ def _llvm(name: str, lanes: _Lanes) -> Callable[..., Any]:
         return builder.call(cgutils.get_or_insert_function(builder.module, function, full_name), args)
 
     return call
+
+
+def _multiply_pairs(builder: Any, x: Any, y: Any, total: Any) -> Any:
+    """LLVM knows the sum of products of pairs, so written, as one instruction (x86: VPMADDWD, VPDPWSSD)."""
+    halves, wide = ir.VectorType(ir.IntType(16), 2 * LANES), ir.VectorType(_I32, 2 * LANES)
+    x, y = (builder.sext(builder.bitcast(each, halves), wide) for each in (x, y))
+    products = builder.mul(x, y)
+    even, odd = (
+        builder.shuffle_vector(
+            products, ir.Constant(wide, ir.Undefined), ir.Constant(_U.vector, list(range(first, 2 * LANES, 2)))
+        )
+        for first in range(2)
+    )
+    return builder.add(total, builder.add(even, odd))
 
 
 def _smaller(builder: Any, x: Any, y: Any) -> Any:
@@ -179,7 +197,8 @@ def _larger(builder: Any, x: Any, y: Any) -> Any:
 # single elements
 get_i, get_u, get_b = _get(types.int64, ir.IntType(64)), _get(types.uint32, _I32), _get(types.uint8, ir.IntType(8))
 get_f, get_d = _get(types.float32, ir.FloatType()), _get(types.float64, ir.DoubleType())
-put_u, put_f, put_d = (
+put_h, put_u, put_f, put_d = (
+    _put(types.int16, ir.IntType(16)),
     _put(types.uint32, _I32),
     _put(types.float32, ir.FloatType()),
     _put(types.float64, ir.DoubleType()),
@@ -200,9 +219,14 @@ popcount = _elementwise(_U, (_U,), _llvm("ctpop", _U))
 add_u = _elementwise(_U, (_U, _U), lambda builder, x, y: builder.add(x, y))
 shift_left = _elementwise(_U, (_U, _U), lambda builder, x, y: builder.shl(x, y))
 shift_right = _elementwise(_U, (_U, _U), lambda builder, x, y: builder.lshr(x, y))
+rotate_left = _elementwise(_U, (_U, _U), _rotate_left)
 subtract_u = _elementwise(_U, (_U, _U), lambda builder, x, y: builder.sub(x, y))
 # lanes 0, 2, 4, ... of x and y one after the other
 even_lanes = _elementwise(_U, (_U, _U), _even_lanes)
+# the lanes as two int16 each: total + the products of both added up
+multiply_pairs = _elementwise(_U, (_U, _U, _U), _multiply_pairs)
+# whole numbers, cut to what int32 holds
+to_u = _elementwise(_U, (_F,), lambda builder, x: builder.fptosi(x, _U.vector))
 # the lanes as signed whole numbers
 to_f = _elementwise(_F, (_U,), lambda builder, x: builder.sitofp(x, _F.vector))
 
@@ -218,9 +242,36 @@ positive_or = _elementwise(
     lambda builder, x, y: builder.select(builder.fcmp_ordered(">=", x, ir.Constant(_F.vector, [0.0] * LANES)), x, y),
 )
 
+# may round once or twice: for whole numbers that are exact either way
+multiply_add_f = _elementwise(_F, (_F, _F, _F), _llvm("fmuladd", _F))
 multiply_add_d = _elementwise(_D, (_D, _D, _D), _llvm("fmuladd", _D))
 widen = _elementwise(_D, (_F,), lambda builder, x: builder.fpext(x, _D.vector))
 narrow = _elementwise(_F, (_D,), lambda builder, x: builder.fptrunc(x, _F.vector))
+
+
+@intrinsic
+def splat_pair_at(typingctx, address, offset):
+    """Two int16, of which the first is the one at `offset`, as a uint32 in all lanes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pair = builder.load(_pointer(builder, args, ir.IntType(16), _I32))
+        pair.align = 2
+        return _spread(builder, pair, _U)
+
+    return _U(types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_h(typingctx, address, offset, value):
+    """The lanes as 16 int16; the offset counts these."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        halves = ir.VectorType(ir.IntType(16), LANES)
+        stored = builder.store(builder.trunc(args[2], halves), _pointer(builder, args, ir.IntType(16), halves))
+        stored.align = 2
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, _U), codegen
 
 
 @intrinsic

@@ -22,20 +22,12 @@ from cpnas_cli.deploy.engine.lanes import (
     narrow,
     positive_or,
     put_f,
-    smaller_f,
     splat_d,
-    splat_d_at,
     splat_f,
-    splat_f_at,
-    store_d,
     store_f,
     sum_d,
     widen,
 )
-from cpnas_cli.networks.stem_arithmetic import VALUE_STEPS
-
-# How a row of the stem is finished.
-STORE, RECTIFY, STEPS = range(3)
 
 
 @njit(inline="always")
@@ -97,29 +89,76 @@ def add_row(values, source, source_pixel, out, pixel, num_pixels, num_blocks, ke
             _put(values, place, value, keep)
 
 
+@njit(inline="always")
+def _largest_of_column(values, top, middle, bottom):
+    return larger_f(larger_f(load_f(values, top), load_f(values, middle)), load_f(values, bottom))
+
+
 @njit
-def add_pool(values, reals, source, source_pixel, size, y, stride, is_max, scale, shift, out, pixel, num_blocks, keep):
-    """A row of 3x3 pooling, then scale and shift; pixels beyond the image count neither in a maximum nor in a mean.
+def add_max_pool(values, reals, source, source_pixel, size, y, stride, scale, shift, out, pixel, num_blocks, keep):
+    """A row of the largest of 3x3 pixels, then scale and shift. Each column's largest is found once.
 
     Args:
       source: offset of the image; `size`: its rows and columns.
-      y: the row of results.
+      y: the row of results; `stride`: 1 or 2.
     """
+    row, middle = size * source_pixel, y * stride
+    # beyond the border the pixel beside it counts again
+    top, bottom = source + max(middle - 1, 0) * row, source + min(middle + 1, size - 1) * row
+    middle = source + middle * row
+    for block in range(num_blocks):
+        first = block * LANES
+        s, t = load_f(reals, scale + first), load_f(reals, shift + first)
+        left = _largest_of_column(values, top + first, middle + first, bottom + first)
+        center = left
+        for x in range(size // stride):
+            if stride == 2:
+                at = first + 2 * x * source_pixel
+                center = _largest_of_column(values, top + at, middle + at, bottom + at)
+            at = first + min(x * stride + 1, size - 1) * source_pixel
+            right = _largest_of_column(values, top + at, middle + at, bottom + at)
+            value = add_f(multiply_f(larger_f(larger_f(left, center), right), s), t)
+            _put(values, out + x * pixel + first, value, keep)
+            left = right if stride == 2 else center
+            center = right
+
+
+@njit(inline="always")
+def _sum_of_row(values, at, pixel, total):
+    """Three pixels side by side, added one after the other."""
+    return add_f(add_f(add_f(total, load_f(values, at)), load_f(values, at + pixel)), load_f(values, at + 2 * pixel))
+
+
+@njit
+def add_avg_pool(values, reals, source, source_pixel, size, y, stride, scale, shift, out, pixel, num_blocks, keep):
+    """A row of the mean of 3x3 pixels, summed in the order of reading; pixels beyond the image do not count. See
+    `add_max_pool`.
+    """
+    row, count = size * source_pixel, size // stride
     top, bottom = max(y * stride - 1, 0), min(y * stride + 2, size)
-    for x in range(size // stride):
-        left, right = max(x * stride - 1, 0), min(x * stride + 2, size)
-        divisor = splat_f(np.float32((bottom - top) * (right - left)))
-        for block in range(num_blocks):
-            total = load_f(values, source + (top * size + left) * source_pixel + block * LANES)
-            for row in range(top, bottom):
+    inner = count - 1 if (count - 1) * stride + 2 > size else count  # from 1 to before it all columns are there
+    for block in range(num_blocks):
+        first = block * LANES
+        s, t = load_f(reals, scale + first), load_f(reals, shift + first)
+        divisor = splat_f(np.float32(3 * (bottom - top)))
+        for x in range(1, inner):
+            at = source + top * row + (x * stride - 1) * source_pixel + first
+            total = add_f(load_f(values, at), load_f(values, at + source_pixel))
+            total = add_f(total, load_f(values, at + 2 * source_pixel))
+            for _ in range(top + 1, bottom):
+                at += row
+                total = _sum_of_row(values, at, source_pixel, total)
+            value = add_f(multiply_f(divide_f(total, divisor), s), t)
+            _put(values, out + x * pixel + first, value, keep)
+        for x in range(0, count, max(inner, 1)):
+            left, right = max(x * stride - 1, 0), min(x * stride + 2, size)
+            total = load_f(values, source + top * row + left * source_pixel + first)
+            for line in range(top, bottom):
                 for column in range(left, right):
-                    if row > top or column > left:
-                        value = load_f(values, source + (row * size + column) * source_pixel + block * LANES)
-                        total = larger_f(total, value) if is_max else add_f(total, value)
-            if not is_max:
-                total = divide_f(total, divisor)
-            place = out + x * pixel + block * LANES
-            _put(values, place, _affine(total, reals, scale + block * LANES, shift + block * LANES), keep)
+                    if line > top or column > left:
+                        total = add_f(total, load_f(values, source + line * row + column * source_pixel + first))
+            total = divide_f(total, splat_f(np.float32((bottom - top) * (right - left))))
+            _put(values, out + x * pixel + first, add_f(multiply_f(total, s), t), keep)
 
 
 @njit
@@ -155,101 +194,6 @@ def fill_row(values, out, pixel, num_pixels, num_blocks):
     for x in range(num_pixels):
         for block in range(num_blocks):
             store_f(values, out + x * pixel + block * LANES, splat_f(np.float32(0)))
-
-
-def _stem_kernel(splat_zero, splat_at, load_filters, multiply_add, to_values):
-    """The stem's kernel over vectors of one kind: float64, or float32 where all sums are whole numbers."""
-
-    @njit
-    def stem_row(source_of, filters_of, reals, source, row, source_pixel, num_channels, kernel_size, stride, weights,
-                 scale, shift, results_of, results, pixel, num_pixels, num_blocks, finish, largest):  # fmt: skip
-        """A real convolution of a row of a padded image, scaled and shifted, and finished.
-
-        Args:
-          source: offset in `source_of` of the first value under the row's first tap; `row`, `source_pixel`: values to
-            the next row and pixel.
-          weights: offset of (blocks, k * k * num_channels, 16), rows of the filter first.
-          finish: 0: float32 values; 1: max(x, 0) as float64; 2: max(x, 0) in whole steps up to `largest`, as float32.
-        """
-        four = num_pixels - num_pixels % 4
-        step, taps = stride * source_pixel, kernel_size * kernel_size * num_channels
-        for block in range(num_blocks):
-            s, t = load_f(reals, scale + block * LANES), load_f(reals, shift + block * LANES)
-            for x in range(0, four, 4):
-                t0 = splat_zero()
-                t1, t2, t3 = t0, t0, t0
-                w_at = weights + block * taps * LANES
-                for line in range(kernel_size):
-                    for column in range(kernel_size):
-                        at = source + line * row + column * source_pixel + x * step
-                        for c in range(at, at + num_channels):
-                            w = load_filters(filters_of, w_at)
-                            t0 = multiply_add(splat_at(source_of, c), w, t0)
-                            t1 = multiply_add(splat_at(source_of, c + step), w, t1)
-                            t2 = multiply_add(splat_at(source_of, c + 2 * step), w, t2)
-                            t3 = multiply_add(splat_at(source_of, c + 3 * step), w, t3)
-                            w_at += LANES
-                place = results + x * pixel + block * LANES
-                _finish(results_of, place, to_values(t0), s, t, finish, largest)
-                _finish(results_of, place + pixel, to_values(t1), s, t, finish, largest)
-                _finish(results_of, place + 2 * pixel, to_values(t2), s, t, finish, largest)
-                _finish(results_of, place + 3 * pixel, to_values(t3), s, t, finish, largest)
-            for x in range(four, num_pixels):
-                total = splat_zero()
-                w_at = weights + block * taps * LANES
-                for line in range(kernel_size):
-                    for column in range(kernel_size):
-                        at = source + line * row + column * source_pixel + x * step
-                        for c in range(at, at + num_channels):
-                            total = multiply_add(splat_at(source_of, c), load_filters(filters_of, w_at), total)
-                            w_at += LANES
-                place = results + x * pixel + block * LANES
-                _finish(results_of, place, to_values(total), s, t, finish, largest)
-
-    return stem_row
-
-
-@njit(inline="always")
-def _finish(results_of, place, total, scale, shift, finish, largest):
-    value = add_f(multiply_f(total, scale), shift)
-    if finish == STORE:
-        store_f(results_of, place, value)
-    elif finish == RECTIFY:
-        store_d(results_of, place, widen(larger_f(value, splat_f(np.float32(0)))))
-    else:
-        steps = multiply_f(larger_f(value, splat_f(np.float32(0))), splat_f(np.float32(VALUE_STEPS)))
-        # adding 2^23 leaves no bits behind the point: rounded to nearest, halves to even
-        steps = add_f(smaller_f(steps, splat_f(np.float32(largest))), splat_f(np.float32(2**23)))
-        store_f(results_of, place, add_f(steps, splat_f(np.float32(-(2**23)))))
-
-
-@njit(inline="always")
-def _zero_d():
-    return splat_d(0.0)
-
-
-@njit(inline="always")
-def _zero_f():
-    return splat_f(np.float32(0))
-
-
-@njit(inline="always")
-def _multiply_add_f(x, y, total):
-    return add_f(total, multiply_f(x, y))
-
-
-@njit(inline="always")
-def _same(total):
-    return total
-
-
-@njit(inline="always")
-def _narrowed(total):
-    return narrow(total)
-
-
-stem_row = _stem_kernel(_zero_d, splat_d_at, load_d, multiply_add_d, _narrowed)
-stem_row_whole = _stem_kernel(_zero_f, splat_f_at, load_f, _multiply_add_f, _same)
 
 
 @njit
