@@ -153,7 +153,7 @@ def test_the_table_is_measured_once_for_a_machine_and_settings(
     assert len(list((tmp_path / "cache").glob("latency-*.json"))) == 2
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"schema": "cpnas.latency/1"}', "[]"])
+@pytest.mark.parametrize("text", ["", "{}", '{"schema": "cpnas.latency/2"}', "[]"])
 def test_a_damaged_table_is_measured_again(
     clock: list[int], digits: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
 ) -> None:
