@@ -140,7 +140,15 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[
     pixels = np.zeros((8, 8), np.uint8)
     Image.fromarray(pixels).save(folder / "image.png")
     (folder / "damaged.png").write_bytes(b"no image")
-    run("predict", "training", "image.png", "damaged.png", prints=True)
+    for level, name in enumerate(("dark", "light")):
+        (folder / "photos" / name).mkdir(parents=True)
+        for index in range(8):
+            Image.fromarray(pixels + 150 * level + index).save(folder / f"photos/{name}/{index}.png")
+    (folder / "photos/dark/notes.txt").write_text("no image")
+    photos = [*TINY_OPTIONS, *one_epoch, "--set", "data.name=folder", "--data-dir", "photos"]
+    run("search", "--strategy", "random", *photos, "--out", "of-photos")
+    run("train", "of-photos", *photos, "--out", "trained-on-photos")
+    run("predict", "training", "image.png", "damaged.png", "photos", prints=True)
     common = [*TINY_OPTIONS, *one_epoch, *epochs, "--random-draws", "2"]
     run("compare-strategies", "--strategies", "random,bnas,cpnas", "--seeds", "0", *common, "--out", "one-seed")
     ablation = ["ablate-beta", "--betas", "1000,1001", "--seeds", "0,1", *TINY_OPTIONS, *one_epoch, "--out", "ablation"]

@@ -92,5 +92,5 @@ def _content_key(paths: Sequence[Path], root: Path, what: str) -> str:
     total = hashlib.blake2b(what.encode(), digest_size=16)
     with _workers() as workers:
         for path, content in zip(paths, workers.map(digest, paths), strict=True):
-            total.update(str(path.relative_to(root)).encode() + b"\0" + content)
+            total.update(os.fsencode(path.relative_to(root)) + b"\0" + content)
     return total.hexdigest()

@@ -29,13 +29,6 @@ DAMAGED = (
     zlib.error,
 )
 
-_NOT_IMAGES = {"thumbs.db", "desktop.ini"}
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file in a folder of images is to be read: all are, but hidden ones and what file managers leave."""
-    return not name.startswith(".") and name.lower() not in _NOT_IMAGES
-
 
 def unreadable(path: Path) -> DataError:
     """The error that says that a file is no image."""
