@@ -15,7 +15,6 @@ from torch import Tensor
 
 from cpnas_cli import registry
 from cpnas_cli.data.cache import checksum
-from cpnas_cli.data.source import LoadedImages
 from cpnas_cli.errors import DataError
 from cpnas_cli.settings import DataConfig
 from cpnas_cli.storage.documents import DATASET_SCHEMA
@@ -44,7 +43,7 @@ class ImageSet:
 class Dataset:
     """Training and test images, the classes' names, and the training set's mean and deviation per channel.
 
-    `mean` and `std` are in units of the full range (0 to 1); for `record` and `notes` see `LoadedImages`.
+    `mean` and `std` are in units of the full range (0 to 1); for `record` and `notes` see `data.source`.
     """
 
     train: ImageSet
@@ -73,7 +72,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     Raises:
       DataError: missing, empty, inconsistent or unreadable; the message names the folder or the file.
     """
-    loaded: LoadedImages = registry.registered(registry.DATASETS, config.name).load(config)
+    loaded = registry.registered(registry.DATASETS, config.name).load(config)
     train, test, classes = loaded.train, loaded.test, loaded.classes
     absent = sorted(set(range(len(classes))) - set(train.labels.tolist()))
     if absent and config.num_train is not None:

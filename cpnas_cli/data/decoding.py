@@ -43,18 +43,27 @@ def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarra
     """
     try:
         with Image.open(path) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)
-            if image.mode == "F":
-                raise DataError(f"{path} has floating-point pixels of unknown range; convert it to 8 or 16 bits")
-            if image.mode.startswith("I"):  # 16 bits, whichever way Pillow reads them
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-            if "A" in image.getbands() or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("L" if num_channels == 1 else "RGB")
+            image = upright(opened, path).convert("L" if num_channels == 1 else "RGB")
             if image.size != (image_size, image_size):
                 image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
             pixels = np.array(image, dtype=np.uint8)
     except DAMAGED:
         raise unreadable(path) from None
     return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def upright(opened: Image.Image, path: Path) -> Image.Image:
+    """The image with 8 bits of each channel, upright, transparent parts white, in its own size.
+
+    Raises:
+      DataError: its pixels have no known range. See `DAMAGED` for what else Pillow raises.
+    """
+    image: Image.Image = ImageOps.exif_transpose(opened)
+    if image.mode == "F":
+        raise DataError(f"{path} has floating-point pixels of unknown range; convert it to 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits, whichever way Pillow reads them
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image
