@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from cpnas_cli.data.decoding import DAMAGED, GREY_MODES, decode_image, unreadable
-from cpnas_cli.errors import CheckpointError, RunError
+from cpnas_cli.errors import CheckpointError, DataError, RunError
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
 
 _CACHE_SCHEMA = "cpnas.images/1"  # to be counted up whenever we decode the same bytes to other pixels
@@ -37,6 +37,21 @@ def common_num_channels(paths: Sequence[Path]) -> int:
 
     with _workers() as workers:
         return 1 if all(workers.map(is_grey, paths)) else 3
+
+
+def unreadable_images(paths: Sequence[Path]) -> dict[Path, DataError]:
+    """Those that cannot be decoded, in their order, and why; every image is decoded."""
+
+    def error_of(path: Path) -> DataError | None:
+        try:
+            decode_image(path, image_size=1, num_channels=3)
+        except DataError as error:
+            return error
+        return None
+
+    with _workers() as workers:
+        errors = workers.map(error_of, paths)
+        return {path: error for path, error in zip(paths, errors, strict=True) if error is not None}
 
 
 def cache_folder() -> Path:

@@ -2,25 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpnas_cli.data.class_folders import ClassFolders, Labelled, read_class_folders
-from cpnas_cli.data.listing import describe_skipped, skipped_record
+from cpnas_cli.data.listing import describe_skipped, name_below, skipped_record
 from cpnas_cli.data.source import ImageSource, LoadedImages
 from cpnas_cli.data.splits import balanced_subset
-from cpnas_cli.errors import DataError
+from cpnas_cli.errors import DataError, shell_word
 from cpnas_cli.settings import DataConfig
+
+if TYPE_CHECKING:
+    from cpnas_cli.data.dataset import ImageSet
+
+_MOST_NAMED = 20
 
 
 class Folder(ImageSource):
     """The classes are the folders in `train/`, or in the folder itself; grey if every image is, else in colour."""
 
     def load(self, config: DataConfig) -> LoadedImages:
-        import torch
-
-        from cpnas_cli.data.cache import common_num_channels, decode_cached
-        from cpnas_cli.data.dataset import ImageSet
-
         if config.dir is None:
             raise DataError(
                 "data.name=folder needs --data-dir FOLDER, with train/CLASS/* and test/CLASS/*, or CLASS/*, in it"
@@ -29,15 +29,47 @@ class Folder(ImageSource):
         if found.problems:
             raise DataError(found.problems[0])
         parts = [_subset(found.train, config.num_train), _subset(found.test, config.num_test)]
-        num_channels = config.num_channels or common_num_channels([path for part in parts for path, _ in part])
+        try:
+            train, test = _decode(parts, config, root=found.root)
+        except DataError:
+            from cpnas_cli.data.cache import unreadable_images
 
-        def decode(part: Sequence[Labelled]) -> ImageSet:
-            paths = [path for path, _ in part]
-            images = decode_cached(paths, root=found.root, image_size=config.image_size, num_channels=num_channels)
-            return ImageSet(images, torch.tensor([label for _, label in part]))
-
-        train, test = map(decode, parts)
+            paths = [path for part in parts for path, _ in part]
+            errors = unreadable_images(paths)
+            if len(errors) < 2:
+                raise
+            raise _several_unreadable(list(errors), root=found.root, num_images=len(paths)) from None
         return LoadedImages(train, test, found.classes, record=_record(found), notes=_notes(found))
+
+
+def _decode(parts: Sequence[Sequence[Labelled]], config: DataConfig, *, root: Path) -> "list[ImageSet]":
+    """Each part's images and labels.
+
+    Raises:
+      DataError: an image cannot be read; the first one that was met.
+    """
+    import torch
+
+    from cpnas_cli.data.cache import common_num_channels, decode_cached
+    from cpnas_cli.data.dataset import ImageSet
+
+    num_channels = config.num_channels or common_num_channels([path for part in parts for path, _ in part])
+    decoded = []
+    for part in parts:
+        paths = [path for path, _ in part]
+        images = decode_cached(paths, root=root, image_size=config.image_size, num_channels=num_channels)
+        decoded.append(ImageSet(images, torch.tensor([label for _, label in part])))
+    return decoded
+
+
+def _several_unreadable(paths: Sequence[Path], *, root: Path, num_images: int) -> DataError:
+    """All of them in one line, so that they can be mended at once."""
+    names = ", ".join(name_below(root, path) for path in paths[:_MOST_NAMED])
+    more = f" and {len(paths) - _MOST_NAMED:,} more" if len(paths) > _MOST_NAMED else ""
+    return DataError(
+        f"cannot read {len(paths):,} of {num_images:,} images in {root}: {names}{more}; they are no images that Pillow "
+        f"knows, or damaged; leave them out (`cpnas data {shell_word(root)}` names all)"
+    )
 
 
 def _subset(images: Sequence[Labelled], size: int | None) -> list[Labelled]:

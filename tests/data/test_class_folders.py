@@ -242,6 +242,26 @@ def test_a_class_of_skipped_files_says_what_is_there(tmp_path: Path) -> None:
     assert message == f"{tmp_path / 'images/emu'} holds no images (1 is a link without a target (gone.jpg))"
 
 
+# ---------------------------------------------------------------- damaged images
+
+
+@pytest.mark.parametrize("num_channels", [None, 3])
+def test_damaged_images_are_named_at_once(num_channels: int | None, tmp_path: Path) -> None:
+    """In both parts, whether the header or the pixels are damaged; one alone as before."""
+    root = tmp_path / "images"
+    for part in ("train", "test"):
+        plain_folder(root / part, cat=4, dog=4)
+    cut = root / "train/cat/001.png"
+    cut.write_bytes(cut.read_bytes()[:120])
+    assert problem(root, num_channels=num_channels).startswith(f"cannot read the image {cut}: ")
+    (root / "train/dog/002.png").write_text("no image")
+    (root / "test/dog/003.png").write_bytes(b"")
+    assert problem(root, num_channels=num_channels) == (
+        f"cannot read 3 of 16 images in {root}: train/cat/001.png, train/dog/002.png, test/dog/003.png; they are no "
+        f"images that Pillow knows, or damaged; leave them out (`cpnas data {root}` names all)"
+    )
+
+
 # ---------------------------------------------------------------- names that are not UTF-8
 
 
