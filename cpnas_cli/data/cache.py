@@ -32,8 +32,8 @@ def common_num_channels(paths: Sequence[Path]) -> int:
         try:
             with Image.open(path) as image:
                 return image.mode in GREY_MODES
-        except DAMAGED:
-            raise unreadable(path) from None
+        except DAMAGED as error:
+            raise unreadable(path, error) from None
 
     with _workers() as workers:
         return 1 if all(workers.map(is_grey, paths)) else 3
@@ -101,8 +101,8 @@ def _content_key(paths: Sequence[Path], root: Path, what: str) -> str:
     def digest(path: Path) -> bytes:
         try:
             return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
-        except OSError:
-            raise unreadable(path) from None
+        except OSError as error:
+            raise unreadable(path, error) from None
 
     total = hashlib.blake2b(what.encode(), digest_size=16)
     with _workers() as workers:

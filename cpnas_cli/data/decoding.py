@@ -30,8 +30,15 @@ DAMAGED = (
 )
 
 
-def unreadable(path: Path) -> DataError:
-    """The error that says that a file is no image."""
+def unreadable(path: Path, error: Exception) -> DataError:
+    """The error that says that a file is no image, or a too large one.
+
+    Args:
+      error: that Pillow raised.
+    """
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return DataError(f"cannot read the image {path}: it has more than {most:,} pixels; make it smaller")
     return DataError(f"cannot read the image {path}: it is no image that Pillow knows, or it is damaged; leave it out")
 
 
@@ -47,8 +54,8 @@ def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarra
             if image.size != (image_size, image_size):
                 image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
             pixels = np.array(image, dtype=np.uint8)
-    except DAMAGED:
-        raise unreadable(path) from None
+    except DAMAGED as error:
+        raise unreadable(path, error) from None
     return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from cpnas_cli.data.class_folders import ClassFolders, Labelled, read_class_folders
-from cpnas_cli.data.decoding import DAMAGED, GREY_MODES, unreadable, upright
+from cpnas_cli.data.decoding import DAMAGED, GREY_MODES, upright
 from cpnas_cli.data.listing import name_below, skipped_record
 from cpnas_cli.errors import DataError
 from cpnas_cli.storage.documents import DATA_SCHEMA
@@ -109,7 +109,7 @@ def _look_at(root: Path, part: str, path: Path, label: int) -> Seen | tuple[str,
         return name, str(error)
     except DAMAGED as error:
         reason = " ".join(str(error).split()).replace(str(path), name)
-        return name, reason or str(unreadable(path))
+        return name, reason or type(error).__name__
     return Seen(name, label, part, *image.size, mode, content.digest())
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cpnas_cli.data.class_folders import ClassFolders, is_test_image, read_class_folders
 from cpnas_cli.data.dataset import Dataset, describe_dataset, load_dataset
+from cpnas_cli.data.decoding import decode_image
 from cpnas_cli.data.listing import Skipped, describe_skipped, files_below, split_files
 from cpnas_cli.errors import DataError
 from cpnas_cli.settings import DataConfig
@@ -259,6 +260,16 @@ def test_damaged_images_are_named_at_once(num_channels: int | None, tmp_path: Pa
     assert problem(root, num_channels=num_channels) == (
         f"cannot read 3 of 16 images in {root}: train/cat/001.png, train/dog/002.png, test/dog/003.png; they are no "
         f"images that Pillow knows, or damaged; leave them out (`cpnas data {root}` names all)"
+    )
+
+
+def test_an_image_of_too_many_pixels_is_not_called_damaged(tmp_path: Path) -> None:
+    """14,000 x 14,000 grey pixels, more than Pillow reads."""
+    Image.new("1", (14_000, 14_000)).save(tmp_path / "large.png")
+    with pytest.raises(DataError) as caught:
+        decode_image(tmp_path / "large.png", image_size=8, num_channels=1)
+    assert str(caught.value) == (
+        f"cannot read the image {tmp_path / 'large.png'}: it has more than 178,956,970 pixels; make it smaller"
     )
 
 
