@@ -52,8 +52,8 @@ def _class_lines(document: Mapping[str, Any]) -> Iterator[str]:
     imbalance = document["imbalance"]
     yield ""
     if imbalance is not None:
-        words = f"{imbalance['largest']} to {imbalance['smallest']}"
-        yield f"imbalance: {imbalance['ratio']:.2f} ({words})"
+        words = f"{imbalance['ratio']:.2f} ({imbalance['largest']} to {imbalance['smallest']})"
+        yield f"imbalance: {'none' if imbalance['ratio'] == 1 else words}"
         if imbalance["hint"]:
             yield f"  hint: {imbalance['hint']}"
 
