@@ -8,6 +8,7 @@ import typer
 from cpnas_cli.cli.commands import (
     ablate_beta,
     compare_strategies,
+    data,
     efficiency,
     estimate_efficiency,
     evaluate,
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command("search")(search.search)
 app.command("train")(train.train)
+app.command("data")(data.data)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ablate-beta")(ablate_beta.ablate_beta)
 app.command("ablate", hidden=True)(ablate_beta.ablate_beta)

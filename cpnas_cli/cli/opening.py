@@ -21,6 +21,12 @@ def say_preparations(config: "Config", dataset: "Dataset") -> None:
         say(text)
 
 
+def say_notes(dataset: "Dataset") -> None:
+    """Say what a user should know of the images."""
+    for note in dataset.notes:
+        say(f"note: {note}")
+
+
 KILLED_TRAINING_SECONDS = 2.0
 """For the processes of a training that was killed, which end just after it, to let its folder go."""
 
@@ -61,6 +67,7 @@ def open_from_options(
         documents=documents,
         wait_seconds=KILLED_TRAINING_SECONDS,
     ) as opened:
+        say_notes(opened.dataset)
         for note in opened.notes:
             say(f"note: {note}")
         yield opened

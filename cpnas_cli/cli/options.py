@@ -47,7 +47,8 @@ Set = Annotated[
     ),
 ]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="The folder of the data set: train/CLASS/* and test/CLASS/*.")
+    Path | None,
+    typer.Option("--data-dir", help="The folder of the data set: train/CLASS/* and test/CLASS/*, or CLASS/*."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; without it one under runs/ is made.")]
 # A text here and a number in the settings, so that the error says which value came

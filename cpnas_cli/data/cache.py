@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from cpnas_cli.data.decoding import DAMAGED, GREY_MODES, decode_image, unreadable
-from cpnas_cli.errors import CheckpointError, RunError
+from cpnas_cli.errors import CheckpointError, DataError, RunError
 from cpnas_cli.storage.cache import cache_folder
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
 
@@ -33,11 +33,26 @@ def common_num_channels(paths: Sequence[Path]) -> int:
         try:
             with Image.open(path) as image:
                 return image.mode in GREY_MODES
-        except DAMAGED:
-            raise unreadable(path) from None
+        except DAMAGED as error:
+            raise unreadable(path, error) from None
 
     with _workers() as workers:
         return 1 if all(workers.map(is_grey, paths)) else 3
+
+
+def unreadable_images(paths: Sequence[Path]) -> dict[Path, DataError]:
+    """Those that cannot be decoded, in their order, and why; every image is decoded."""
+
+    def error_of(path: Path) -> DataError | None:
+        try:
+            decode_image(path, image_size=1, num_channels=3)
+        except DataError as error:
+            return error
+        return None
+
+    with _workers() as workers:
+        errors = workers.map(error_of, paths)
+        return {path: error for path, error in zip(paths, errors, strict=True) if error is not None}
 
 
 def decode_cached(paths: Sequence[Path], *, root: Path, image_size: int, num_channels: int) -> Tensor:
@@ -81,11 +96,11 @@ def _content_key(paths: Sequence[Path], root: Path, what: str) -> str:
     def digest(path: Path) -> bytes:
         try:
             return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
-        except OSError:
-            raise unreadable(path) from None
+        except OSError as error:
+            raise unreadable(path, error) from None
 
     total = hashlib.blake2b(what.encode(), digest_size=16)
     with _workers() as workers:
         for path, content in zip(paths, workers.map(digest, paths), strict=True):
-            total.update(str(path.relative_to(root)).encode() + b"\0" + content)
+            total.update(os.fsencode(path.relative_to(root)) + b"\0" + content)
     return total.hexdigest()

@@ -6,8 +6,8 @@ done in batches there (`data.batches`).
 
 import hashlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ class ImageSet:
 class Dataset:
     """Training and test images, the classes' names, and the training set's mean and deviation per channel.
 
-    `mean` and `std` are in units of the full range (0 to 1).
+    `mean` and `std` are in units of the full range (0 to 1); for `record` and `notes` see `data.source`.
     """
 
     train: ImageSet
@@ -51,6 +51,8 @@ class Dataset:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    record: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def num_image_channels(self) -> int:
@@ -61,7 +63,7 @@ class Dataset:
         return len(self.classes)
 
     def to(self, device: torch.device) -> "Dataset":
-        return Dataset(self.train.to(device), self.test.to(device), self.classes, self.mean, self.std)
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -70,7 +72,8 @@ def load_dataset(config: DataConfig) -> Dataset:
     Raises:
       DataError: missing, empty, inconsistent or unreadable; the message names the folder or the file.
     """
-    train, test, classes = registry.registered(registry.DATASETS, config.name).load(config)
+    loaded = registry.registered(registry.DATASETS, config.name).load(config)
+    train, test, classes = loaded.train, loaded.test, loaded.classes
     absent = sorted(set(range(len(classes))) - set(train.labels.tolist()))
     if absent and config.num_train is not None:
         names = ", ".join(str(classes[label]) for label in absent[:5])
@@ -85,6 +88,8 @@ def load_dataset(config: DataConfig) -> Dataset:
         # by way of float32, in which batches are normalized, and in which earlier versions computed these
         mean=tuple(round(value, 6) for value in torch.tensor(mean).tolist()),
         std=tuple(round(max(value, 1e-3), 6) for value in torch.tensor(std).tolist()),
+        record=loaded.record,
+        notes=loaded.notes,
     )
 
 
@@ -119,7 +124,7 @@ def _pieces(images_NCHW: Tensor) -> Iterator[Tensor]:
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, Any]:
-    """`cpnas.dataset/1`: classes, counts, statistics and a hash over all images and labels."""
+    """`cpnas.dataset/1`: classes, counts, statistics, a hash over images and labels, and the source's own record."""
     parts = (dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels)
     return {
         "schema": DATASET_SCHEMA,
@@ -130,4 +135,5 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
         "mean": list(dataset.mean),
         "std": list(dataset.std),
         "hash": hashlib.blake2b("".join(map(checksum, parts)).encode(), digest_size=16).hexdigest(),
+        **dataset.record,
     }

@@ -29,16 +29,16 @@ DAMAGED = (
     zlib.error,
 )
 
-_NOT_IMAGES = {"thumbs.db", "desktop.ini"}
 
+def unreadable(path: Path, error: Exception) -> DataError:
+    """The error that says that a file is no image, or a too large one.
 
-def is_image_name(name: str) -> bool:
-    """Whether a file in a folder of images is to be read: all are, but hidden ones and what file managers leave."""
-    return not name.startswith(".") and name.lower() not in _NOT_IMAGES
-
-
-def unreadable(path: Path) -> DataError:
-    """The error that says that a file is no image."""
+    Args:
+      error: that Pillow raised.
+    """
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return DataError(f"cannot read the image {path}: it has more than {most:,} pixels; make it smaller")
     return DataError(f"cannot read the image {path}: it is no image that Pillow knows, or it is damaged; leave it out")
 
 
@@ -50,18 +50,27 @@ def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarra
     """
     try:
         with Image.open(path) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)
-            if image.mode == "F":
-                raise DataError(f"{path} has floating-point pixels of unknown range; convert it to 8 or 16 bits")
-            if image.mode.startswith("I"):  # 16 bits, whichever way Pillow reads them
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-            if "A" in image.getbands() or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("L" if num_channels == 1 else "RGB")
+            image = upright(opened, path).convert("L" if num_channels == 1 else "RGB")
             if image.size != (image_size, image_size):
                 image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
             pixels = np.array(image, dtype=np.uint8)
-    except DAMAGED:
-        raise unreadable(path) from None
+    except DAMAGED as error:
+        raise unreadable(path, error) from None
     return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def upright(opened: Image.Image, path: Path) -> Image.Image:
+    """The image with 8 bits of each channel, upright, transparent parts white, in its own size.
+
+    Raises:
+      DataError: its pixels have no known range. See `DAMAGED` for what else Pillow raises.
+    """
+    image: Image.Image = ImageOps.exif_transpose(opened)
+    if image.mode == "F":
+        raise DataError(f"{path} has floating-point pixels of unknown range; convert it to 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits, whichever way Pillow reads them
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image

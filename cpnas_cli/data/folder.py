@@ -1,80 +1,100 @@
-"""One's own images: `train/CLASS/*` and `test/CLASS/*` (or `val/`), any image that Pillow reads."""
+"""One's own images: `train/CLASS/*` and `test/CLASS/*` (or `val/`), or `CLASS/*`, any image that Pillow reads."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from cpnas_cli.data.class_folders import ClassFolders, Labelled, read_class_folders
+from cpnas_cli.data.listing import describe_skipped, name_below, skipped_record
 from cpnas_cli.data.source import ImageSource, LoadedImages
 from cpnas_cli.data.splits import balanced_subset
-from cpnas_cli.errors import DataError
+from cpnas_cli.errors import DataError, shell_word
 from cpnas_cli.settings import DataConfig
+
+if TYPE_CHECKING:
+    from cpnas_cli.data.dataset import ImageSet
+
+_MOST_NAMED = 20
 
 
 class Folder(ImageSource):
-    """The classes are the folders in `train/`; grey if every image is, else in colour."""
+    """The classes are the folders in `train/`, or in the folder itself; grey if every image is, else in colour."""
 
     def load(self, config: DataConfig) -> LoadedImages:
-        import torch
-
-        from cpnas_cli.data.cache import common_num_channels, decode_cached
-        from cpnas_cli.data.dataset import ImageSet
-
         if config.dir is None:
-            raise DataError("data.name=folder needs --data-dir FOLDER, with train/CLASS/* and test/CLASS/* in it")
-        root = Path(config.dir)
-        if not root.is_dir():
-            raise DataError(f"no data folder at {root}; expected train/CLASS/* and test/CLASS/* in it")
-        test_folder = root / "test" if (root / "test").is_dir() else root / "val"
-        for folder in (root / "train", test_folder):
-            if not folder.is_dir():
-                raise DataError(
-                    f"{root} has no {folder.name}/ folder; expected train/CLASS/* and test/CLASS/* (or val/)"
-                )
-        classes = _class_names(root / "train")
-        unknown = sorted(set(_class_names(test_folder)) - set(classes))
-        if unknown:
-            raise DataError(f"{test_folder} has classes that {root / 'train'} lacks: {', '.join(unknown)}")
-        parts = [
-            _list_images(folder, classes, size)
-            for folder, size in ((root / "train", config.num_train), (test_folder, config.num_test))
-        ]
-        num_channels = config.num_channels or common_num_channels([path for part in parts for path, _ in part])
+            raise DataError(
+                "data.name=folder needs --data-dir FOLDER, with train/CLASS/* and test/CLASS/*, or CLASS/*, in it"
+            )
+        found = read_class_folders(Path(config.dir), test_fraction=config.test_fraction)
+        if found.problems:
+            raise DataError(found.problems[0])
+        parts = [_subset(found.train, config.num_train), _subset(found.test, config.num_test)]
+        try:
+            train, test = _decode(parts, config, root=found.root)
+        except DataError:
+            from cpnas_cli.data.cache import unreadable_images
 
-        def decode(part: list[tuple[Path, int]]) -> ImageSet:
-            paths = [path for path, _ in part]
-            images = decode_cached(paths, root=root, image_size=config.image_size, num_channels=num_channels)
-            return ImageSet(images, torch.tensor([label for _, label in part]))
-
-        train, test = map(decode, parts)
-        return LoadedImages(train, test, classes)
+            paths = [path for part in parts for path, _ in part]
+            errors = unreadable_images(paths)
+            if len(errors) < 2:
+                raise
+            raise _several_unreadable(list(errors), root=found.root, num_images=len(paths)) from None
+        return LoadedImages(train, test, found.classes, record=_record(found), notes=_notes(found))
 
 
-def _class_names(folder: Path) -> list[str]:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not names:
-        raise DataError(f"{folder} has no class folders; expected {folder}/CLASS/*")
-    return names
+def _decode(parts: Sequence[Sequence[Labelled]], config: DataConfig, *, root: Path) -> "list[ImageSet]":
+    """Each part's images and labels.
+
+    Raises:
+      DataError: an image cannot be read; the first one that was met.
+    """
+    import torch
+
+    from cpnas_cli.data.cache import common_num_channels, decode_cached
+    from cpnas_cli.data.dataset import ImageSet
+
+    num_channels = config.num_channels or common_num_channels([path for part in parts for path, _ in part])
+    decoded = []
+    for part in parts:
+        paths = [path for path, _ in part]
+        images = decode_cached(paths, root=root, image_size=config.image_size, num_channels=num_channels)
+        decoded.append(ImageSet(images, torch.tensor([label for _, label in part])))
+    return decoded
 
 
-def _list_images(folder: Path, classes: Sequence[str], size: int | None) -> list[tuple[Path, int]]:
-    from cpnas_cli.data.decoding import is_image_name
+def _several_unreadable(paths: Sequence[Path], *, root: Path, num_images: int) -> DataError:
+    """All of them in one line, so that they can be mended at once."""
+    names = ", ".join(name_below(root, path) for path in paths[:_MOST_NAMED])
+    more = f" and {len(paths) - _MOST_NAMED:,} more" if len(paths) > _MOST_NAMED else ""
+    return DataError(
+        f"cannot read {len(paths):,} of {num_images:,} images in {root}: {names}{more}; they are no images that Pillow "
+        f"knows, or damaged; leave them out (`cpnas data {shell_word(root)}` names all)"
+    )
 
-    found = [
-        (path, label)
-        for label, name in enumerate(classes)
-        if (folder / name).is_dir()
-        for path in sorted((folder / name).iterdir())
-        if path.is_file() and is_image_name(path.name)
-    ]
-    present = {label for _, label in found}
-    if folder.name == "train":
-        empty = [name for label, name in enumerate(classes) if label not in present]
-        if empty:
-            raise DataError(f"{folder / empty[0]} holds no images")
-        if len(classes) < 2:
-            raise DataError(f"{folder} has one class ({classes[0]}); a classifier needs at least two")
-    if not found:
-        raise DataError(f"{folder} holds no images; expected {folder}/CLASS/*")
-    return [found[index] for index in balanced_subset([label for _, label in found], size)]
+
+def _subset(images: Sequence[Labelled], size: int | None) -> list[Labelled]:
+    return [images[index] for index in balanced_subset([label for _, label in images], size)]
+
+
+def _record(found: ClassFolders) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    split = found.split_record()
+    if split is not None:
+        record["split"] = split
+    if found.skipped:
+        record["skipped"] = skipped_record(found.skipped, found.root)
+    return record
+
+
+def _notes(found: ClassFolders) -> tuple[str, ...]:
+    notes = []
+    if found.test_fraction is not None:
+        notes.append(
+            f"{found.root} has no train/ and test/: {len(found.train):,} of its images train and {len(found.test):,} "
+            f"test, the same ones every time (data.test_fraction={found.test_fraction:g})"
+        )
+    skipped = describe_skipped(found.skipped, found.root)
+    return tuple(notes) if skipped is None else (*notes, f"skipped in {found.root}: {skipped}")
 
 
 FOLDER = Folder("folder")

@@ -5,9 +5,10 @@ are estimated, without it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cpnas_cli.settings import DataConfig
 
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
 
 
 class LoadedImages(NamedTuple):
-    """Training and test images, and the classes' names in the order of the labels."""
+    """Training and test images, and the classes' names in the order of the labels.
+
+    Attributes:
+      record: what a run records of where they come from, beside what it records of every data set.
+      notes: what a user should know of them, one line each.
+    """
 
     train: "ImageSet"
     test: "ImageSet"
     classes: Sequence[str]
+    record: Mapping[str, Any] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpnas_cli.data.decoding import decode_image, is_image_name
+from cpnas_cli.data.decoding import decode_image
+from cpnas_cli.data.listing import Skipped, files_below, split_files
 from cpnas_cli.deploy.packed_file import PACKED_NAME, PackedModel
 from cpnas_cli.errors import CheckpointError, DataError, shell_word
 
@@ -62,7 +63,15 @@ def find_packed(path: Path) -> Path:
     return file
 
 
-def list_images(paths: Sequence[Path]) -> list[Path]:
+@dataclass(frozen=True)
+class ImageList:
+    """The files to classify, and what is skipped of the folders that were named."""
+
+    images: tuple[Path, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+def list_images(paths: Sequence[Path]) -> ImageList:
     """The files that are named and those in the folders that are named, however deep, in the order of their names.
 
     What cannot be an image is kept if it was named, so that it is reported: also a folder that holds no images.
@@ -71,28 +80,12 @@ def list_images(paths: Sequence[Path]) -> list[Path]:
       DataError: there are only folders without images.
     """
     # os.path: false for a name that is too long or may not be looked at, where Path raises
-    found = [list(_images_below(path)) if os.path.isdir(path) else [path] for path in paths]
-    if not any(found):
+    found = [split_files(files_below(path)) if os.path.isdir(path) else ([path], []) for path in paths]
+    skipped = tuple(each for _, more in found for each in more)
+    if not any(images for images, _ in found):
         raise DataError(f"no images in {', '.join(map(str, paths))}; name image files, or folders that hold some")
-    return [image for path, images in zip(paths, found, strict=True) for image in images or [path]]
-
-
-def _images_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
-    own = os.path.realpath(folder)
-    if own in above:  # a link back up
-        return
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError:  # to be reported
-        yield folder
-        return
-    for entry in entries:
-        if not is_image_name(entry.name):
-            continue
-        if os.path.isdir(entry):
-            yield from _images_below(entry, (*above, own))
-        elif os.path.isfile(entry):
-            yield entry
+    images = tuple(image for path, (own, _) in zip(paths, found, strict=True) for image in own or [path])
+    return ImageList(images, skipped)
 
 
 def predict_images(engine: "Engine", images: Sequence[Path]) -> Iterator[Answer]:
@@ -111,10 +104,13 @@ def predict_images(engine: "Engine", images: Sequence[Path]) -> Iterator[Answer]
         workers.shutdown(cancel_futures=True)
 
 
-def predictions_document(model: Path, answers: Sequence[Answer], *, top: int | None = None) -> dict[str, Any]:
+def predictions_document(
+    model: Path, answers: Sequence[Answer], *, top: int | None = None, skipped: Sequence[Skipped] = ()
+) -> dict[str, Any]:
     """`cpnas.predictions/1`.
 
     Args:
+      skipped: files of folders that are no images.
       top: how many classes of each image have their probability in it, the most probable first; None: all.
     """
     return {
@@ -124,6 +120,7 @@ def predictions_document(model: Path, answers: Sequence[Answer], *, top: int | N
         "failed": [
             {"image": str(answer.image), "error": answer.error} for answer in answers if isinstance(answer, Failure)
         ],
+        "skipped": [{"file": str(each.path), "reason": each.reason} for each in skipped],
     }
 
 

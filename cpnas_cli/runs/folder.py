@@ -15,7 +15,7 @@ from cpnas_cli.settings import Config, config_yaml, differing_settings, load_con
 from cpnas_cli.storage.documents import BRANCH_SCHEMA, read_document, write_json, write_text
 from cpnas_cli.storage.genotype_file import GENOTYPE_FILE, parse_genotype, read_genotype
 
-_FOLLOW = ("mean", "std")  # of `dataset.json`
+_FOLLOW = ("mean", "std", "skipped")  # of `dataset.json`
 
 
 def branch_document(source: "RunFolder", **inherited: int) -> dict[str, Any]:
@@ -187,8 +187,9 @@ def _check_same_run(run: RunFolder, config: Config, owned: Mapping[str, Mapping[
 def differences_of_owned(run: RunFolder, owned: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """What tells a run from one that these documents define: {file name: ["key: old there, new now"]}.
 
-    Of the images all counts but mean and deviation: they follow from the images, up to the processor's rounding. Of a
-    genotype its operations count, not where it comes from. Of any other document all counts.
+    Of the images all counts but mean and deviation, which follow from the images up to the processor's rounding, and
+    the files that were skipped. Of a genotype its operations count, not where it comes from. Of any other document all
+    counts.
 
     Args:
       owned: {file name: JSON object}; the run has all these files.

@@ -73,6 +73,14 @@ class DataConfig(Section):
         origin="ours: all",
         ge=1,
     )
+    test_fraction: float = setting(
+        0.2,
+        "share of the images of each class that test, the same ones for every seed, where a folder has neither train/ "
+        "nor test/",
+        origin="ours: a fifth, as of digits",
+        gt=0,
+        lt=1,
+    )
     crop_padding: int = setting(
         0,
         "border around an image out of which a random crop is taken; 0: no crop",

@@ -383,6 +383,7 @@ class Training:
             "seed": self.config.seed,
             "genotype": self.genotype and genotype_document(self.genotype, provenance=self.provenance),
             "baseline": None,
+            **({"skipped": skipped} if (skipped := self.dataset.record.get("skipped")) else {}),
         }
 
     def _precision_parts(self) -> dict[str, list[str]]:

@@ -367,9 +367,27 @@ def test_folders_without_images(model: Path, tmp_path: Path) -> None:
 def test_listing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     files = [tmp_path / "missing.png", tmp_path / "empty"]
-    assert list_images(files) == files
+    assert list_images(files).images == tuple(files)
     with pytest.raises(DataError, match="no images in"):
         list_images(files[1:])
+
+
+def test_what_is_no_image_in_a_folder_is_counted(child: Child, model: Path, tmp_path: Path) -> None:
+    """What was named itself is reported, see above; of a folder it was not meant."""
+    first, second = save_images(tmp_path / "images", 2)
+    (tmp_path / "images/notes.txt").write_text("none")
+    (tmp_path / "images/gone.png").symlink_to(tmp_path / "nowhere")
+    answer = runner.invoke(app, ["predict", str(model), str(tmp_path / "images"), "--json"])
+    assert answer.exit_code == 0, answer.stderr
+    document = json.loads(answer.stdout)
+    assert [entry["image"] for entry in document["predictions"]] == [str(first), str(second)]
+    notes, gone = tmp_path / "images/notes.txt", tmp_path / "images/gone.png"
+    assert document["failed"] == []
+    assert document["skipped"] == [
+        {"file": str(gone), "reason": "dangling link"},
+        {"file": str(notes), "reason": "no image"},
+    ]
+    assert answer.stderr == f"note: skipped: 1 is a link without a target ({gone}); 1 is no image ({notes})\n"
 
 
 def test_memory_is_bounded(child: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,7 @@ def test_the_same_images_are_the_same_run_whatever_rounds_their_mean(tmp_path: P
     images = {"sha256": "abc", "classes": ["a", "b"], "mean": [0.5], "std": [0.25]}
     start(tmp_path, owned={"dataset.json": images})
     start(tmp_path, owned={"dataset.json": images | {"mean": [0.50000001], "std": [0.2499999]}}, resume=True)
+    start(tmp_path, owned={"dataset.json": images | {"skipped": {"num_files": 1}}}, resume=True)  # a note beside them
     for other in ({"sha256": "abd"}, {"classes": ["a"]}, {"more": 1}):
         assert "other images" in refused(tmp_path, owned={"dataset.json": images | other}, resume=True)
     fewer = {key: value for key, value in images.items() if key != "sha256"}

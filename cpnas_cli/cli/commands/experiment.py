@@ -14,7 +14,7 @@ import typer
 
 from cpnas_cli.cli import options
 from cpnas_cli.cli.console import print_json, reported_errors, say
-from cpnas_cli.cli.opening import say_preparations
+from cpnas_cli.cli.opening import say_notes, say_preparations
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -169,6 +169,7 @@ def _check_members(plan: "Plan", fabric: "Fabric", *, is_cluster: bool) -> dict[
     from cpnas_cli.training.checks import check_training
 
     dataset = load_dataset(plan.config.data)
+    say_notes(dataset)
     say_preparations(plan.config, dataset)
     for member in plan.members:
         check_search(member.config, dataset, None if is_cluster else fabric)

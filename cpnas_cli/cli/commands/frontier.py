@@ -11,6 +11,7 @@ import typer
 from cpnas_cli.cli import options
 from cpnas_cli.cli.commands import experiment
 from cpnas_cli.cli.console import print_json, reported_errors, say
+from cpnas_cli.cli.opening import say_notes
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -70,6 +71,7 @@ def frontier(
         check_onnx()
         executor = experiment.executor_of(typed)
         request = _request(genotype, typed, widths=widths, baseline_bytes=baseline_bytes)
+        say_notes(request.dataset)
         _check_members(request, open_device("cpu" if ray else device), is_cluster=ray is not None)
         plan = request.plan
         say(f"frontier of {len(plan.members)} members on {plan.config.data.name}: {request.folder}")

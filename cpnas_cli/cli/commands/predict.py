@@ -13,6 +13,7 @@ from cpnas_cli.cli.console import COMPILING, print_json, reported_errors, said_i
 from cpnas_cli.errors import EXIT_ERROR
 
 if TYPE_CHECKING:
+    from cpnas_cli.data.listing import Skipped
     from cpnas_cli.deploy.packed_file import PackedModel
     from cpnas_cli.deploy.predict import Answer, Failure, Prediction
 
@@ -44,12 +45,17 @@ def predict(
     exit code is 1. The probabilities are the softmax of the network's scores: its own, not calibrated.
     """
     with reported_errors():
+        from cpnas_cli.data.listing import describe_skipped
         from cpnas_cli.deploy.packed_file import load_packed
         from cpnas_cli.deploy.predict import find_packed, list_images, predict_images
 
         file = find_packed(model)
         packed = load_packed(file)
-        paths = list_images(images)
+        listed = list_images(images)
+        paths = listed.images
+        skipped = describe_skipped(listed.skipped)
+        if skipped is not None:
+            say(f"note: skipped: {_printable(skipped)}")
 
         from cpnas_cli.deploy.engine import Engine  # takes a moment: after all that may be typed wrongly
 
@@ -58,7 +64,7 @@ def predict(
             engine.warm_up(len(paths))
         answers = predict_images(engine, paths)
         if json_:
-            num_failed = _print_document(answers, file, top=top)
+            num_failed = _print_document(answers, file, top=top, skipped=listed.skipped)
         else:
             num_failed = _print_lines(answers, _line_format(packed, paths, top=top or 1))
         if num_failed:
@@ -80,7 +86,7 @@ def _print_lines(answers: "Iterable[Answer]", line: "Callable[[Prediction], str]
     return num_failed
 
 
-def _print_document(answers: "Iterable[Answer]", model: Path, *, top: int | None) -> int:
+def _print_document(answers: "Iterable[Answer]", model: Path, *, top: int | None, skipped: "Sequence[Skipped]") -> int:
     """All predictions as one record; returns how many images have none."""
     from cpnas_cli.deploy.predict import Failure, predictions_document
 
@@ -89,7 +95,7 @@ def _print_document(answers: "Iterable[Answer]", model: Path, *, top: int | None
         if isinstance(answer, Failure):
             _say_failure(answer)
         kept.append(answer)
-    print_json(document := predictions_document(model, kept, top=top))
+    print_json(document := predictions_document(model, kept, top=top, skipped=skipped))
     return len(document["failed"])
 
 

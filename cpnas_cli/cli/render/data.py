@@ -1,0 +1,103 @@
+"""What `cpnas data` has found, as text for people, on standard output."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+_MOST_NAMES = 10
+_MOST_CLASSES = 50
+
+
+def print_inspection(document: Mapping[str, Any]) -> None:
+    for line in inspection_lines(document):
+        print(line.encode("utf-8", "backslashreplace").decode())
+
+
+def inspection_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """The record, a line each."""
+    split = document["split"]
+    yield (
+        f"{document['folder']}: {len(document['classes']):,} classes, {document['num_train_images']:,} images train, "
+        f"{document['num_test_images']:,} test"
+    )
+    if split is not None:
+        share = f"{split['test_fraction']:g}"
+        yield f"no train/ and test/: split by the files' names, the same way every time (data.test_fraction={share})"
+    yield from _class_lines(document)
+    yield from _image_lines(document)
+    yield from _duplicate_lines(document["duplicates"])
+    yield from _skipped_lines(document["skipped"])
+    unreadable = document["unreadable"]
+    if unreadable:
+        yield f"cannot be read: {len(unreadable):,}"
+        for entry in unreadable:  # all: that is what one needs to mend them at once
+            yield f"  {entry['image']}: {entry['error']}"
+    yield ""
+    if document["usable"]:
+        yield "usable for training"
+    for problem in document["problems"]:
+        yield f"problem: {problem}"
+
+
+def _class_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    classes = document["classes"]
+    if not classes:
+        return
+    width = max(len(name) for name in ("class", *classes[:_MOST_CLASSES]))
+    yield ""
+    yield f"{'class':{width}}  {'train':>9}  {'test':>9}"
+    for name in classes[:_MOST_CLASSES]:
+        yield f"{name:{width}}  {document['train'][name]:9,}  {document['test'][name]:9,}"
+    if len(classes) > _MOST_CLASSES:
+        yield f"... and {len(classes) - _MOST_CLASSES:,} more (--json has all)"
+    imbalance = document["imbalance"]
+    yield ""
+    if imbalance is not None:
+        words = f"{imbalance['ratio']:.2f} ({imbalance['largest']} to {imbalance['smallest']})"
+        yield f"imbalance: {'none' if imbalance['ratio'] == 1 else words}"
+        if imbalance["hint"]:
+            yield f"  hint: {imbalance['hint']}"
+
+
+def _image_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    sizes = document["sizes"]
+    if sizes is None:
+        return
+
+    def spread(side: str) -> str:
+        return " / ".join(f"{sizes[side][which]:g}" for which in ("min", "median", "max"))
+
+    yield (
+        f"sizes: width {spread('width')}, height {spread('height')} pixels (min / median / max), "
+        f"{sizes['num_distinct']:,} distinct"
+    )
+    modes = ", ".join(f"{count:,} {mode}" for mode, count in document["modes"].items())
+    yield f"channels: {'grey' if document['num_channels'] == 1 else 'colour'} ({modes})"
+
+
+def _duplicate_lines(duplicates: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not duplicates:
+        yield "duplicates: none"
+        return
+    kinds = {
+        "in both training and test images, so that the test accuracy flatters": lambda entry: entry["across_split"],
+        "in several classes": lambda entry: entry["across_classes"] and not entry["across_split"],
+        "within a class and part": lambda entry: not entry["across_classes"] and not entry["across_split"],
+    }
+    yield f"duplicates (the same pixels): {len(duplicates):,} images more than once"
+    for words, belongs in kinds.items():
+        own = [entry for entry in duplicates if belongs(entry)]
+        if own:
+            yield f"  {len(own):,} {words}"
+            for entry in own[:_MOST_NAMES]:
+                yield f"    {' = '.join(entry['files'])}"
+            if len(own) > _MOST_NAMES:
+                yield f"    ... and {len(own) - _MOST_NAMES:,} more (--json has all)"
+
+
+def _skipped_lines(skipped: Mapping[str, Any]) -> Iterator[str]:
+    if not skipped["num_files"]:
+        return
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in skipped["reasons"].items())
+    names = skipped["first"][:_MOST_NAMES]
+    more = ", ..." if skipped["num_files"] > len(names) else ""
+    yield f"skipped: {skipped['num_files']:,} files: {reasons} ({', '.join(names)}{more})"
