@@ -7,7 +7,8 @@ done in batches there (`data.batches`).
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ class ImageSet:
 class Dataset:
     """Training and test images, the classes' names, and the training set's mean and deviation per channel.
 
-    `mean` and `std` are in units of the full range (0 to 1).
+    `mean` and `std` are in units of the full range (0 to 1). `test_files`: of every test image its file, where each has
+    one.
     """
 
     train: ImageSet
@@ -51,6 +53,7 @@ class Dataset:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    test_files: tuple[Path, ...] | None = None
 
     @property
     def num_image_channels(self) -> int:
@@ -61,7 +64,7 @@ class Dataset:
         return len(self.classes)
 
     def to(self, device: torch.device) -> "Dataset":
-        return Dataset(self.train.to(device), self.test.to(device), self.classes, self.mean, self.std)
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -70,7 +73,8 @@ def load_dataset(config: DataConfig) -> Dataset:
     Raises:
       DataError: missing, empty, inconsistent or unreadable; the message names the folder or the file.
     """
-    train, test, classes = registry.registered(registry.DATASETS, config.name).load(config)
+    loaded = registry.registered(registry.DATASETS, config.name).load(config)
+    train, test, classes = loaded.train, loaded.test, loaded.classes
     absent = sorted(set(range(len(classes))) - set(train.labels.tolist()))
     if absent and config.num_train is not None:
         names = ", ".join(str(classes[label]) for label in absent[:5])
@@ -85,6 +89,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         # by way of float32, in which batches are normalized, and in which earlier versions computed these
         mean=tuple(round(value, 6) for value in torch.tensor(mean).tolist()),
         std=tuple(round(max(value, 1e-3), 6) for value in torch.tensor(std).tolist()),
+        test_files=None if loaded.test_files is None else tuple(loaded.test_files),
     )
 
 

@@ -45,7 +45,7 @@ class Folder(ImageSource):
             return ImageSet(images, torch.tensor([label for _, label in part]))
 
         train, test = map(decode, parts)
-        return LoadedImages(train, test, classes)
+        return LoadedImages(train, test, classes, test_files=[path for path, _ in parts[1]])
 
 
 def _class_names(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ are estimated, without it.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cpnas_cli.settings import DataConfig
@@ -16,11 +17,16 @@ if TYPE_CHECKING:
 
 
 class LoadedImages(NamedTuple):
-    """Training and test images, and the classes' names in the order of the labels."""
+    """Training and test images, and the classes' names in the order of the labels.
+
+    Attributes:
+      test_files: of every test image its file, where each has one.
+    """
 
     train: "ImageSet"
     test: "ImageSet"
     classes: Sequence[str]
+    test_files: Sequence[Path] | None = None
 
 
 @dataclass(frozen=True)
