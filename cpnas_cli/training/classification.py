@@ -7,7 +7,6 @@ of a class that is never predicted, the recall of one without an image) is None,
 import csv
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,9 +66,11 @@ def _per_class(answers: Answers) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     from sklearn.metrics import precision_recall_fscore_support
 
     indices = range(len(answers.classes))
-    *fractions, num_images = precision_recall_fscore_support(
-        answers.labels, answers.predicted, labels=indices, zero_division=np.nan
+    undefined: Any = np.nan  # which scikit-learn takes, whatever its types say
+    found: Any = precision_recall_fscore_support(
+        answers.labels, answers.predicted, labels=indices, zero_division=undefined
     )
+    *fractions, num_images = found
     named = dict(zip(("precision", "recall", "f1"), fractions, strict=True))
     num_predicted = np.bincount(answers.predicted, minlength=len(indices))
     per_class = [
@@ -141,7 +142,7 @@ def answers_csv(answers: Answers) -> str:
     A name that is no UTF-8 has its odd bytes as backslash escapes.
     """
     text = io.StringIO()
-    fields: Sequence[str] = ("index", "file", "class", "predicted", "probability")
+    fields = ["index", "file", "class", "predicted", "probability"]
     writer = csv.DictWriter(text, fieldnames=fields, lineterminator="\n")
     writer.writeheader()
     writer.writerows({"index": index, **_answer(answers, index)} for index in range(len(answers)))
