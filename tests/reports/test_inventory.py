@@ -48,8 +48,9 @@ def make_training(
 
 
 def set_age(folder: Path, seconds: float) -> None:
+    then = time.time() - seconds
     for file in folder.rglob("*"):
-        os.utime(file, (time.time() - seconds,) * 2)
+        os.utime(file, (then, then))
 
 
 def found(root: Path) -> dict[str, FoundRun]:
@@ -253,7 +254,7 @@ def test_orders(tmp_path: Path) -> None:
     (tmp_path / "a/result.json").write_text(
         json.dumps(json.loads((tmp_path / "a/result.json").read_text()) | {"size_bits": 9000})
     )
-    os.utime(tmp_path / "a/result.json", (time.time() - 2000,) * 2)
+    set_age(tmp_path / "a", 2000)
     runs = find_runs(tmp_path)
     orders = {key: "".join(run.folder for run in sorted_runs(runs, key)) for key in ("age", "accuracy", "size", "name")}
     assert orders == {"age": "cab", "accuracy": "acb", "size": "cab", "name": "abc"}
