@@ -135,6 +135,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[
     run("export", "training", prints=True)
     run("export", "training", "--format", "c", prints=True)
     run("presets", "list", prints=True)
+    run("runs", ".", prints=True)
     run("rank", str(next((DOCS / "results").rglob("architectures.json"))), "cpnas", prints=True)
     run("estimate-efficiency", "cpnas", prints=True)
     pixels = np.zeros((8, 8), np.uint8)

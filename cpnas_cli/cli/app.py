@@ -18,6 +18,7 @@ from cpnas_cli.cli.commands import (
     predict,
     presets,
     rank,
+    runs,
     search,
     show,
     train,
@@ -50,6 +51,7 @@ app.add_typer(efficiency.app, name="efficiency")
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("show")(show.show)
+app.command("runs")(runs.runs)
 app.add_typer(presets.app, name="presets")
 
 

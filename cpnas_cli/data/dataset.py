@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ class ImageSet:
 class Dataset:
     """Training and test images, the classes' names, and the training set's mean and deviation per channel.
 
-    `mean` and `std` are in units of the full range (0 to 1); for `record` and `notes` see `data.source`.
+    `mean` and `std` are in units of the full range (0 to 1); for `record` and `notes` see `data.source`. `test_files`: of
+    every test image its file, where each has one.
     """
 
     train: ImageSet
@@ -53,6 +55,7 @@ class Dataset:
     std: tuple[float, ...]
     record: Mapping[str, Any] = field(default_factory=dict, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    test_files: tuple[Path, ...] | None = None
 
     @property
     def num_image_channels(self) -> int:
@@ -90,6 +93,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         std=tuple(round(max(value, 1e-3), 6) for value in torch.tensor(std).tolist()),
         record=loaded.record,
         notes=loaded.notes,
+        test_files=None if loaded.test_files is None else tuple(loaded.test_files),
     )
 
 

@@ -39,7 +39,8 @@ class Folder(ImageSource):
             if len(errors) < 2:
                 raise
             raise _several_unreadable(list(errors), root=found.root, num_images=len(paths)) from None
-        return LoadedImages(train, test, found.classes, record=_record(found), notes=_notes(found))
+        files = [path for path, _ in parts[1]]
+        return LoadedImages(train, test, found.classes, _record(found), _notes(found), test_files=files)
 
 
 def _decode(parts: Sequence[Sequence[Labelled]], config: DataConfig, *, root: Path) -> "list[ImageSet]":

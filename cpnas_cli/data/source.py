@@ -7,6 +7,7 @@ are estimated, without it.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,7 @@ class LoadedImages(NamedTuple):
     Attributes:
       record: what a run records of where they come from, beside what it records of every data set.
       notes: what a user should know of them, one line each.
+      test_files: of every test image its file, where each has one.
     """
 
     train: "ImageSet"
@@ -29,6 +31,7 @@ class LoadedImages(NamedTuple):
     classes: Sequence[str]
     record: Mapping[str, Any] = MappingProxyType({})
     notes: tuple[str, ...] = ()
+    test_files: Sequence[Path] | None = None
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,35 @@ def refuse_links(folder: Path) -> None:
             )
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process works in this folder now; False also where that cannot be told.
+
+    It takes a shared lock for a moment, and only where a process works or was killed: one that begins is not disturbed.
+    """
+    if not ((folder / HOLDER).is_file() and (folder / LOCK).is_file()):
+        return False
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return _is_refused(folder)
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go when the file is closed
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    return False
+
+
+def _is_refused(folder: Path) -> bool:
+    try:
+        with FileLock(folder / LOCK, fallback_to_soft=False).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return False
+
+
 def _holder(command: Sequence[str] | None) -> dict[str, object]:
     """`cpnas.lock/1`: this process."""
     program, *words = command or sys.argv

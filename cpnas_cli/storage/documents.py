@@ -32,6 +32,7 @@ BRANCH_SCHEMA = "cpnas.branch/1"
 ENVIRONMENT_SCHEMA = "cpnas.environment/1"
 EFFICIENCY_SCHEMA = "cpnas.efficiency/1"
 LOCK_SCHEMA = "cpnas.lock/1"
+RUNS_SCHEMA = "cpnas.runs/1"
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)

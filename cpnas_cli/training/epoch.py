@@ -204,6 +204,14 @@ def evaluated_fraction(rows: Tensor, *, num_images: int) -> float:
       NonFiniteLossError: see `evaluate`.
     """
     table = rows.cpu()
-    if not table[:, 1].all():
-        raise NonFiniteLossError("scores became NaN or infinite in an evaluation")
+    check_finite_scores(bool(table[:, 1].all()))
     return table[:, 0].sum().item() / num_images
+
+
+def check_finite_scores(are_finite: bool) -> None:
+    """
+    Raises:
+      NonFiniteLossError: they are not, see `evaluate`.
+    """
+    if not are_finite:
+        raise NonFiniteLossError("scores became NaN or infinite in an evaluation")

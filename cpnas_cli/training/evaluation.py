@@ -1,5 +1,7 @@
 """Evaluation of a trained network, and of a run, on a test set."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from cpnas_cli.errors import DataError
 from cpnas_cli.networks.network import Network
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.storage.documents import EVALUATION_SCHEMA, read_document
-from cpnas_cli.training.epoch import EVALUATION_BATCH_SIZE, evaluated_fraction, evaluation_step
+from cpnas_cli.training.classification import Answers, classification_document
+from cpnas_cli.training.epoch import EVALUATION_BATCH_SIZE, check_finite_scores, evaluated_fraction, evaluation_step
 from cpnas_cli.training.trained_network import TrainedNetwork, read_all_trained
 
 
@@ -41,13 +44,62 @@ def evaluate_trained(network: Network, pipeline: Pipeline, images: ImageSet, *, 
     return evaluated_fraction(torch.stack([right, not_finite == 0])[None], num_images=len(images))
 
 
+@torch.no_grad()
+def answers_of(
+    network: Network, pipeline: Pipeline, images: ImageSet, *, classes: Sequence[str], files: Sequence[Path] | None
+) -> Answers:
+    """What a trained network says of every image, with the batch norm statistics of its training.
+
+    Raises:
+      NonFiniteLossError: see `evaluate_trained`.
+    """
+    network.eval()
+    predicted, confidences = [], []
+    for x_BCHW, _ in pipeline.evaluation_batches(images, batch_size=EVALUATION_BATCH_SIZE):
+        logits_BK = network(x_BCHW).logits
+        predicted_B = logits_BK.argmax(dim=1)  # on the device, as in `evaluation_step`
+        check_finite_scores(bool(logits_BK.isfinite().all()))
+        probabilities_BK = logits_BK.cpu().double().softmax(dim=1)
+        predicted.append(predicted_B.cpu())
+        confidences.append(probabilities_BK.gather(1, predicted[-1][:, None])[:, 0])
+    return Answers(
+        tuple(classes),
+        images.labels.cpu().numpy(),
+        torch.cat(predicted).numpy(),
+        torch.cat(confidences).numpy(),
+        None if files is None else tuple(files),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A run's networks on a test set.
+
+    Attributes:
+      document: `cpnas.evaluation/1`, see `evaluate_run`.
+      answers: of the network that was trained.
+    """
+
+    document: dict[str, Any]
+    answers: Answers
+
+
 def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> dict[str, Any]:
     """`cpnas.evaluation/1`: accuracies of the run's networks on the test set, a fraction in [0, 1].
 
     Keys: accuracy_test, of the network that was trained, which `network` names ("child" or "parent");
     accuracy_parent_test, of the full-precision Parent, null without one: that beside the Child, or, after
     `--precision full`, the network itself, so that it is then the same as accuracy_test; recorded_accuracy_test, of
-    the network at the end of its training, null if there is no record.
+    the network at the end of its training, null if there is no record. What else there is of the network that was
+    trained: see `classification_document`.
+
+    Args, Raises: see `evaluation_of`.
+    """
+    return evaluation_of(path, data_dir=data_dir, device=device).document
+
+
+def evaluation_of(path: Path, *, data_dir: Path | None, device: torch.device) -> Evaluation:
+    """The evaluation of the networks of a run.
 
     Args:
       data_dir: other images of the same classes, instead of the run's own.
@@ -63,12 +115,14 @@ def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> 
         raise DataError(f"the run knows the classes {list(main.classes)}, the data has {list(dataset.classes)}")
     test = dataset.test.to(device)
     pipeline = pipeline_of(main)
+    answers = answers_of(main.network.to(device), pipeline, test, classes=dataset.classes, files=dataset.test_files)
     accuracies: dict[str, float] = {
-        trained.name: evaluate_trained(trained.network.to(device), pipeline, test) for trained in networks
+        trained.name: evaluate_trained(trained.network.to(device), pipeline, test) for trained in networks[1:]
     }
+    accuracies[main.name] = int(answers.right.sum()) / len(test)
     result = run.file(RunFolder.RESULT)
     recorded = read_document(result) if result.exists() else {}
-    return {
+    document = {
         "schema": EVALUATION_SCHEMA,
         "run": str(path),
         "network": main.name,
@@ -76,7 +130,9 @@ def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> 
         "accuracy_parent_test": accuracies.get("parent"),
         "recorded_accuracy_test": recorded.get("accuracy_test"),
         "num_test_images": len(test),
+        **classification_document(answers),
     }
+    return Evaluation(document, answers)
 
 
 def pipeline_of(trained: TrainedNetwork) -> Pipeline:

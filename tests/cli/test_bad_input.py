@@ -106,6 +106,9 @@ def contents(folder: Path) -> dict[str, bytes]:
         (["train", "g.json", "--precision", "full", "--with-parent"], ["--precision full", "--with-parent"]),
         (["search", "--resume"], ["--resume", "--out FOLDER"]),
         (["train", "g.json", "--resume"], ["--resume", "--out FOLDER"]),
+        (["train"], ["GENOTYPE", "cpnas search"]),
+        (["train", "--resume"], ["--resume", "--out FOLDER"]),
+        (["train", "--out", "new", "--resume"], ["no training to resume in new", "GENOTYPE"]),
         (["search", "--data-dir", "."], ["digits", "folder"]),
         (["search", "--device", "tpu"], ["'tpu'", "auto, cpu, cuda, mps"]),
         (["show", "g.json", "--out", "picture.gif"], ["picture.gif", ".svg", ".png"]),
@@ -129,7 +132,6 @@ def test_wrong_usage_is_one_line_that_says_what_came(words: list[str], parts: li
         (["search", "--nonsense"], ["--nonsense"]),
         (["search", "extra"], ["extra"]),
         (["search", "--out"], ["--out"]),
-        (["train"], ["genotype"]),
     ],
     ids=lambda value: " ".join(value),
 )

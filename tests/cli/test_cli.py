@@ -34,7 +34,7 @@ def test_help_needs_no_torch():
     assert answer.returncode == 0, answer.stderr
     for command in (
         "search", "train", "data", "evaluate", "ablate-beta", "compare-strategies", "figure", "estimate-efficiency",
-        "efficiency", "export", "predict", "show", "presets",
+        "efficiency", "export", "predict", "show", "runs", "presets",
     ):  # fmt: skip
         assert command in answer.stdout
 
@@ -55,6 +55,7 @@ def test_help_needs_no_torch():
         ["export"],
         ["predict"],
         ["show"],
+        ["runs"],
         ["presets", "list"],
         [],
     ],
@@ -80,6 +81,8 @@ def test_both_entry_points_are_the_same_program():
         ("cpnas search --preset cifar10-l", 3, "cifar10-large"),
         ("cpnas search --set data.im", 3, "data.image_size="),
         ("cpnas search --strategy pc", 3, "pcdarts"),
+        ("cpnas runs --sort ac", 3, "accuracy"),
+        ("cpnas runs --filter state=ru", 3, "state=running"),
     ],
 )
 def test_bash_completion(typed, position, expected):

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    genotype: Annotated[Path, typer.Argument(help="A genotype.json, or the folder of a search.")],
+    genotype: Annotated[
+        Path | None, typer.Argument(help="A genotype.json, or the folder of a search; not needed with --resume.")
+    ] = None,
     preset: options.Preset = None,
     precision: Annotated[
         str, typer.Option("--precision", help="binary trains the 1-bit Child, full its full-precision Parent.")
@@ -113,7 +115,7 @@ class _Request:
 
 
 def _request(
-    genotype: Path,
+    genotype: Path | None,
     *,
     preset: str | None,
     networks: "tuple[NetworkName, ...]",
@@ -134,6 +136,9 @@ def _request(
     from cpnas_cli.storage.genotype_file import read_genotype
     from cpnas_cli.training.trained_networks import trained_networks
 
+    named = [] if genotype is None else [genotype]
+    if genotype is None:
+        genotype, networks, baseline = _as_it_began(out, resume=resume, networks=networks, baseline=baseline)
     if teacher is not None and networks == ("parent",):
         raise UsageError("--precision full trains the Parent, which has no teacher; leave out one of it and --teacher")
     if baseline:
@@ -170,9 +175,39 @@ def _request(
         if preset is None and not resume
         else None,
         num_processes=num_processes,
-        words=("train", genotype, *words),
+        words=("train", *named, *words),
         device=device,
     )
+
+
+def _as_it_began(
+    out: Path | None, *, resume: bool, networks: "tuple[NetworkName, ...]", baseline: bool
+) -> "tuple[Path, tuple[NetworkName, ...], bool]":
+    """Genotype, networks and baseline of the training in a folder, for a command that only says to go on with it.
+
+    Args:
+      networks: what was typed beside it; all but the default must be what is trained there.
+
+    Raises:
+      UsageError: there is no such training, or nothing says to go on. RunError: a file of it is damaged.
+    """
+    from cpnas_cli.errors import RunError, UsageError
+    from cpnas_cli.runs.folder import RunFolder
+    from cpnas_cli.storage.documents import read_document
+
+    if not resume:
+        raise UsageError("expected a GENOTYPE: a genotype.json, or the folder of a search; `cpnas search` makes one")
+    if out is None:
+        raise UsageError("--resume needs --out FOLDER, the folder of the run to go on with")
+    run = RunFolder(out)
+    if not run.file(RunFolder.TRAINING).exists():
+        raise UsageError(f"no training to resume in {out}; name a GENOTYPE to start one, or check the name")
+    stored = read_document(run.file(RunFolder.TRAINING)).get("networks")
+    if stored not in (["child"], ["parent"], ["child", "parent"]):
+        raise RunError(f"{run.file(RunFolder.TRAINING)}: expected networks child or parent, got {stored!r}")
+    command = read_document(run.file(RunFolder.ENVIRONMENT)).get("command")
+    began_with = isinstance(command, list) and "--baseline" in command
+    return run.file(RunFolder.GENOTYPE), tuple(stored) if networks == ("child",) else networks, baseline or began_with
 
 
 def _train(request: _Request, *, resume: bool, max_time: str | None, json_: bool) -> None:

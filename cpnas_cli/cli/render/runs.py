@@ -211,16 +211,6 @@ def _add_baseline(table: Table, baseline: Mapping[str, Any]) -> None:
     )
 
 
-def print_evaluation(document: Mapping[str, Any]) -> None:
-    is_parent = document["network"] == "parent"
-    of = " (the full-precision Parent)" if is_parent else ""
-    print(f"test accuracy {percent(document['accuracy_test'])} on {document['num_test_images']} images{of}")
-    if document["accuracy_parent_test"] is not None and not is_parent:
-        print(f"its Parent    {percent(document['accuracy_parent_test'])}")
-    if document["recorded_accuracy_test"] is not None:
-        print(f"at the end of the training it was {percent(document['recorded_accuracy_test'])}")
-
-
 def print_experiment(document: Mapping[str, Any], files: Sequence[Path]) -> None:
     """Groups as rows; then what was shared, what to beware of, and where everything is."""
     ablation = document["kind"] == "ablation"
