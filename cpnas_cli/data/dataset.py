@@ -44,8 +44,8 @@ class ImageSet:
 class Dataset:
     """Training and test images, the classes' names, and the training set's mean and deviation per channel.
 
-    `mean` and `std` are in units of the full range (0 to 1); for `record` and `notes` see `data.source`. `test_files`: of
-    every test image its file, where each has one.
+    `mean` and `std` are in units of the full range (0 to 1); for `record` and `notes` see `data.source`.
+    `test_files`: of every test image its file, where each has one.
     """
 
     train: ImageSet
