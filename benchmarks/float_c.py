@@ -224,19 +224,23 @@ class FloatC:
         return self._elementwise(node, f"{value} > 0.0f ? {value} : {self._operand(node, 1)} * {value}")
 
     def _slice(self, node: Any, _: Mapping[str, Any]) -> str:
-        """Of rows and columns, from a first one on."""
-        _, channels, rows, columns = self._shapes[node.input[0]]
-        _, _, out_rows, out_columns = self._shapes[node.output[0]]
-        starts, _, axes, *steps = (self._constants[name] for name in node.input[1:])
-        if any((step != 1).any() for step in steps) or not set(axes.tolist()) <= {2, 3}:
-            raise ValueError("no loop nest for such a Slice")
-        first = dict(zip(axes.tolist(), starts.tolist(), strict=True))
+        """Of channels, rows and columns: every n-th from a first one on."""
+        _, _, rows, columns = self._shapes[node.input[0]]
+        _, out_channels, out_rows, out_columns = self._shapes[node.output[0]]
+        starts, _, axes, *given = (self._constants[name].tolist() for name in node.input[1:])
+        steps = given[0] if given else [1] * len(axes)
+        if not set(axes) <= {1, 2, 3} or min(steps) < 1 or min(starts) < 0:
+            raise ValueError(f"no loop nest for a Slice of axes {axes} from {starts} in steps of {steps}")
+        c, i, j = (
+            f"{name} * {dict(zip(axes, steps, strict=True)).get(axis, 1)}"
+            f" + {dict(zip(axes, starts, strict=True)).get(axis, 0)}"
+            for axis, name in enumerate("cij", start=1)
+        )
         return f"""\
-    for (int c = 0; c < {channels}; ++c)
+    for (int c = 0; c < {out_channels}; ++c)
         for (int i = 0; i < {out_rows}; ++i)
             for (int j = 0; j < {out_columns}; ++j)
-                y0[(c * {out_rows} + i) * {out_columns} + j] =
-                    x0[(c * {rows} + i + {first.get(2, 0)}) * {columns} + j + {first.get(3, 0)}];"""
+                y0[(c * {out_rows} + i) * {out_columns} + j] = x0[(({c}) * {rows} + {i}) * {columns} + {j}];"""
 
     def _split(self, node: Any, _: Mapping[str, Any]) -> str:
         """Of channels."""
