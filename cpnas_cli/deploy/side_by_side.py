@@ -101,21 +101,8 @@ class SideBySide:
             self.not_measured[runtimes.COMPILED] = " ".join(str(error).split())[:200] or type(error).__name__
         if num_threads == 1:
             calls |= {name: runtimes.c_call(program, images.numpy()) for name, program in self.c_programs.items()}
-        return self._right(calls)
-
-    def _right(self, calls: Mapping[str, runtimes.Call]) -> dict[str, runtimes.Call]:
-        """The calls without those that compute something else."""
-        parent, engine = _scores_of(calls[runtimes.EAGER]), _scores_of(calls[runtimes.PACKED])
-        right = dict(calls)
-        for name in calls:
-            reason = None
-            if name in runtimes.PEERS:
-                reason = why_wrong(_scores_of(calls[name]), parent, close=name in runtimes.FLOAT32_PEERS)
-            elif name in C_FLAGS:
-                reason = why_wrong(_scores_of(calls[name]), engine, same_class=True)
-            if reason is not None:
-                del right[name]
-                self.not_measured[name] = reason
+        right, reasons = right_calls(calls)
+        self.not_measured |= reasons
         return right
 
     # ---------------------------------------------------------------- agreement
@@ -158,6 +145,22 @@ class SideBySide:
             yield runtimes.OPENVINO[precision], lambda images, scores=scores: scores(normalize(images))
         for name, program in self.c_programs.items():
             yield name, lambda images, program=program: program.scores(images.numpy())
+
+
+def right_calls(calls: Mapping[str, runtimes.Call]) -> tuple[dict[str, runtimes.Call], dict[str, str]]:
+    """The calls without those that compute something else, and why these are left out.
+
+    Those of the Parent are held against PyTorch's, the C program against the packed engine.
+    """
+    parent, engine = _scores_of(calls[runtimes.EAGER]), _scores_of(calls[runtimes.PACKED])
+    reasons = dict[str, str | None]()
+    for name, call in calls.items():
+        if name in runtimes.PEERS:
+            reasons[name] = why_wrong(_scores_of(call), parent, close=name in runtimes.FLOAT32_PEERS)
+        elif name in C_FLAGS:
+            reasons[name] = why_wrong(_scores_of(call), engine, same_class=True)
+    wrong = {name: reason for name, reason in reasons.items() if reason is not None}
+    return {name: call for name, call in calls.items() if name not in wrong}, wrong
 
 
 def why_wrong(
