@@ -17,7 +17,7 @@ from cpnas_cli.deploy.c_program import PORTABLE, peak_memory_of_program
 from cpnas_cli.deploy.engine import Engine
 from cpnas_cli.deploy.footprint import measure_footprint
 from cpnas_cli.deploy.onnx import check_onnx
-from cpnas_cli.deploy.openvino import model_bytes_of
+from cpnas_cli.deploy.openvino import save_model
 from cpnas_cli.deploy.packed_file import PackedModel, header_bytes, save_packed
 from cpnas_cli.deploy.side_by_side import SideBySide, relative_differences
 from cpnas_cli.deploy.single_operations import OPENVINO_PRECISIONS, OperationTimes, time_operations
@@ -249,10 +249,7 @@ def _sizes_and_memory(together: SideBySide) -> dict[str, Any]:
             file = float_file
             if precision == "int8":
                 file = Path(folder) / "openvino.xml"
-                graph, weights = model_bytes_of(model)
-                file.write_bytes(graph)
-                file.with_suffix(".bin").write_bytes(weights)
-                files["Parent OpenVINO int8, graph and weights"] = len(graph) + len(weights)
+                files["Parent OpenVINO int8, graph and weights"] = save_model(model, file)
             memory[runtimes.OPENVINO[precision]] = measure_footprint("openvino", file, precision)
     if runtimes.C_PORTABLE in together.c_programs:
         assert together.compiler is not None

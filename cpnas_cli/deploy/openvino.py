@@ -12,6 +12,7 @@ import importlib.util
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -116,8 +117,7 @@ def compile_openvino(
     return lambda inputs: request.infer(inputs, share_inputs=True, share_outputs=True)[0]
 
 
-def model_bytes_of(model: Model) -> tuple[bytes, bytes]:
-    """Graph and weights, as OpenVINO's own files hold them."""
-    graph, weights = io.BytesIO(), io.BytesIO()
-    _openvino().serialize(model, graph, weights)
-    return graph.getvalue(), weights.getvalue()
+def save_model(model: Model, path: Path) -> int:
+    """Write graph and weights, as two files of OpenVINO's own, `path` (.xml) and .bin beside it; their bytes."""
+    _openvino().serialize(model, str(path), str(path.with_suffix(".bin")))
+    return sum(file.stat().st_size for file in (path, path.with_suffix(".bin")))

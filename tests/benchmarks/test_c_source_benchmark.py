@@ -61,7 +61,7 @@ def test_a_program_that_computes_something_else_is_refused(monkeypatch: pytest.M
     needed("gcc")
 
     def wrong(*_: Any, **__: Any) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda image: np.arange(10, dtype=np.float32)
+        return lambda _: np.arange(10, dtype=np.float32)
 
     monkeypatch.setattr(c_source, "FloatC", lambda _: SimpleNamespace(text=""))
     monkeypatch.setattr(c_source, "onnx_bytes", lambda *_, **__: b"")

@@ -30,7 +30,10 @@ def print_measurement(document: Mapping[str, Any]) -> None:
     for reason, names in _by_reason(document["not_measured"]).items():
         console.print(f"not measured: {'; '.join(names)}: {reason}", highlight=False, markup=False)
     console.print(operations_table(document), highlight=False)
-    console.print("Each operation alone, on one thread; in the network they share what they read and do not add up.")
+    console.print(
+        "Each operation alone, on one thread, others in float32 unless it says bfloat16; in the network they share what "
+        "they read and do not add up."
+    )
     slower = sorted({row["operation"] for row in document["operations"] if _is_slower(row)})
     if slower:
         console.print(f"{_SLOWER} slower than in the fastest runtime: {', '.join(slower)}")
@@ -114,7 +117,7 @@ def latency_table(document: Mapping[str, Any], *, threads: int, batch_size: int)
     return table
 
 
-_OPENVINO = {"seconds_openvino_float32": "OpenVINO float32", "seconds_openvino_bfloat16": "bfloat16"}
+_OPENVINO = {"seconds_openvino_float32": "OpenVINO", "seconds_openvino_bfloat16": "bfloat16"}
 
 
 def operations_table(document: Mapping[str, Any]) -> Table:
@@ -123,11 +126,11 @@ def operations_table(document: Mapping[str, Any]) -> Table:
     others = {key: title for key, title in _OPENVINO.items() if any(row.get(key) for row in rows)}
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("operation", no_wrap=True)
-    for title in ("times", "channels", "pixels", "packed", "ONNX Runtime float32", *others.values(), "estimated"):
+    for title in ("times", "channels", "pixels", "packed", "ONNX Runtime", *others.values(), "estimated"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("measured", justify="right", no_wrap=True)
     if others:
-        table.add_column("against the fastest", justify="right", no_wrap=True)
+        table.add_column("to the fastest", justify="right", no_wrap=True)
     for row in rows:
         speedups = [_speedup(row["speedup_measured"])]
         speedups += [_speedup(row["speedup_fastest"])] if others else []
