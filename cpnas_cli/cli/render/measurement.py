@@ -31,7 +31,7 @@ def print_measurement(document: Mapping[str, Any]) -> None:
         console.print(f"not measured: {'; '.join(names)}: {reason}", highlight=False, markup=False)
     console.print(operations_table(document), highlight=False)
     console.print(
-        "Each operation alone, on one thread, others in float32 unless it says bfloat16; in the network they share what "
+        "Each operation alone, on one thread, in float32 where no other format is named; in the network they share what "
         "they read and do not add up."
     )
     slower = sorted({row["operation"] for row in document["operations"] if _is_slower(row)})
@@ -139,8 +139,9 @@ def operations_table(document: Mapping[str, Any]) -> Table:
             str(row["count"]),
             f"{row['in_channels']} to {row['out_channels']}",
             f"{row['in_size']}x{row['in_size']}" + (f" /{row['stride']}" if row["stride"] > 1 else ""),
-            *(_microseconds(row[key]) for key in ("seconds_packed", "seconds_float32")),
-            *(f"{1e6 * row[key]['median']:.1f} us" if row[key] else "-" for key in others),
+            _microseconds(row["seconds_packed"]),
+            _median(row["seconds_float32"]) if others else _microseconds(row["seconds_float32"]),
+            *(_median(row[key]) if row[key] else "-" for key in others),
             "" if row["speedup_estimated"] is None else f"{row['speedup_estimated']:.1f}",
             *speedups,
         )
@@ -154,6 +155,10 @@ def _speedup(number: float | None) -> str:
 def _microseconds(timing: Mapping[str, float]) -> str:
     low, high = (f"{1e6 * timing[key]:.1f}" for key in ("p10", "p90"))
     return f"{1e6 * timing['median']:.1f} us ({low} to {high})"
+
+
+def _median(timing: Mapping[str, float]) -> str:
+    return f"{1e6 * timing['median']:.1f} us"
 
 
 def bytes_table(title: str, numbers: Mapping[str, int]) -> Table:
