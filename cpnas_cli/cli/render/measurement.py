@@ -31,8 +31,8 @@ def print_measurement(document: Mapping[str, Any]) -> None:
         console.print(f"not measured: {'; '.join(names)}: {reason}", highlight=False, markup=False)
     console.print(operations_table(document), highlight=False)
     console.print(
-        "Each operation alone, on one thread, in float32 where no other format is named; in the network they share what "
-        "they read and do not add up."
+        "Each operation alone, on one thread, in float32 where no other format is named; in the network they share "
+        "what they read and do not add up."
     )
     slower = sorted({row["operation"] for row in document["operations"] if _is_slower(row)})
     if slower:
