@@ -223,7 +223,7 @@ class FloatC:
         value = self._operand(node, 0)
         return self._elementwise(node, f"{value} > 0.0f ? {value} : {self._operand(node, 1)} * {value}")
 
-    def _slice(self, node: Any, _: Mapping[str, Any]) -> str:
+    def _slice(self, node: Any, __: Mapping[str, Any]) -> str:
         """Of channels, rows and columns: every n-th from a first one on."""
         _, _, rows, columns = self._shapes[node.input[0]]
         _, out_channels, out_rows, out_columns = self._shapes[node.output[0]]
@@ -242,7 +242,7 @@ class FloatC:
             for (int j = 0; j < {out_columns}; ++j)
                 y0[(c * {out_rows} + i) * {out_columns} + j] = x0[(({c}) * {rows} + {i}) * {columns} + {j}];"""
 
-    def _split(self, node: Any, _: Mapping[str, Any]) -> str:
+    def _split(self, node: Any, __: Mapping[str, Any]) -> str:
         """Of channels."""
         lines, begin = list[str](), 0
         for number, name in enumerate(node.output):
@@ -260,7 +260,7 @@ class FloatC:
             begin += size
         return "\n".join(lines)
 
-    def _mean(self, node: Any, _: Mapping[str, Any]) -> str:
+    def _mean(self, node: Any, __: Mapping[str, Any]) -> str:
         """Over the pixels."""
         _, channels, *size = self._shapes[node.input[0]]
         pixels = int(np.prod(size))

@@ -45,14 +45,15 @@ def onnx(file: str) -> None:
 
 def openvino(file: str, precision: str) -> None:
     """See `openvino.compile_openvino`, whose module would import torch."""
+    import importlib
     import sys
+    from typing import Any
 
     import numpy as np
 
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    import openvino
-
-    core = openvino.Core()
+    library: Any = importlib.import_module("openvino")
+    core = library.Core()
     model = core.read_model(file)
     shape = [1, *(dimension.get_length() for dimension in list(model.input(0).partial_shape)[1:])]
     model.reshape(shape)

@@ -8,6 +8,7 @@ imported. Here it cannot.
 """
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import sys
@@ -73,9 +74,7 @@ def _unreported() -> Iterator[None]:
 
 def _openvino() -> Any:
     with _unreported():
-        import openvino
-
-    return openvino
+        return importlib.import_module("openvino")
 
 
 def read_model(model_bytes: bytes) -> Model:
@@ -93,8 +92,7 @@ def quantized(model_bytes: bytes, calibration_batches: Iterable[Tensor]) -> Mode
     _openvino()
     with silent():
         with _unreported():
-            import nncf
-
+            nncf: Any = importlib.import_module("nncf")
         images = [batch.contiguous().numpy() for batch in calibration_batches]
         return nncf.quantize(read_model(model_bytes), nncf.Dataset(images), subset_size=max(len(images), 1))
 

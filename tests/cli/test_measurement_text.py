@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cpnas_cli.cli.render.measurement import print_measurement
@@ -76,4 +77,4 @@ def test_the_figure_has_a_mark_for_the_fastest(new: dict[str, Any]) -> None:
     assert "2.4 against the fastest (OpenVINO, Parent bfloat16)" in info.caption
     (axes,) = draw_speedups(info).axes
     (marks,) = (line for line in axes.lines if line.get_label() == "against the fastest")
-    assert list(marks.get_xdata()) == [3.3] * (len(info.rows) - 1)
+    assert np.asarray(marks.get_xdata()).tolist() == [3.3] * (len(info.rows) - 1)

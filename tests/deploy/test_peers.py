@@ -26,7 +26,7 @@ from cpnas_cli.efficiency.timing import Timing
 from cpnas_cli.errors import CpnasError
 from cpnas_cli.networks.network import Network
 
-WHOLE = {"weight_format": "int8", "real_format": "float16"}  # its C compiles fastest
+WHOLE: dict[str, Any] = {"weight_format": "int8", "real_format": "float16"}  # its C compiles fastest
 
 
 @pytest.fixture(scope="module")
