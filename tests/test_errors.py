@@ -10,8 +10,8 @@ import pytest
 from command_line import DOCUMENT, error_of, invoke
 from conftest import TINY_OPTIONS
 
-from cpnas_cli.deploy.measurement import read_pair
 from cpnas_cli.deploy.predict import find_packed
+from cpnas_cli.deploy.trained_pair import read_pair
 from cpnas_cli.errors import CpnasError, shell_word
 
 NAME = "a b; c"

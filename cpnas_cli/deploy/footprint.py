@@ -8,15 +8,18 @@ from pathlib import Path
 from cpnas_cli.efficiency.process_memory import peak_memory_of
 
 
-def measure_footprint(kind: str, file: Path) -> int:
+def measure_footprint(kind: str, file: Path, *arguments: str) -> int:
     """Bytes of the largest resident set of a process of its own.
+
+    Args:
+      arguments: of the kind, besides its file.
 
     Raises:
       CpnasError: the process failed.
     """
     if kind == "nothing":
         return peak_memory_of(None)
-    return peak_memory_of(f"cpnas_cli.deploy.footprint:{kind}", str(file))
+    return peak_memory_of(f"cpnas_cli.deploy.footprint:{kind}", str(file), *arguments)
 
 
 def packed(file: str) -> None:
@@ -38,6 +41,26 @@ def onnx(file: str) -> None:
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     (source,) = session.get_inputs()
     session.run(None, {source.name: np.zeros((1, *source.shape[1:]), np.float32)})
+
+
+def openvino(file: str, precision: str) -> None:
+    """See `openvino.compile_openvino`, whose module would import torch."""
+    import importlib
+    import sys
+    from typing import Any
+
+    import numpy as np
+
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    library: Any = importlib.import_module("openvino")
+    core = library.Core()
+    model = core.read_model(file)
+    shape = [1, *(dimension.get_length() for dimension in list(model.input(0).partial_shape)[1:])]
+    model.reshape(shape)
+    hints = {"float32": {"INFERENCE_PRECISION_HINT": "f32"}, "bfloat16": {"INFERENCE_PRECISION_HINT": "bf16"}}
+    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(model, "CPU", {**settings, **hints.get(precision, {})})
+    compiled.create_infer_request().infer(np.zeros(shape, np.float32))
 
 
 def eager(file: str) -> None:

@@ -1,39 +1,35 @@
 """What 1 bit saves, measured on this machine: what `cpnas efficiency measure` runs, `cpnas.measurement/1`.
 
-The packed Child against its own Parent in the usual runtimes, side by side in interleaved repetitions.
+The packed Child, in the engine and as a C program, against its own Parent in the usual runtimes, side by side in
+interleaved repetitions.
 """
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from cpnas_cli.data.batches import Pipeline
-from cpnas_cli.data.dataset import load_dataset
 from cpnas_cli.deploy import runtimes
+from cpnas_cli.deploy.c_program import PORTABLE, peak_memory_of_program
 from cpnas_cli.deploy.engine import Engine
 from cpnas_cli.deploy.footprint import measure_footprint
-from cpnas_cli.deploy.onnx import check_onnx, int8_bytes, onnx_bytes
+from cpnas_cli.deploy.onnx import check_onnx
+from cpnas_cli.deploy.openvino import save_model
 from cpnas_cli.deploy.packed_file import PackedModel, header_bytes, save_packed
-from cpnas_cli.deploy.packing import pack
-from cpnas_cli.deploy.single_operations import OperationTimes, time_operations
+from cpnas_cli.deploy.side_by_side import SideBySide, relative_differences
+from cpnas_cli.deploy.single_operations import OPENVINO_PRECISIONS, OperationTimes, time_operations
+from cpnas_cli.deploy.trained_pair import TrainedPair
 from cpnas_cli.efficiency.estimate import compare, estimate
 from cpnas_cli.efficiency.timing import Timing, time_interleaved
-from cpnas_cli.errors import RunError
 from cpnas_cli.networks.dataflow import dataflow_of
-from cpnas_cli.networks.network import Network
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.storage.documents import MEASUREMENT_SCHEMA
-from cpnas_cli.training.evaluation import pipeline_of
-from cpnas_cli.training.trained_network import TrainedNetwork, read_all_trained
 
 PACKED_FILE, PARENT_PARAMETERS = "packed Child", "Parent's float32 parameters"
-NUM_CALIBRATION_IMAGES = 256  # training images, for the int8 Parent
+NUM_PEER_IMAGES = 500  # test images at most, on which the other runtimes are compared with PyTorch and the engine
 
 # Why a measured speed-up is not the estimated one.
 WHY_THEY_DIFFER = (
@@ -41,40 +37,6 @@ WHY_THEY_DIFFER = (
     "Measured, a processor does several float32 multiply-accumulates at once too, so it has less to gain; and the "
     "real operations that 1 bit does not shorten (scales, sums, pooling, the stem) and moving their values take time."
 )
-
-
-@dataclass(frozen=True)
-class TrainedPair:
-    """What is measured: a Child, also packed, its Parent, and real images."""
-
-    run: RunFolder
-    child: TrainedNetwork
-    packed: PackedModel
-    parent: Network
-    parent_is_trained: bool
-    test_images: Tensor  # uint8 (N, C, S, S)
-    train_images: Tensor
-
-    @property
-    def pipeline(self) -> Pipeline:
-        return pipeline_of(self.child)
-
-
-def read_pair(path: Path, *, data_dir: Path | None) -> TrainedPair:
-    """A training's Child and its Parent; a run without one gets an untrained one, which takes as long.
-
-    Raises:
-      RunError: the folder holds no trained Child. CheckpointError, DataError, UsageError.
-    """
-    run = RunFolder(path)
-    child, *parents = read_all_trained(run)
-    if child.name != "child":
-        raise RunError(
-            f"{path} holds a Parent only, there is no 1-bit network to measure; train without --precision full"
-        )
-    parent = parents[0].network if parents else child.untrained_parent()
-    dataset = load_dataset(child.data_settings(data_dir))
-    return TrainedPair(run, child, pack(child), parent, bool(parents), dataset.test.images, dataset.train.images)
 
 
 def warm_up(pair: TrainedPair, *, num_threads: int) -> None:
@@ -105,21 +67,20 @@ def measure(
     check_onnx()
     runtimes.quiet_compiler()
     model = pair.packed
-    say("building the ONNX models of the Parent")
-    float_onnx = onnx_bytes(pair.parent, image_size=model.image_size)
-    int8_onnx = int8_bytes(float_onnx, _calibration_batches(pair))
-    latency, not_measured = list[dict[str, Any]](), dict[str, str]()
+    together = SideBySide(pair, say=say)
+    latency = list[dict[str, Any]]()
     for num_threads in threads:
         for batch_size in batch_sizes:
             say(f"batch {batch_size}, {num_threads} thread{'s' * (num_threads > 1)}")
-            calls, failed = _calls(pair, float_onnx, int8_onnx, batch_size=batch_size, num_threads=num_threads)
-            not_measured |= failed
-            times = time_interleaved(calls, repetitions=repetitions)
+            times = time_interleaved(
+                together.calls(batch_size=batch_size, num_threads=num_threads), repetitions=repetitions
+            )
             latency += _latency_rows(times, batch_size=batch_size, num_threads=num_threads)
     say("single operations")
     operations = [_operation_row(each) for each in time_operations(model, repetitions=repetitions)]
     say("agreement with PyTorch, sizes and memory")
-    sizes = _sizes_and_memory(pair, float_onnx, int8_onnx)
+    sizes = _sizes_and_memory(together)
+    fastest = fastest_peers(latency)
     return {
         "schema": MEASUREMENT_SCHEMA,
         "run": str(pair.run.path),
@@ -129,18 +90,36 @@ def measure(
         "parent_weights": "trained" if pair.parent_is_trained else "untrained",
         "repetitions": repetitions,
         "latency": latency,
-        "not_measured": not_measured,
+        "fastest_peers": fastest,
+        "not_measured": together.not_measured,
         "operations": operations,
         "agreement": _agreement(pair, num_agreement_images),
+        "peer_agreement": together.agreement(pair.test_images[: min(num_agreement_images, NUM_PEER_IMAGES)]),
         **sizes,
-        "comparison": _comparison(model, latency, sizes),
+        "comparison": _comparison(model, latency, fastest, sizes),
         "why_they_differ": WHY_THEY_DIFFER,
         "environment": dict(environment),
     }
 
 
+def fastest_peers(latency: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of each number of threads and images, the runtime that runs the Parent in the least time, in any precision."""
+    found = dict[tuple[int, int], Mapping[str, Any]]()
+    for row in latency:
+        key = row["threads"], row["batch_size"]
+        if row["runtime"] in runtimes.PEERS and (
+            key not in found or row["seconds_median"] < found[key]["seconds_median"]
+        ):
+            found[key] = row
+    names = ("threads", "batch_size", "runtime", "seconds_median", "times_packed")
+    return [{name: row[name] for name in names} for row in found.values()]
+
+
 def _comparison(
-    model: PackedModel, latency: Sequence[Mapping[str, Any]], sizes: Mapping[str, Mapping[str, int]]
+    model: PackedModel,
+    latency: Sequence[Mapping[str, Any]],
+    fastest: Sequence[Mapping[str, Any]],
+    sizes: Mapping[str, Mapping[str, int]],
 ) -> list[dict[str, Any]]:
     """Estimate and measurement of the same saving, next to each other; what was not measured is None."""
     child, parent = (
@@ -148,14 +127,19 @@ def _comparison(
         for precision in ("binary", "full")
     )
     savings, files, memory = compare(child, parent), sizes["file_bytes"], sizes["peak_memory_bytes"]
-    times = {(row["runtime"], row["threads"], row["batch_size"]): row["times_packed"] for row in latency}
+    times = {row["runtime"]: row["times_packed"] for row in latency if (row["threads"], row["batch_size"]) == (1, 1)}
+    best = next((row["runtime"] for row in fastest if (row["threads"], row["batch_size"]) == (1, 1)), None)
+    against = dict.fromkeys(name for name in (best, runtimes.OPENVINO["float32"], runtimes.ONNX) if name is not None)
     return [
-        {
-            "saving": "time, against the Parent in ONNX Runtime float32, 1 thread, batch 1",
-            "estimated": savings.speedup,
-            "estimated_with_elementwise": savings.speedup_with_elementwise,
-            "measured": times.get((runtimes.ONNX, 1, 1)),
-        },
+        *(
+            {
+                "saving": f"time, against {name}{', the fastest' * (name == best)}; 1 thread, batch 1",
+                "estimated": savings.speedup,
+                "estimated_with_elementwise": savings.speedup_with_elementwise,
+                "measured": times.get(name),
+            }
+            for name in against
+        ),
         {
             "saving": "stored, against the Parent's float32 parameters",
             "estimated": savings.memory,
@@ -169,33 +153,6 @@ def _comparison(
             "measured": memory[runtimes.ONNX] / memory[runtimes.PACKED],
         },
     ]
-
-
-def _calibration_batches(pair: TrainedPair) -> list[Tensor]:
-    images = pair.train_images[:: max(len(pair.train_images) // NUM_CALIBRATION_IMAGES, 1)]
-    return [pair.pipeline.normalize(part) for part in images[:NUM_CALIBRATION_IMAGES].split(64)]
-
-
-def _calls(
-    pair: TrainedPair, float_onnx: bytes, int8_onnx: bytes, *, batch_size: int, num_threads: int
-) -> tuple[dict[str, runtimes.Call], dict[str, str]]:
-    """A call of each runtime, and why there is none of some."""
-    images = pair.test_images[:batch_size]
-    images = images.repeat(-(-batch_size // len(images)), 1, 1, 1)[:batch_size]
-    inputs = pair.pipeline.normalize(images)
-    calls = {
-        runtimes.PACKED: runtimes.packed_call(pair.packed, images.numpy(), num_threads=num_threads),
-        runtimes.EAGER_CHILD: runtimes.eager_call(pair.child.network, inputs, num_threads=num_threads),
-        runtimes.EAGER: runtimes.eager_call(pair.parent, inputs, num_threads=num_threads),
-        runtimes.ONNX: runtimes.onnx_call(float_onnx, inputs, num_threads=num_threads),
-        runtimes.ONNX_INT8: runtimes.onnx_call(int8_onnx, inputs, num_threads=num_threads),
-    }
-    failed = dict[str, str]()
-    try:
-        calls[runtimes.COMPILED] = runtimes.compiled_call(pair.parent, inputs, num_threads=num_threads)
-    except Exception as error:  # the compiler's errors have no common base; the report says what it was
-        failed[runtimes.COMPILED] = " ".join(str(error).split())[:200] or type(error).__name__
-    return calls, failed
 
 
 def _latency_rows(times: Mapping[str, Timing], *, batch_size: int, num_threads: int) -> list[dict[str, Any]]:
@@ -227,9 +184,19 @@ def _operation_row(times: OperationTimes) -> dict[str, Any]:
         "stride": first.stride,
         "speedup_estimated": times.operation.estimated_speedup,
         "speedup_measured": times.measured_speedup,
+        "fastest": None if times.fastest is None else times.fastest[0],
+        "speedup_fastest": None if times.fastest is None else times.fastest[1],
         "seconds_packed": asdict(times.packed),
-        "seconds_float32": asdict(times.float32),
+        "seconds_float32": asdict(times.peers[runtimes.ONNX]),
+        **{
+            f"seconds_openvino_{precision}": _seconds(times.peers.get(runtimes.OPENVINO[precision]))
+            for precision in OPENVINO_PRECISIONS
+        },
     }
+
+
+def _seconds(timing: Timing | None) -> dict[str, float] | None:
+    return None if timing is None else asdict(timing)
 
 
 def _agreement(pair: TrainedPair, count: int) -> dict[str, Any]:
@@ -241,8 +208,7 @@ def _agreement(pair: TrainedPair, count: int) -> dict[str, Any]:
         for part in images.split(128):
             expected = pair.child.network(pair.pipeline.normalize(part)).logits.numpy()
             found = engine.logits(part.numpy())
-            largest_logit = np.maximum(np.abs(expected).max(axis=1), np.finfo(np.float32).tiny)
-            difference = np.abs(found - expected).max(axis=1) / largest_logit
+            difference = relative_differences(found, expected)
             same += int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
             above += int((difference > 1e-4).sum())
             largest = max(largest, float(difference.max()))
@@ -254,22 +220,23 @@ def _agreement(pair: TrainedPair, count: int) -> dict[str, Any]:
     }
 
 
-def _sizes_and_memory(pair: TrainedPair, float_onnx: bytes, int8_onnx: bytes) -> dict[str, Any]:
+def _sizes_and_memory(together: SideBySide) -> dict[str, Any]:
     """Bytes of files and of processes."""
+    pair = together.pair
     model_file = pair.run.file(RunFolder.MODEL)
     parent_parameters = sum(parameter.numel() for parameter in pair.parent.parameters())
     with tempfile.TemporaryDirectory() as folder:
         packed, float_file, int8_file = (Path(folder) / name for name in ("packed", "float.onnx", "int8.onnx"))
         save_packed(pair.packed, packed)
-        float_file.write_bytes(float_onnx)
-        int8_file.write_bytes(int8_onnx)
+        float_file.write_bytes(together.float_onnx)
+        int8_file.write_bytes(together.int8_onnx)
         files = {
             PACKED_FILE: packed.stat().st_size,
             "header of the packed Child": header_bytes(packed),
             "Child as float32 (safetensors)": model_file.stat().st_size,
             PARENT_PARAMETERS: 4 * parent_parameters,
-            "Parent ONNX float32": len(float_onnx),
-            "Parent ONNX int8": len(int8_onnx),
+            "Parent ONNX float32": len(together.float_onnx),
+            "Parent ONNX int8": len(together.int8_onnx),
         }
         memory = {
             "Python and nothing else": measure_footprint("nothing", packed),
@@ -278,4 +245,14 @@ def _sizes_and_memory(pair: TrainedPair, float_onnx: bytes, int8_onnx: bytes) ->
             runtimes.ONNX_INT8: measure_footprint("onnx", int8_file),
             runtimes.EAGER_CHILD: measure_footprint("eager", model_file.resolve()),
         }
+        for precision, model in together.openvino_models.items():
+            file = float_file
+            if precision == "int8":
+                file = Path(folder) / "openvino.xml"
+                files["Parent OpenVINO int8, graph and weights"] = save_model(model, file)
+            memory[runtimes.OPENVINO[precision]] = measure_footprint("openvino", file, precision)
+    if runtimes.C_PORTABLE in together.c_programs:
+        assert together.compiler is not None
+        peak = peak_memory_of_program(pair.packed, compiler=together.compiler, flags=PORTABLE)
+        memory |= {runtimes.C_PORTABLE: peak} if peak else {}
     return {"file_bytes": files, "peak_memory_bytes": memory}

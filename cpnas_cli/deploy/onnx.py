@@ -123,7 +123,7 @@ def onnx_bytes(
     first = next(module for module in network.modules() if isinstance(module, RealConv2d))
     dtype = torch.float32 if normalization is None else torch.uint8
     example = torch.zeros(2, first.weight.shape[1], image_size, image_size, dtype=dtype)
-    with _silent(), torch.no_grad():
+    with silent(), torch.no_grad():
         program = torch.onnx.export(
             deployed,
             (example,),
@@ -274,7 +274,7 @@ def _fold_as_stored(parent: nn.Module, names: Sequence[str], norm_name: str) -> 
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Standard output is the caller's; warnings and log lines of the libraries are about their own insides."""
     before = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -320,7 +320,7 @@ def int8_bytes(model_bytes: bytes, calibration_batches: Iterable[Tensor]) -> byt
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch.contiguous().numpy()}
 
-    with tempfile.TemporaryDirectory(prefix="cpnas-int8-") as folder, _silent():
+    with tempfile.TemporaryDirectory(prefix="cpnas-int8-") as folder, silent():
         source, prepared, result = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
         source.write_bytes(model_bytes)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)

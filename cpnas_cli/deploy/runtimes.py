@@ -1,7 +1,7 @@
 """The ways to run a network that are measured side by side; each gives a call without arguments.
 
-All inputs but those of the packed engine are normalized beforehand, the engine normalizes its own: what differs is
-not in its favour.
+All inputs but those of the packed engine and the C program are normalized beforehand; these two normalize their own:
+what differs is not in their favour. A call returns class scores, which the next one may overwrite.
 """
 
 import contextlib
@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cpnas_cli.deploy.c_program import CProgram, pixels_of
 from cpnas_cli.deploy.engine import Engine
 from cpnas_cli.deploy.onnx import INPUT, OUTPUT, check_onnx
+from cpnas_cli.deploy.openvino import PRECISIONS, Model, Precision, compile_openvino
 from cpnas_cli.deploy.packed_file import PackedModel
 from cpnas_cli.networks.network import Network
 
@@ -25,6 +27,12 @@ EAGER = "PyTorch eager, Parent float32"
 COMPILED = "torch.compile, Parent float32"
 ONNX = "ONNX Runtime, Parent float32"
 ONNX_INT8 = "ONNX Runtime, Parent int8"
+OPENVINO: dict[Precision, str] = {precision: f"OpenVINO, Parent {precision}" for precision in PRECISIONS}
+C_NATIVE, C_PORTABLE = "C program, Child, -O3 -march=native", "C program, Child, -O2"
+
+# All ways to run the Parent: with the fastest of them the packed engine is compared.
+PEERS = (EAGER, COMPILED, ONNX, ONNX_INT8, *OPENVINO.values())
+FLOAT32_PEERS = (EAGER, COMPILED, ONNX, OPENVINO["float32"])
 
 Call = Callable[[], Any]
 
@@ -83,7 +91,7 @@ def onnx_call(model: bytes, inputs_BCHW: Tensor, *, num_threads: int) -> Call:
     """
     session = onnx_session(model, num_threads=num_threads)
     feed = {INPUT: inputs_BCHW.contiguous().numpy()}
-    return lambda: session.run([OUTPUT], feed)
+    return lambda: session.run([OUTPUT], feed)[0]
 
 
 def onnx_session(model: bytes, *, num_threads: int) -> Any:
@@ -97,6 +105,19 @@ def onnx_session(model: bytes, *, num_threads: int) -> Any:
     # between two calls its threads would take a core from whatever is timed next
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def openvino_call(model: Model, inputs_BCHW: Tensor, *, precision: Precision, num_threads: int) -> Call:
+    """With the number of images fixed, and inputs and outputs that are not copied."""
+    inputs = inputs_BCHW.contiguous().numpy()
+    scores = compile_openvino(model, precision=precision, num_threads=num_threads, shape=inputs.shape)
+    return lambda: scores(inputs)
+
+
+def c_call(program: CProgram, images_BCHW: np.ndarray) -> Call:
+    """One image after the other, on one thread."""
+    pixels_BHWC = pixels_of(images_BCHW)
+    return lambda: program.scores_of_pixels(pixels_BHWC)
 
 
 def quiet_compiler() -> None:

@@ -1,26 +1,33 @@
-"""The operations of a network one by one: estimated, run packed, and run in float32 by ONNX Runtime.
+"""The operations of a network one by one: estimated, run packed, and run by ONNX Runtime (float32) and by OpenVINO
+(float32, and bfloat16 where the processor has it).
 
 Each is timed alone: the packed one in a loop inside the compiled code, on an image of signs that lies in
-the cache; ONNX Runtime's with the time of an empty model taken off, which is what a call costs.
+the cache; those of the others with the time of an empty model taken off, which is what a call costs.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from cpnas_cli.deploy import runtimes
 from cpnas_cli.deploy.engine import Engine, Runner
 from cpnas_cli.deploy.engine.compiler import compile_edge, compile_preprocessing
 from cpnas_cli.deploy.engine.program import Program
+from cpnas_cli.deploy.openvino import Precision, compile_openvino, read_model, why_not
 from cpnas_cli.deploy.packed_file import PackedModel
-from cpnas_cli.deploy.runtimes import onnx_session
 from cpnas_cli.efficiency.timing import Timing, time_interleaved
 from cpnas_cli.networks.layer import Layer
 from cpnas_cli.networks.layers import cells_of, classifier_layer, stem_layers
 
+OPENVINO_PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+
 _LOOPS = 32  # of the packed operation in one call
+_EMPTY = "empty, "
+# How far from ONNX Runtime's, relative to its largest value: sums in another order, and of 8 significant bits.
+_CLOSE = {runtimes.OPENVINO["float32"]: 1e-3, runtimes.OPENVINO["bfloat16"]: 0.1}
 
 
 @dataclass(frozen=True)
@@ -51,21 +58,35 @@ class MeasuredOperation:
 
 @dataclass(frozen=True)
 class OperationTimes:
-    """Seconds for one image; those in float32 without what an empty call takes.
+    """Seconds for one image; those of the peers without what an empty call takes.
 
     Attributes:
-      noise: how far apart the 10th and the 90th percentile of the empty call lie, seconds.
+      peers: by runtime; ONNX Runtime's float32 among them.
+      noise: of each, how far apart the 10th and the 90th percentile of its empty call lie, seconds.
     """
 
     operation: MeasuredOperation
     packed: Timing
-    float32: Timing
-    noise: float
+    peers: Mapping[str, Timing]
+    noise: Mapping[str, float]
 
     @property
     def measured_speedup(self) -> float | None:
-        """None where the float32 operation cannot be told from the noise."""
-        return self.float32.median / self.packed.median if self.float32.median > self.noise else None
+        """Against ONNX Runtime's float32; None where that cannot be told from the noise."""
+        return self._speedup(runtimes.ONNX)
+
+    @property
+    def fastest(self) -> tuple[str, float] | None:
+        """The fastest peer and the speed-up against it; None where one cannot be told from the noise."""
+        speedups = {name: self._speedup(name) for name in self.peers}
+        known = {name: speedup for name, speedup in speedups.items() if speedup is not None}
+        if len(known) < len(speedups):
+            return None
+        return min(known.items(), key=lambda item: item[1])
+
+    def _speedup(self, name: str) -> float | None:
+        seconds = self.peers[name].median
+        return seconds / self.packed.median if seconds > self.noise[name] else None
 
 
 def operations_of(model: PackedModel) -> list[tuple[MeasuredOperation, Callable[[], Callable[[], object]]]]:
@@ -111,29 +132,65 @@ def _loop_of_engine(model: PackedModel, first: int, last: int | None) -> Callabl
 
 
 def time_operations(model: PackedModel, *, repetitions: int) -> list[OperationTimes]:
-    """Packed and float32 side by side, one thread, one image.
+    """Packed and its peers side by side, one thread, one image.
 
     Raises:
       CpnasError: the onnx extra is not installed.
     """
-    empty = _session_call(_empty_model())
+    precisions: list[Precision] = [precision for precision in OPENVINO_PRECISIONS if why_not(precision) is None]
+    nothing: dict[str, Callable[[], object]] = {_EMPTY + runtimes.ONNX: _session_call(_empty_model())}
+    nothing |= {_EMPTY + name: call for name, call in _openvino_calls(_empty_model(), precisions).items()}
     features_size = model.image_size // model.settings.stem_stride // 4
     results = list[OperationTimes]()
     for operation, make in operations_of(model):
-        float_call = _session_call(float_model(operation, features_size=features_size))
-        times = time_interleaved({"packed": make(), "float": float_call, "empty": empty}, repetitions=repetitions)
-        nothing = times["empty"]
-        packed, float32 = times["packed"].scaled(1 / _LOOPS), times["float"].less(nothing.median)
-        results.append(OperationTimes(operation, packed, float32, nothing.p90 - nothing.p10))
+        peers = _peers(float_model(operation, features_size=features_size), precisions)
+        times = time_interleaved({runtimes.PACKED: make(), **peers, **nothing}, repetitions=repetitions)
+        empty = {name: times[_EMPTY + name] for name in peers}
+        results.append(
+            OperationTimes(
+                operation,
+                times[runtimes.PACKED].scaled(1 / _LOOPS),
+                {name: times[name].less(empty[name].median) for name in peers},
+                {name: timing.p90 - timing.p10 for name, timing in empty.items()},
+            )
+        )
     return results
 
 
-def _session_call(model: bytes) -> Callable[[], object]:
-    session = onnx_session(model, num_threads=1)
-    feed = {
-        each.name: np.random.default_rng(0).normal(size=each.shape).astype(np.float32) for each in session.get_inputs()
-    }
-    return lambda: session.run(None, feed)
+def _peers(model: bytes, precisions: Sequence[Precision]) -> dict[str, Callable[[], Any]]:
+    """A call of each runtime; without those that compute something else than ONNX Runtime."""
+    calls = {runtimes.ONNX: _session_call(model)}
+    expected = calls[runtimes.ONNX]()
+    scale = np.abs(expected).max()
+    for name, call in _openvino_calls(model, precisions).items():
+        found = call()
+        if found.shape == expected.shape and np.abs(found - expected).max() <= _CLOSE[name] * scale:
+            calls[name] = call
+    return calls
+
+
+def _openvino_calls(model: bytes, precisions: Sequence[Precision]) -> dict[str, Callable[[], Any]]:
+    calls = dict[str, Callable[[], Any]]()
+    for precision in precisions:
+        scores = compile_openvino(read_model(model), precision=precision, num_threads=1)
+        inputs = _inputs_of(model)
+        calls[runtimes.OPENVINO[precision]] = lambda scores=scores, inputs=inputs: scores(inputs)
+    return calls
+
+
+def _inputs_of(model: bytes) -> np.ndarray:
+    import onnx
+
+    (source,) = onnx.load_from_string(model).graph.input
+    shape = [dimension.dim_value for dimension in source.type.tensor_type.shape.dim]
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def _session_call(model: bytes) -> Callable[[], Any]:
+    session = runtimes.onnx_session(model, num_threads=1)
+    (source,) = session.get_inputs()
+    feed = {source.name: _inputs_of(model)}
+    return lambda: session.run(None, feed)[0]
 
 
 def _empty_model() -> bytes:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from children import every_operation, make_child
 from conftest import CpnasRun
+from test_files_documented import undocumented
 from torch import nn
 
-from cpnas_cli.deploy import measurement
+from cpnas_cli.deploy import measurement, trained_pair
 from cpnas_cli.deploy.footprint import measure_footprint
 from cpnas_cli.deploy.packed_file import PackedModel
 from cpnas_cli.deploy.packing import pack
@@ -156,19 +157,18 @@ def test_the_child_is_packed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         run.append(model)
         raise InterruptedError
 
-    monkeypatch.setattr(measurement, "pack", counted)
+    monkeypatch.setattr(trained_pair, "pack", counted)
     monkeypatch.setattr(measurement, "Engine", Compiled)
-    monkeypatch.setattr(measurement, "onnx_bytes", lambda *_, **__: b"")
-    monkeypatch.setattr(measurement, "int8_bytes", lambda *_: b"")
+    monkeypatch.setattr(measurement, "SideBySide", lambda pair, **_: run.append(pair.packed))
     monkeypatch.setattr(measurement, "time_operations", timed)
-    pair = measurement.read_pair(tmp_path, data_dir=None)
+    pair = trained_pair.read_pair(tmp_path, data_dir=None)
     measurement.warm_up(pair, num_threads=1)
     with pytest.raises(InterruptedError):
         measurement.measure(
             pair, threads=[], batch_sizes=[], repetitions=3, num_agreement_images=1, environment={}, say=lambda _: None
         )
     assert len(packed) == 1
-    assert [model is pair.packed for model in run] == [True, True]
+    assert [model is pair.packed for model in run] == [True, True, True]
 
 
 @pytest.fixture(scope="module")
@@ -192,10 +192,20 @@ def test_measure_reports_every_runtime(measured: Path) -> None:
     document = json.loads((measured / "answer.json").read_text())
     assert document == json.loads((measured / "measured/measurement.json").read_text())
     assert document["schema"] == "cpnas.measurement/1"
-    assert len(document["latency"]) + 2 * len(document["not_measured"]) == 2 * 6
+    assert len(document["latency"]) + 2 * len(document["not_measured"]) == 2 * 11
     for row in document["latency"]:
         assert 0 < row["seconds_p10"] <= row["seconds_median"] <= row["seconds_p90"]
         assert row["images_per_second"] == pytest.approx(row["batch_size"] / row["seconds_median"])
+    for fastest in document["fastest_peers"]:
+        seconds = [
+            row["seconds_median"]
+            for row in document["latency"]
+            if row["batch_size"] == fastest["batch_size"] and "Parent" in row["runtime"]
+        ]
+        assert fastest["seconds_median"] == min(seconds)
+    for row in document["peer_agreement"]:  # int8 of a Parent that learned nothing may choose anything
+        assert row["same_class"] == row["num_images"] == 20 or "int8" in row["runtime"] or "bfloat16" in row["runtime"]
+    assert undocumented("cpnas.measurement/1", document)[0] == []
     agreement = document["agreement"]
     assert agreement["same_class"] == agreement["num_images"] == 20
     assert agreement["largest_relative_difference"] < 1e-5

@@ -29,13 +29,15 @@ def measure_efficiency(
 ) -> None:
     """Time, size and memory of the packed Child against its full-precision Parent, on this machine.
 
-    Side by side: the packed engine, PyTorch (eager and torch.compile), ONNX Runtime in float32 and int8.
+    Side by side: the packed engine, PyTorch (eager and torch.compile), ONNX Runtime in float32 and int8, OpenVINO in
+    float32, bfloat16 and int8 (the openvino extra), and the C program of cpnas export (a C compiler).
     """
     with reported_errors():
         thread_counts, batch_sizes = _numbers("--threads", threads), _numbers("--batch", batch)
         if out is not None:
             _check_writable(out)
-        from cpnas_cli.deploy.measurement import measure, read_pair, warm_up
+        from cpnas_cli.deploy.measurement import measure, warm_up
+        from cpnas_cli.deploy.trained_pair import read_pair
         from cpnas_cli.distributed.device import open_device
         from cpnas_cli.runs.environment import describe_environment
 
