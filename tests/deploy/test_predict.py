@@ -385,10 +385,10 @@ def test_answers_are_there_before_the_last_image_is_read(words: list[str], model
         lines = [process.stdout.readline() for _ in range(100)]
         assert all("images" in line for line in lines[1:])
         last.write_bytes(content)
-        rest, errors = process.communicate()
-        assert process.returncode == 0, errors
-        assert len(lines) + len(rest.splitlines()) == 201 + (words == ["--csv"])
-        assert "last.png" in rest.splitlines()[-1]
+        lines += process.stdout.readlines()
+        assert process.wait() == 0
+        assert len(lines) == 201 + (words == ["--csv"])
+        assert "last.png" in lines[-1]
 
 
 # ---------------------------------------------------------------- which images
@@ -604,7 +604,7 @@ def test_what_is_no_packed_model(child: Child, model: Path, tmp_path: Path) -> N
 def test_an_interruption(words: list[str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was there before has been printed."""
 
-    def interrupted(*_: Any) -> Iterator[Prediction]:
+    def interrupted(*_: Any, **__: Any) -> Iterator[Prediction]:
         yield Prediction(Path("a.png"), (("class 0", 1.0),))
         raise KeyboardInterrupt
 
