@@ -238,6 +238,6 @@ def _rankings(
     """Of every image; None where a probability is not finite."""
     order_BK = np.argsort(-probabilities_BC, axis=1, kind="stable")[:, :top]
     ranked_BK = np.take_along_axis(probabilities_BC, order_BK, axis=1)
-    are_finite = np.isfinite(probabilities_BC).all(axis=1)
-    for order, ranked, is_finite in zip(order_BK.tolist(), ranked_BK.tolist(), are_finite.tolist(), strict=True):
-        yield tuple(zip([classes[index] for index in order], ranked, strict=True)) if is_finite else None
+    is_finite_B = np.isfinite(probabilities_BC).all(axis=1)
+    for index, (order, ranked) in enumerate(zip(order_BK.tolist(), ranked_BK.tolist(), strict=True)):
+        yield tuple((classes[rank], p) for rank, p in zip(order, ranked, strict=True)) if is_finite_B[index] else None

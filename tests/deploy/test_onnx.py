@@ -176,7 +176,8 @@ def check_child_filters(model: onnx.ModelProto, network: Network, *, num_real: i
     assert {types[node.input[0]] for node in products} == {onnx.TensorProto.DOUBLE}
     # nothing is stored twice: latent filters, alpha, or statistics. 16: constants of the graph
     size = network_size(network)
-    num_stored = sum(numpy_helper.to_array(tensor).size for tensor in model.graph.initializer)
+    arrays = map(numpy_helper.to_array, model.graph.initializer)
+    num_stored = sum(array.size for array in arrays if array.dtype.kind == "f")
     assert num_stored <= size.num_binary_weights + size.num_real_values + 2 * size.num_thresholds + 16
     # no arithmetic on constants is left
     constants = {tensor.name for tensor in model.graph.initializer}
