@@ -4,11 +4,12 @@ Finds the files, decodes them in threads, and makes answers of what the network 
 """
 
 import os
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 
 PREDICTION_SCHEMA = "cpnas.prediction/1"
 
-# Of a chunk, which the network reads at once: so many for each thread, and at most so many
-_CHUNK_IMAGES_PER_THREAD = 32
+# Of a chunk, which the network reads at once: so many at first for each thread, twice as many while chunks are soon
+# done, and at most so many
+_FIRST_IMAGES_PER_THREAD = 32
 _CHUNK_IMAGES = 256
 _CHUNK_BYTES = 1 << 25
+_SOON_SECONDS = 0.5
 # One after the other on one thread: to hand over every image by itself takes as long as decoding a small one
-_GROUP_IMAGES = 8
+_GROUP_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -155,14 +158,23 @@ def decode_ahead(
     workers: ThreadPoolExecutor, images: Iterable[Path], model: PackedModel, *, num_threads: int
 ) -> Iterator[list[Decoded]]:
     """Chunks of images as the model reads them; the next one is begun when one is taken."""
-    most = max(1, min(_CHUNK_IMAGES, _CHUNK_IMAGES_PER_THREAD * num_threads, _CHUNK_BYTES // _image_bytes(model)))
-    decode = partial(_decode_all, model=model)
-    chunks = (
-        workers.map(decode, _parts(chunk, max(1, min(_GROUP_IMAGES, most // num_threads))))
-        for chunk in _parts(images, most)
-    )
-    for groups, _ in pairwise(chain(chunks, [()])):  # takes, and so begins, the next chunk too
-        yield list(chain.from_iterable(groups))
+    most = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // _image_bytes(model)))
+    size = min(most, _FIRST_IMAGES_PER_THREAD * num_threads)
+    decode, remaining = partial(_decode_all, model=model), iter(images)
+
+    def begun() -> Iterator[list[Decoded]]:
+        group_size = max(1, min(_GROUP_IMAGES, size // (4 * num_threads)))
+        return workers.map(decode, _parts(islice(remaining, size), group_size))
+
+    ahead, before = begun(), time.perf_counter()
+    while True:
+        present, ahead = ahead, begun()
+        if not (decoded := list(chain.from_iterable(present))):
+            return
+        yield decoded
+        if time.perf_counter() - before < _SOON_SECONDS:
+            size = min(most, 2 * size)
+        before = time.perf_counter()
 
 
 def _parts(images: Iterable[Path], size: int) -> Iterator[list[Path]]:

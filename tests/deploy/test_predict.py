@@ -504,8 +504,10 @@ def test_memory_is_bounded(child: Child, tmp_path: Path, monkeypatch: pytest.Mon
     results = predict_images(Engine(child.model, num_threads=1), remaining)
     assert isinstance(next(results), Prediction)
     assert 32 <= len(decoded) <= 64
+    for _ in range(4000):
+        next(results)
     results.close()
-    assert len(list(remaining)) == 10_000 - 64
+    assert 4001 <= len(decoded) <= 10_000 - len(list(remaining)) <= 4001 + 2 * 256
     large = make_child(every_operation(), image_size=1024)
     assert module._CHUNK_BYTES // module._image_bytes(large.model) == 10
 
@@ -516,7 +518,7 @@ def test_memory_does_not_grow_with_the_images(
 ) -> None:
     """Of 2,000 more images the command holds their names, of some 70 bytes each, and nothing else."""
     (path,) = save_images(tmp_path, 1)
-    for count in (600, 2600):
+    for count in (1200, 3200):
         (tmp_path / str(count)).mkdir()
         for index in range(count):
             (tmp_path / str(count) / f"{index:05d}.png").hardlink_to(path)
@@ -535,8 +537,8 @@ def test_memory_does_not_grow_with_the_images(
         assert len((tmp_path / "out").read_text().splitlines()) == count + (words == ["--csv"])
         return size
 
-    peak(600)
-    assert peak(2600) - peak(600) < 2000 * 150
+    peak(1200)
+    assert peak(3200) - peak(1200) < 2000 * 150
 
 
 def test_what_has_begun_ends_where_answers_are_left(
