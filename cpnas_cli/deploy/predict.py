@@ -250,7 +250,7 @@ def _rankings(
     """Of every image; None where a probability is not finite."""
     order_BK = np.argsort(-probabilities_BC, axis=1, kind="stable")[:, :top]
     ranked_BK = np.take_along_axis(probabilities_BC, order_BK, axis=1)
-    is_finite_B: np.ndarray = np.asarray(np.isfinite(probabilities_BC)).all(axis=1)
+    is_finite_B = np.asarray(np.isfinite(probabilities_BC).all(axis=1))
     for is_finite, order, ranked in zip(is_finite_B.tolist(), order_BK.tolist(), ranked_BK.tolist(), strict=True):
         names = [classes[int(index)] for index in order]
         yield tuple(zip(names, map(float, ranked), strict=True)) if is_finite else None
