@@ -19,6 +19,7 @@ from benchmarks import (
     epochs,
     growth,
     memory,
+    predict,
     product,
     profile,
     search_step,
@@ -30,8 +31,9 @@ from benchmarks.workload import TINY, Workload
 
 SCHEMA = "cpnas.benchmarks/1"
 APART = (
-    "on their own: python -m benchmarks.workers (minutes), python -m benchmarks.ranking (hours), "
-    "python -m benchmarks.gpu (an NVIDIA GPU), python -m benchmarks.c_source (a C compiler, the onnx extra)"
+    "on their own: python -m benchmarks.workers (minutes), python -m benchmarks.predict_memory (minutes), "
+    "python -m benchmarks.ranking (hours), python -m benchmarks.gpu (an NVIDIA GPU), "
+    "python -m benchmarks.c_source (a C compiler, the onnx extra)"
 )
 TINY_WORKLOAD = Workload(TINY, num_images=64)
 
@@ -71,6 +73,12 @@ BENCHMARKS = {
         convolution.tabulate,
         {"repetitions": 7},
         {"images": convolution.IMAGES[-1:], "repetitions": 3},
+    ),
+    "predict": Benchmark(
+        predict.TITLE,
+        predict.tabulate,
+        {"num_images": 20_000, "repetitions": 3},
+        {"networks": ("folder",), "num_images": 64, "repetitions": 1},
     ),
     "product": Benchmark(product.TITLE, product.tabulate, {"repetitions": 7}, {"channels": 64, "repetitions": 3}),
     "engine_profile": Benchmark(

@@ -114,8 +114,9 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[
     def run(*words: str, prints: bool = False) -> None:
         answer = run_cpnas(folder, *words, *(["--json"] if prints else []))
         assert answer.returncode in (0, 1 if words[0] in ("predict", "data") else 0), answer.stderr
-        if prints:
-            found.append(titled(json.loads(answer.stdout)))
+        if prints:  # predict: a document for each image
+            lines = answer.stdout.splitlines() if words[0] == "predict" else [answer.stdout]
+            found.extend(titled(json.loads(text)) for text in lines)
 
     epochs = ["--set", "pcdarts.num_epochs=2", "--set", "pcdarts.frozen_epochs=1"]
     one_epoch = ["--set", "train.num_epochs=1"]

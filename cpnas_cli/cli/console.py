@@ -15,12 +15,17 @@ from cpnas_cli.distributed.processes import this_world
 from cpnas_cli.errors import EXIT_INTERRUPTED, CpnasError, MaxTimeReached, ProcessLostError
 
 # What would break a line or a column, command the terminal, turn the text around, or cannot be written at all
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
     """A name that somebody else chose (a file, a class), in one line that does nothing but show."""
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return spelled_out(UNPRINTABLE, text)
+
+
+def spelled_out(pattern: re.Pattern[str], text: str) -> str:
+    """The text, with the characters of the pattern as `\\x1b` and the like."""
+    return pattern.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def say(text: str) -> None:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.data.dataset import Dataset, ImageSet
-from cpnas_cli.deploy.onnx import INPUT, OUTPUT, folded, int8_bytes, onnx_bytes
+from cpnas_cli.deploy.folding import folded
+from cpnas_cli.deploy.onnx import INPUT, OUTPUT, int8_bytes, onnx_bytes
 from cpnas_cli.deploy.packed_file import PACKED_NAME, PackedModel, save_packed
 from cpnas_cli.deploy.packing import pack
 from cpnas_cli.deploy.runtimes import onnx_session

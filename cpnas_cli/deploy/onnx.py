@@ -5,46 +5,31 @@ The graph takes images as they are and gives class scores:
   images  uint8 (batch, C, S, S), pixels 0..255; normalized inside the graph
   logits  float32 (batch, classes)
 
-What is constant is computed before the export. A filter of the Child is stored as its signs, +1 and -1,
-followed by one multiplication and one addition, which hold alpha and the batch norm; a real
-convolution holds its batch norm in weights and bias. Latent weights are not stored.
-
-Differs from evaluation with PyTorch: ONNX Runtime has no convolution in float64, so the real
-convolutions of the Child (the stem) are summed in float32, and it multiplies scales into filters. Sums
-within one rounding error of 0 can so get the other sign. That moves the scores of a few images in a
-hundred, hardly ever a class.
+What is constant is computed before the export, see `folding`; latent weights are not stored. What differs from
+evaluation with PyTorch stands in `EXACTNESS`, and in the file.
 """
 
 import contextlib
-import copy
 import importlib.util
 import io
 import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpnas_cli import __version__
-from cpnas_cli.binarization.convolution import BinaryConv2d
+from cpnas_cli.deploy.folding import folded
 from cpnas_cli.errors import CpnasError
-from cpnas_cli.networks.modules.batch_norm import BatchNorm, folded_scale
-from cpnas_cli.networks.modules.classifier import Classifier
-from cpnas_cli.networks.modules.ending import Ending
 from cpnas_cli.networks.modules.plain_cnn import PlainCnn
-from cpnas_cli.networks.modules.pointwise import PointwiseConv
-from cpnas_cli.networks.modules.pooling import Pool
 from cpnas_cli.networks.modules.real_convolution import RealConv2d
-from cpnas_cli.networks.modules.reduction import FactorizedReduction
-from cpnas_cli.networks.modules.residual import ResidualConv
-from cpnas_cli.networks.modules.separable import SeparableConv
 from cpnas_cli.networks.network import Network
+from cpnas_cli.networks.shapes import NetworkName
 from cpnas_cli.storage.documents import replacing
 from cpnas_cli.training.trained_network import Normalization, TrainedNetwork
 
@@ -52,6 +37,14 @@ if TYPE_CHECKING:
     import onnx
 
 ONNX_SCHEMA = "cpnas.onnx/1"
+EXACTNESS: Mapping[NetworkName, str] = {
+    "child": "With ONNX Runtime on a CPU every value up to the last layer has the bits of PyTorch in evaluation mode, "
+    "and so of the packed engine. The means and sums of the last layer are taken in another order: scores differ by "
+    "rounding. A runtime that computes with less precision than the graph asks for, or multiplies scales into filters, "
+    "can give a value next to a threshold the other sign, which changes the scores of that image.",
+    "parent": "Batch norms are multiplied into the filters, and the runtime has its own order of sums: scores differ "
+    "from those of PyTorch by rounding.",
+}
 INPUT, OUTPUT = "images", "logits"
 
 # The newest operator set in which all that is used here has its present form; ONNX Runtime 1.17 reads it.
@@ -75,7 +68,8 @@ def write_onnx(trained: TrainedNetwork, path: Path) -> None:
     """Write a trained Child or Parent, with what it takes to use it in the model's metadata.
 
     Metadata, JSON but for the texts: schema ("cpnas.onnx/1"), cpnas (the version), network ("child" or
-    "parent"), classes (in the order of the scores), image_size, num_image_channels, mean, std, genotype.
+    "parent"), exactness (what differs from PyTorch), classes (in the order of the scores), image_size,
+    num_image_channels, mean, std, genotype.
 
     Raises:
       CpnasError: the extra is not installed. RunError: the file cannot be written; an old one is as it was.
@@ -92,6 +86,7 @@ def write_onnx(trained: TrainedNetwork, path: Path) -> None:
         "schema": ONNX_SCHEMA,
         "cpnas": __version__,
         "network": trained.name,
+        "exactness": EXACTNESS[trained.name],
         **{key: json.dumps(value) for key, value in described.items()},
     }
     model = onnx_bytes(
@@ -160,114 +155,6 @@ class _Deployed(nn.Module):
         if self.normalizes:  # as in `batches.Pipeline.normalize`
             images_BCHW = (images_BCHW.float() / 255 - self.mean) * self.scale
         return self.network(images_BCHW).logits
-
-
-# ---------------------------------------------------------------- what is constant, computed beforehand
-
-
-class _Convolution(nn.Module):
-    """A convolution with constant filters."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __init__(self, like: BinaryConv2d | RealConv2d, weight: Tensor, bias: Tensor | None = None) -> None:
-        super().__init__()
-        self.stride, self.padding, self.dilation, self.groups = like.stride, like.padding, like.dilation, like.groups
-        self.register_buffer("weight", weight.detach().contiguous())
-        self.register_buffer("bias", bias)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return F.conv2d(x_BCHW, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-
-
-class _Affine(nn.Module):
-    """x * scale + shift per channel."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, scale_C: Tensor, shift_C: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("scale", scale_C.view(-1, 1, 1))
-        self.register_buffer("shift", shift_C.view(-1, 1, 1))
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return x_BCHW * self.scale + self.shift
-
-
-_Folded = TypeVar("_Folded", bound=Network | PlainCnn)
-
-
-@torch.no_grad()
-def folded(network: _Folded) -> _Folded:
-    """A copy on the CPU, for inference only, in which filters, alpha and batch norms are constants."""
-    network = copy.deepcopy(network).cpu().eval()
-    for module in list(network.modules()):
-        match module:
-            case SeparableConv():
-                if module.between is not None:
-                    _fold(module, ["depthwise"], "between")
-                _fold(module, ["pointwise"], "norm")
-            case PointwiseConv():
-                _fold(module, ["pointwise"], "norm")
-            case FactorizedReduction():
-                _fold(module, ["even", "odd"], "norm")
-            case ResidualConv():
-                _fold(module, ["convolution"], "norm")
-            case Pool():
-                setattr(module, "norm", _Affine(*module.norm.stored()))  # noqa: B010
-            case Ending() | Classifier():
-                module.keep_as_stored()
-    pairs = network.stem if isinstance(network, Network) else network.convolutions
-    for index in range(0, len(pairs), 2):
-        _fold(pairs, [str(index)], str(index + 1))
-    for module in list(network.modules()):  # those without a batch norm: depthwise, in the Parent
-        for name, child in module.named_children():
-            if isinstance(child, RealConv2d):
-                setattr(module, name, _Convolution(child, child.weight))
-    return network.requires_grad_(False)
-
-
-def _fold(parent: nn.Module, names: Sequence[str], norm_name: str) -> None:
-    """Replace convolutions side by side and the batch norm behind them."""
-    convolutions = [parent.get_submodule(name) for name in names]
-    norm = parent.get_submodule(norm_name)
-    assert isinstance(norm, BatchNorm)
-    binary = [convolution for convolution in convolutions if isinstance(convolution, BinaryConv2d)]
-    if binary:
-        for name, convolution in zip(names, binary, strict=True):
-            setattr(parent, name, _Convolution(convolution, convolution.signs()))
-        setattr(parent, norm_name, _Affine(*folded_scale(binary, norm)))
-        return
-    if norm.exact_evaluation:
-        _fold_as_stored(parent, names, norm_name)
-        return
-    real = [convolution for convolution in convolutions if isinstance(convolution, RealConv2d)]
-    sizes = [len(convolution.weight) for convolution in real]
-    parts = zip(names, real, *(values_C.split(sizes) for values_C in norm.folded()), strict=True)
-    for name, convolution, scale_C, shift_C in parts:
-        setattr(parent, name, _Convolution(convolution, convolution.weight * scale_C.view(-1, 1, 1, 1), shift_C))
-    setattr(parent, norm_name, nn.Identity())
-
-
-def _fold_as_stored(parent: nn.Module, names: Sequence[str], norm_name: str) -> None:
-    """Real convolutions of a Child: filters, scale and shift are those that are stored."""
-    real = [parent.get_submodule(name) for name in names]
-    norm = parent.get_submodule(norm_name)
-    assert isinstance(norm, BatchNorm)
-    convolutions = [convolution for convolution in real if isinstance(convolution, RealConv2d)]
-    if any(convolution.input_steps > 1 for convolution in convolutions):  # of whole numbers: kept as such
-        for name, convolution in zip(names, convolutions, strict=True):
-            setattr(parent, name, _Convolution(convolution, convolution.stored_filters()))
-        setattr(parent, norm_name, _Affine(*folded_scale(convolutions, norm)))
-        return
-    sizes = [len(convolution.weight) for convolution in convolutions]
-    parts = zip(names, convolutions, *(part.split(sizes) for part in folded_scale(convolutions, norm)), strict=True)
-    for name, convolution, scale_C, shift_C in parts:
-        filters = convolution.stored_filters() * scale_C.view(-1, 1, 1, 1)
-        setattr(parent, name, _Convolution(convolution, filters, shift_C))
-    setattr(parent, norm_name, nn.Identity())
 
 
 # ---------------------------------------------------------------- the libraries

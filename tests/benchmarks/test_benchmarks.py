@@ -12,9 +12,23 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import child_step, convolution, draws, engine_profile, epochs, growth, memory, product, sign, startup
+from benchmarks import (
+    child_step,
+    convolution,
+    draws,
+    engine_profile,
+    epochs,
+    growth,
+    memory,
+    predict,
+    predict_memory,
+    product,
+    sign,
+    startup,
+)
 from benchmarks.workload import Shape, Workload
 from cpnas_cli.binarization import filters
+from cpnas_cli.deploy.packed_file import save_packed
 from cpnas_cli.efficiency.process_memory import Resident
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import load_config
@@ -40,6 +54,10 @@ COLUMNS = {
     ],
     "memory": [SHAPE_COLUMN, "step", "peak MiB", "to the Parent", "peak by"],
     "convolution": ["batch, channels, pixels", "filter", "conv2d ms", "convolve ms", "conv2d / convolve"],
+    "predict": [
+        "network", "images", "decoding alone s", "network alone s", "predict s", "predict / decoding",
+        "images per second",
+    ],
     "product": ["on one thread", "channels, pixels", "multiply-accumulates per ns", "% of the ceiling"],
     "engine_profile": ["network", "what", "how many", "us", "%"],
 }  # fmt: skip
@@ -79,6 +97,7 @@ TINY_ARGUMENTS = {
     "draws": {"workload": WORKLOAD},
     "memory": {"shapes": (SHAPE,), "repetitions": 1},
     "convolution": {"images": ((1, 2, 4),), "repetitions": 1},
+    "predict": {"networks": ("folder",), "num_images": 3, "repetitions": 1},
     "product": {"repetitions": 1},
     "engine_profile": {"names": ("digits",), "repetitions": 1},
 }
@@ -149,6 +168,46 @@ def test_images_per_second_are_those_of_the_median(monkeypatch: pytest.MonkeyPat
     rows = epochs.tabulate(WORKLOAD, repetitions=2)
     assert [row["images per second"] for row in rows] == pytest.approx([8 / 2, 8 / 1, 8 / 3, 8 / 1.5])
     assert [row["to the Parent"] for row in rows] == [2.0, 1.0, 2.0, 1.0]
+
+
+# ---------------------------------------------------------------- predict
+
+
+def test_all_files_are_decoded_and_classified(tmp_path: Path):
+    """JPEG files that differ, over more than one folder; both read all of them, and the command one that is none."""
+    predict.write_images(tmp_path / "images", 1001)
+    files = sorted((tmp_path / "images").rglob("*.jpg"))
+    assert len({file.read_bytes() for file in files}) == 1001
+    assert {file.read_bytes()[:2] for file in files} == {b"\xff\xd8"}
+    assert {len(list(below.iterdir())) for below in (tmp_path / "images").iterdir()} == {1000, 1}
+    model = predict.model_of("folder")
+    assert predict.decode_alone(tmp_path / "images", model, num_threads=2) == 1001
+    save_packed(model, tmp_path / "packed")
+    predict.predict(files[0], tmp_path / "packed", num_threads=1)
+    files[0].write_bytes(b"no image")
+    assert predict.predict(files[0], tmp_path / "packed", num_threads=1) == 1
+
+
+def test_the_ratio_to_decoding_is_that_of_the_seconds(monkeypatch: pytest.MonkeyPatch):
+    clock = {"decoding": 2.0, "network": 1.0, "predict": 3.0}
+    monkeypatch.setattr(predict, "interleaved_seconds", lambda *_, **__: {name: [s] for name, s in clock.items()})
+    (row,) = predict.tabulate(("folder",), num_images=6, repetitions=1)
+    assert (row["predict / decoding"], row["images per second"]) == (1.5, 2.0)
+
+
+def test_memory_is_that_of_as_many_images(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+
+    def peak_memory_of(target: str, model: str, folder: str) -> int:
+        assert (Path(model).is_file(), target) == (True, "benchmarks.predict_memory:classify")
+        seen.append((len(list(Path(folder).iterdir())), len(list(Path(folder).rglob("*.jpg")))))
+        return len(seen) * 2**20
+
+    monkeypatch.setattr("cpnas_cli.efficiency.process_memory.peak_memory_of", peak_memory_of)
+    monkeypatch.setattr(predict_memory, "NUM_FILES", 7)
+    rows = predict_memory.tabulate(counts=(10, 1500))
+    assert seen == [(1, 10), (1, 10), (1, 1500), (2, 1500)]
+    assert [row["in folders of 1,000, MiB"] for row in rows] == [2, 4]
 
 
 # ---------------------------------------------------------------- growth

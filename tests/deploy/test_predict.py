@@ -1,12 +1,17 @@
 """`cpnas predict`: PyTorch's answers for any image and any number of them, and what happens to those that are none."""
 
 import contextlib
+import csv
 import dataclasses
+import io
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
+import threading
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +31,7 @@ from cpnas_cli.data.decoding import decode_image
 from cpnas_cli.deploy import predict as module
 from cpnas_cli.deploy.engine import Engine
 from cpnas_cli.deploy.packed_file import PACKED_NAME, save_packed
-from cpnas_cli.deploy.predict import Failure, Prediction, find_packed, list_images, predict_images
+from cpnas_cli.deploy.predict import Failure, Prediction, find_packed, predict_images, walk_images
 from cpnas_cli.errors import CheckpointError, DataError
 from cpnas_cli.settings import DataConfig
 from cpnas_cli.training.evaluation import evaluate_run
@@ -113,6 +118,11 @@ def fields_of(output: str) -> list[list[str]]:
     return [line.split("\t") for line in output.splitlines()]
 
 
+def records_of(output: str) -> list[dict[str, Any]]:
+    """A JSON document in every line."""
+    return [json.loads(line) for line in output.splitlines()]
+
+
 # ---------------------------------------------------------------- the answers
 
 
@@ -123,7 +133,7 @@ def test_any_kind_of_image_is_classified_as_pytorch_does(num_image_channels: int
     paths = save_all_kinds(tmp_path / "images")
     answer = runner.invoke(app, ["predict", str(tmp_path / "packed"), str(tmp_path / "images"), "--json"])
     assert answer.exit_code == 0, answer.stderr
-    predictions = json.loads(answer.stdout)["predictions"]
+    predictions = records_of(answer.stdout)
     assert [entry["image"] for entry in predictions] == [str(path) for path in paths]
     expected = torch_probabilities(child, paths)
     assert len(set(expected.argmax(axis=1))) > 1
@@ -145,9 +155,13 @@ def test_many_images_in_one_call(child: Child, model: Path, tmp_path: Path) -> N
     ]
     assert len({line[1] for line in lines}) > 1
     errors = answer.stderr.splitlines()
-    assert len(errors) == 2
+    assert len(errors) == 3
     assert str(paths[700]) in errors[0]
-    assert errors[1] == "cpnas: no prediction for 1 of 1,500 images"
+    said = re.fullmatch(r"cpnas: 1,500 images in (\d+\.\d) s, ([\d,]+) per second", errors[1])
+    assert said is not None
+    seconds, rate = float(said[1]), float(said[2].replace(",", ""))
+    assert rate * (seconds - 0.06) <= 1500 <= (rate + 1) * (seconds + 0.06)
+    assert errors[2] == "cpnas: no prediction for 1 of 1,500 images"
 
 
 def test_the_accuracy_is_that_of_cpnas_evaluate(tmp_path: Path) -> None:
@@ -186,23 +200,25 @@ def test_the_number_of_threads_changes_nothing(model: Path, tmp_path: Path) -> N
 # ---------------------------------------------------------------- the output
 
 
-def test_the_json_document(child: Child, model: Path, tmp_path: Path) -> None:
-    (path,) = save_images(tmp_path / "images", 1)
+def test_the_json_records(model: Path, tmp_path: Path) -> None:
+    """One in a line, in the order of the images, also of one that cannot be read."""
+    first, second = save_images(tmp_path / "images", 2)
     missing = tmp_path / "missing.png"
-    answer = runner.invoke(app, ["predict", str(model), str(path), str(missing), "--json"])
+    answer = runner.invoke(app, ["predict", str(model), str(first), str(missing), str(second), "--json"])
     assert answer.exit_code == 1
-    document = json.loads(answer.stdout)
-    assert list(document) == ["schema", "model", "predictions", "failed"]
-    assert (document["schema"], document["model"]) == ("cpnas.predictions/1", str(model))
-    ((image, error),) = [entry.values() for entry in document["failed"]]
-    assert image == str(missing)
-    assert error == f"cannot read the image {missing}: No such file or directory"
+    records = records_of(answer.stdout)
+    assert [record["image"] for record in records] == [str(first), str(missing), str(second)]
+    assert {(record["schema"], record["model"]) for record in records} == {("cpnas.prediction/1", str(model))}
+    error = f"cannot read the image {missing}: No such file or directory"
+    assert records[1] == {"schema": "cpnas.prediction/1", "model": str(model), "image": str(missing), "error": error}
     assert error in answer.stderr
-    (entry,) = document["predictions"]
-    assert list(entry) == ["image", "class", "probability", "probabilities"]
-    assert sorted(entry["probabilities"]) == CLASSES
-    assert list(entry["probabilities"].values()) == sorted(entry["probabilities"].values(), reverse=True)
-    assert sum(entry["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+    for record in (records[0], records[2]):
+        assert list(record) == ["schema", "model", "image", "class", "probability", "unsure", "probabilities"]
+        assert record["unsure"] is False
+        assert sorted(record["probabilities"]) == CLASSES
+        assert list(record["probabilities"].values()) == sorted(record["probabilities"].values(), reverse=True)
+        assert record["class"] == next(iter(record["probabilities"]))
+        assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize(("top", "count"), [(1, 1), (2, 2), (3, 3), (1000, 3)])
@@ -210,7 +226,11 @@ def test_the_best_classes(top: int, count: int, child: Child, model: Path, tmp_p
     paths = save_images(tmp_path / "images", 4)
     words = ["predict", str(model), str(tmp_path / "images"), "--top", str(top)]
     lines = fields_of(runner.invoke(app, words).stdout)
-    entries = json.loads(runner.invoke(app, [*words, "--json"]).stdout)["predictions"]
+    entries = records_of(runner.invoke(app, [*words, "--json"]).stdout)
+    header, *rows = csv.reader(io.StringIO(runner.invoke(app, [*words, "--csv"]).stdout))
+    further = [f"{key}_{rank}" for rank in range(2, count + 1) for key in ("class", "probability")]
+    assert header == ["path", "class", "probability", *further]
+    assert rows == lines
     for line, entry, path, row in zip(lines, entries, paths, torch_probabilities(child, paths), strict=True):
         ranking = sorted(zip(CLASSES, row, strict=True), key=lambda pair: -pair[1])[:count]
         assert line[0] == entry["image"] == str(path)
@@ -229,7 +249,7 @@ def test_a_pipe_gets_fields_and_a_terminal_columns(cpnas, child: Child, model: P
     assert all(0 <= float(line[2]) <= 1 for line in fields_of(piped.stdout))
     code, shown = run_on_terminal(tmp_path, "predict", str(model), "images")
     assert code == 0
-    first, second = shown.splitlines()
+    first, second = (line for line in shown.splitlines() if line != COMPILING)
     assert "\t" not in shown
     assert first.index("class ") == second.index("class ") == len("images/a-longer-name.png") + 2
     assert first.endswith(" %")
@@ -268,7 +288,107 @@ def test_a_strange_name_breaks_no_line(name: str, shown: str, model: Path, tmp_p
         assert answer.exception is None or isinstance(answer.exception, SystemExit)
         assert shown in answer.output.splitlines()[0]
     documents = runner.invoke(app, ["predict", str(model), str(tmp_path / name), "--json"])
-    assert json.loads(documents.stdout)["predictions"][0]["image"] == str(tmp_path / name)
+    assert [record["image"] for record in records_of(documents.stdout)] == [str(tmp_path / name)]
+
+
+@pytest.mark.parametrize("form", ["fields", "--csv", "--json"])
+def test_below_the_threshold_it_is_unsure(form: str, child: Child, model: Path, tmp_path: Path) -> None:
+    """By PyTorch's probabilities, some of them on either side."""
+    paths = save_images(tmp_path / "images", 20)
+    expected = torch_probabilities(child, paths).max(axis=1)
+    threshold = float(np.sort(expected)[9:11].mean())
+    words = ["predict", str(model), str(tmp_path / "images"), "--threshold", str(threshold), "--top", "2"]
+    output = runner.invoke(app, [*words, form] if form.startswith("--") else words).stdout
+    sure = [bool(probability >= threshold) for probability in expected]
+    assert sum(sure) == 10
+    names = [name if is_sure else "unsure" for name, is_sure in zip(chosen(child, paths), sure, strict=True)]
+    if form == "--json":
+        records = records_of(output)
+        assert [record["unsure"] for record in records] == [not is_sure for is_sure in sure]
+        assert [record["class"] for record in records] == chosen(child, paths)
+        assert [len(record["probabilities"]) for record in records] == [2] * 20
+    else:
+        lines = list(csv.reader(io.StringIO(output)))[1:] if form == "--csv" else fields_of(output)
+        assert [line[1] for line in lines] == names
+        assert [float(line[2]) for line in lines] == pytest.approx(expected.tolist(), abs=1e-5)
+        assert all(line[3] in CLASSES for line in lines)
+
+
+def test_the_best_class_at_the_threshold_itself_is_sure(model: Path, tmp_path: Path) -> None:
+    (path,) = save_images(tmp_path / "images", 1)
+    (record,) = records_of(runner.invoke(app, ["predict", str(model), str(path), "--json"]).stdout)
+    above = float(np.nextafter(record["probability"], 1))
+    for threshold, unsure in ((record["probability"], False), (above, True), (0, False), (1, True)):
+        words = ["predict", str(model), str(path), "--json", "--threshold", repr(threshold)]
+        assert records_of(runner.invoke(app, words).stdout)[0]["unsure"] is unsure
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.5", "nan", "inf", "much", ""])
+def test_a_threshold_that_is_no_probability(text: str, model: Path) -> None:
+    answer = runner.invoke(app, ["predict", str(model), "image.png", f"--threshold={text}"])
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert answer.stderr == f"cpnas: error: --threshold expects a probability from 0 to 1, got {text!r}\n"
+
+
+def test_a_class_with_the_name_unsure(child: Child, tmp_path: Path) -> None:
+    """JSON tells it from an answer that is not sure; the other forms say that they cannot."""
+    save_packed(dataclasses.replace(child.model, classes=("unsure", *CLASSES[1:])), tmp_path / "packed")
+    save_images(tmp_path / "images", 20)
+    words = ["predict", str(tmp_path / "packed"), str(tmp_path / "images"), "--threshold"]
+    records = records_of(runner.invoke(app, [*words, "0", "--json"]).stdout)
+    assert "unsure" in {record["class"] for record in records}
+    assert not any(record["unsure"] for record in records)
+    assert all(record["unsure"] for record in records_of(runner.invoke(app, [*words, "1", "--json"]).stdout))
+    said = "cpnas: a class of this model is called 'unsure' too; --json tells the two apart\n"
+    assert runner.invoke(app, [*words, "1"]).stderr == said
+    assert runner.invoke(app, [*words[:-1]]).stderr == ""
+
+
+def test_csv_holds_any_name(child: Child, tmp_path: Path) -> None:
+    strange = ('a,b "c"', "line\nbreak", "carriage\rreturn")
+    save_packed(dataclasses.replace(child.model, classes=strange), tmp_path / "packed")
+    (path,) = save_images(tmp_path, 1)
+    names = ["a,b.png", 'say "x".png', "line\nbreak.png", "carriage\rreturn.png", "tab\t.png", "Umlaut ä.png"]
+    paths = [tmp_path / name for name in names]
+    for each in paths:
+        each.write_bytes(path.read_bytes())
+    unwritable = path.rename(tmp_path / os.fsdecode(b"latin-\xe9.png"))
+    words = ["predict", str(tmp_path / "packed"), *map(str, [*paths, unwritable]), "--csv", "--top", "3"]
+    answer = runner.invoke(app, words)
+    assert answer.exit_code == 0, answer.output
+    header, *rows = csv.reader(io.StringIO(answer.stdout, newline=""))
+    assert header == ["path", "class", "probability", "class_2", "probability_2", "class_3", "probability_3"]
+    assert [row[0] for row in rows] == [*map(str, paths), str(tmp_path / "latin-\\udce9.png")]
+    assert all(sorted(row[1::2]) == sorted(strange) for row in rows)
+
+
+def test_two_forms_at_once(model: Path) -> None:
+    answer = runner.invoke(app, ["predict", str(model), "image.png", "--csv", "--json"])
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert answer.stderr == "cpnas: error: --csv and --json are two forms of the same; leave out one of them\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--csv"], ["--json"]])
+def test_answers_are_there_before_the_last_image_is_read(words: list[str], model: Path, tmp_path: Path) -> None:
+    """The last one is a pipe that nobody has written to yet."""
+    content = save_images(tmp_path / "images", 200)[0].read_bytes()
+    last = tmp_path / "last.png"
+    os.mkfifo(last)
+    with subprocess.Popen(
+        [sys.executable, "-m", "cpnas_cli", "predict", str(model), "images", "last.png", "--threads", "1", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(100)]
+        assert all("images" in line for line in lines[1:])
+        last.write_bytes(content)
+        lines += process.stdout.readlines()
+        assert process.wait() == 0
+        assert len(lines) == 201 + (words == ["--csv"])
+        assert "last.png" in lines[-1]
 
 
 # ---------------------------------------------------------------- which images
@@ -319,14 +439,13 @@ def test_what_cannot_be_read_does_not_stop_the_others(child: Child, model: Path,
     paths = [first, bad, *others, second]
     answer = runner.invoke(app, ["predict", str(model), *map(str, paths), "--json"])
     assert answer.exit_code == 1
-    document = json.loads(answer.stdout)
-    assert [entry["image"] for entry in document["predictions"]] == [str(first), str(second)]
-    assert [entry["class"] for entry in document["predictions"]] == chosen(child, [first, second])
+    records = records_of(answer.stdout)
     failed = [bad / name for name in sorted(contents)] + others
-    assert [entry["image"] for entry in document["failed"]] == [str(path) for path in failed]
+    assert [record["image"] for record in records] == [str(path) for path in (first, *failed, second)]
+    assert [record["class"] for record in (records[0], records[-1])] == chosen(child, [first, second])
     errors = answer.stderr.splitlines()
     assert len(errors) == len(failed) + 1
-    for path, entry, line in zip(failed, document["failed"], errors, strict=False):
+    for path, entry, line in zip(failed, records[1:-1], errors, strict=False):
         assert str(path) in entry["error"]
         assert line == f"cpnas: {entry['error']}"
     assert errors[-1] == f"cpnas: no prediction for {len(failed)} of {len(failed) + 2} images"
@@ -348,9 +467,8 @@ def test_no_readable_image_at_all(model: Path, tmp_path: Path) -> None:
     answer = runner.invoke(app, ["predict", str(model), str(tmp_path / "missing.png")])
     assert answer.exit_code == 1
     assert answer.stdout == ""
-    document = json.loads(runner.invoke(app, ["predict", str(model), str(tmp_path / "missing.png"), "--json"]).stdout)
-    assert document["predictions"] == []
-    assert len(document["failed"]) == 1
+    (record,) = records_of(runner.invoke(app, ["predict", str(model), str(tmp_path / "missing.png"), "--json"]).stdout)
+    assert "error" in record
 
 
 def test_folders_without_images(model: Path, tmp_path: Path) -> None:
@@ -367,9 +485,9 @@ def test_folders_without_images(model: Path, tmp_path: Path) -> None:
 def test_listing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     files = [tmp_path / "missing.png", tmp_path / "empty"]
-    assert list_images(files).images == tuple(files)
+    assert list(walk_images(files, [])) == files
     with pytest.raises(DataError, match="no images in"):
-        list_images(files[1:])
+        walk_images(files[1:], [])
 
 
 def test_what_is_no_image_in_a_folder_is_counted(child: Child, model: Path, tmp_path: Path) -> None:
@@ -379,19 +497,18 @@ def test_what_is_no_image_in_a_folder_is_counted(child: Child, model: Path, tmp_
     (tmp_path / "images/gone.png").symlink_to(tmp_path / "nowhere")
     answer = runner.invoke(app, ["predict", str(model), str(tmp_path / "images"), "--json"])
     assert answer.exit_code == 0, answer.stderr
-    document = json.loads(answer.stdout)
-    assert [entry["image"] for entry in document["predictions"]] == [str(first), str(second)]
+    records = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert [record["image"] for record in records if "class" in record] == [str(first), str(second)]
     notes, gone = tmp_path / "images/notes.txt", tmp_path / "images/gone.png"
-    assert document["failed"] == []
-    assert document["skipped"] == [
-        {"file": str(gone), "reason": "dangling link"},
-        {"file": str(notes), "reason": "no image"},
+    assert [(record["image"], record["skipped"]) for record in records[2:]] == [
+        (str(gone), "dangling link"),
+        (str(notes), "no image"),
     ]
     assert answer.stderr == f"note: skipped: 1 is a link without a target ({gone}); 1 is no image ({notes})\n"
 
 
 def test_memory_is_bounded(child: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most two chunks are decoded before the first result is taken; large images make smaller chunks."""
+    """At most two chunks are taken and decoded before the first result is; large images make smaller chunks."""
     decoded = []
 
     def decode(path: Path, *, image_size: int, num_channels: int) -> np.ndarray:
@@ -400,11 +517,69 @@ def test_memory_is_bounded(child: Child, tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(module, "decode_image", decode)
     (path,) = save_images(tmp_path / "images", 1)
-    results = predict_images(Engine(child.model, num_threads=1), [path] * 10_000)
+    remaining = iter([path] * 10_000)
+    results = predict_images(Engine(child.model, num_threads=1), remaining)
     assert isinstance(next(results), Prediction)
-    assert 256 <= len(decoded) <= 512
+    assert 32 <= len(decoded) <= 64
+    for _ in range(4000):
+        next(results)
+    results.close()
+    assert 4001 <= len(decoded) <= 10_000 - len(list(remaining)) <= 4001 + 2 * 256
     large = make_child(every_operation(), image_size=1024)
     assert module._CHUNK_BYTES // module._image_bytes(large.model) == 10
+
+
+@pytest.mark.parametrize("words", [[], ["--csv"], ["--json"]])
+def test_memory_does_not_grow_with_the_images(
+    words: list[str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 2,000 more images the command holds their names, of some 70 bytes each, and nothing else."""
+    (path,) = save_images(tmp_path, 1)
+    for count in (1200, 3200):
+        (tmp_path / str(count)).mkdir()
+        for index in range(count):
+            (tmp_path / str(count) / f"{index:05d}.png").hardlink_to(path)
+    pixels = decode_image(path, image_size=8, num_channels=3)
+    monkeypatch.setattr(module, "decode_image", lambda *_, **__: pixels)
+
+    def peak(count: int) -> int:
+        words_of_all = ["predict", str(model), str(tmp_path / str(count)), "--threads", "2", *words]
+        with (tmp_path / "out").open("w") as out, contextlib.redirect_stdout(out):
+            tracemalloc.start()
+            try:
+                app(words_of_all, standalone_mode=False)
+                size = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+        assert len((tmp_path / "out").read_text().splitlines()) == count + (words == ["--csv"])
+        return size
+
+    peak(1200)
+    assert peak(3200) - peak(1200) < 2000 * 150
+
+
+def test_what_has_begun_ends_where_answers_are_left(
+    child: Child, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an interruption no more images are decoded, and no thread is left."""
+    num_decoded = 0
+
+    def decode(*_: Any, **__: Any) -> np.ndarray:
+        nonlocal num_decoded
+        num_decoded += 1
+        return np.zeros((3, 8, 8), np.uint8)
+
+    def interrupted(text: str, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "decode_image", decode)
+    monkeypatch.setattr("cpnas_cli.cli.commands.predict.print", interrupted, raising=False)
+    before = threading.active_count()
+    (path,) = save_images(tmp_path / "images", 1)
+    answer = runner.invoke(app, ["predict", str(model), *[str(path)] * 5000, "--threads", "1"])
+    assert (answer.exit_code, answer.stderr) == (130, "cpnas: interrupted\n")
+    assert num_decoded <= 64
+    assert threading.active_count() == before
 
 
 # ---------------------------------------------------------------- models and usage
@@ -444,11 +619,11 @@ def test_what_is_no_packed_model(child: Child, model: Path, tmp_path: Path) -> N
         assert "export" in answer.stderr
 
 
-@pytest.mark.parametrize("words", [[], ["--json"]])
+@pytest.mark.parametrize("words", [[], ["--json"], ["--csv"]])
 def test_an_interruption(words: list[str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not say that nothing was started: a line may have been printed."""
+    """What was there before has been printed."""
 
-    def interrupted(*_: Any) -> Iterator[Prediction]:
+    def interrupted(*_: Any, **__: Any) -> Iterator[Prediction]:
         yield Prediction(Path("a.png"), (("class 0", 1.0),))
         raise KeyboardInterrupt
 
@@ -456,7 +631,8 @@ def test_an_interruption(words: list[str], model: Path, tmp_path: Path, monkeypa
     paths = save_images(tmp_path / "images", 2)
     answer = runner.invoke(app, ["predict", str(model), *map(str, paths), *words])
     assert answer.exit_code == 130
-    assert answer.stdout == ("" if words else "a.png\tclass 0\t1.000000\n")
+    assert answer.stdout.count("\n") == (2 if words == ["--csv"] else 1)
+    assert "a.png" in answer.stdout
     assert answer.stderr == "cpnas: interrupted\n"
 
 
