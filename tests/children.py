@@ -124,3 +124,9 @@ def every_operation() -> Genotype:
     inputs_first = sorted(range(len(EDGES)), key=lambda edge: EDGES[edge][0] > 1)
     reduce = dict(zip(inputs_first, twice, strict=True))
     return Genotype(twice, tuple(reduce[edge] for edge in range(len(EDGES))))
+
+
+def said_by(model: PackedModel) -> tuple[Any, ...]:
+    """All that a model is, to be compared."""
+    fields = {name: value for name, value in vars(model).items() if name not in model.arrays()}
+    return (fields, {name: (array.dtype, array.shape, array.tobytes()) for name, array in model.arrays().items()})

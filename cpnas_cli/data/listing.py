@@ -69,20 +69,28 @@ def _below(folder: Path, above: tuple[str, ...]) -> Iterator[Path | Skipped]:
     own = os.path.realpath(folder)
     if own in above:  # a link back up
         return
+    names, folders, others = list[str](), set[str](), set[str]()  # of 100,000 files the names alone stay in memory
     try:
-        with os.scandir(folder) as scanned:
-            entries = sorted((entry for entry in scanned if is_image_name(entry.name)), key=lambda entry: entry.name)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not is_image_name(entry.name):
+                    continue
+                names.append(entry.name)
+                if _holds(entry.is_dir):
+                    folders.add(entry.name)
+                elif not _holds(entry.is_file):
+                    others.add(entry.name)
     except OSError:
         yield folder
         return
-    for entry in entries:
-        path = folder / entry.name
-        if _holds(entry.is_dir):
+    for name in sorted(names):
+        path = folder / name
+        if name in folders:
             yield from _below(path, (*above, own))
-        elif _holds(entry.is_file):
-            yield path if looks_like_an_image(path) else Skipped(path, "no image")
+        elif name in others:
+            yield Skipped(path, "dangling link" if path.is_symlink() else "no file")
         else:
-            yield Skipped(path, "dangling link" if entry.is_symlink() else "no file")
+            yield path if looks_like_an_image(path) else Skipped(path, "no image")
 
 
 def _holds(question: Callable[[], bool]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from children import Child, every_operation, everywhere, make_child
+from children import Child, every_operation, everywhere, make_child, said_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load
@@ -317,12 +317,6 @@ def refused(path: Path) -> str:
     assert str(path) in message
     assert len(message) - len(str(path)) < 400
     return message
-
-
-def said_by(model: PackedModel) -> tuple[Any, ...]:
-    """All that a model is, to be compared."""
-    fields = {name: value for name, value in vars(model).items() if name not in model.arrays()}
-    return (fields, {name: (array.dtype, array.shape, array.tobytes()) for name, array in model.arrays().items()})
 
 
 def check_valid(model: PackedModel) -> None:

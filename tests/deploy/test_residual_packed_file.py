@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from children import Child, every_operation, make_child
+from children import Child, every_operation, make_child, said_by
 from safetensors.numpy import load, save
 
 from cpnas_cli.deploy.engine import Engine
@@ -154,8 +154,9 @@ def test_a_truncated_file_is_refused(path: Path) -> None:
         refused(path)
 
 
-def test_a_changed_byte_is_refused_or_runs(path: Path) -> None:
-    """In the description a group width, a format or an activation may become another one: then the sizes do not fit."""
+def test_a_changed_byte_is_refused_or_changes_nothing(path: Path) -> None:
+    """A group width, a format or an activation in the description, or a value."""
+    whole = load_packed(path)
     data, generator = path.read_bytes(), random.Random(0)
     places = generator.choices(range(8, header_bytes(path)), k=250)
     places += generator.choices(range(header_bytes(path), len(data)), k=60)
@@ -170,11 +171,9 @@ def test_a_changed_byte_is_refused_or_runs(path: Path) -> None:
             refused(path)
         else:
             num_loaded += 1
-            assert [array.dtype.name for array in model.arrays().values()] == ["uint8", "int8", "float16", "int8"]
-            assert all(np.isfinite(array).all() for array in model.arrays().values())
-            images = np.zeros((1, 3, model.image_size, model.image_size), np.uint8)
-            assert np.isfinite(Engine(model, num_threads=1).logits(images)).all()
-    assert 30 < num_loaded < len(places) / 2
+            assert changed == data or place < header_bytes(path)  # a blank of the header, say
+            assert said_by(model) == said_by(whole)
+    assert num_loaded < len(places) / 20
 
 
 @pytest.mark.parametrize(
