@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from cpnas_cli import registry
-from cpnas_cli.data.cache import checksum
 from cpnas_cli.errors import DataError
 from cpnas_cli.settings import DataConfig
 from cpnas_cli.storage.documents import DATASET_SCHEMA
@@ -138,6 +137,10 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
         "image_shape": list(dataset.train.images.shape[1:]),
         "mean": list(dataset.mean),
         "std": list(dataset.std),
-        "hash": hashlib.blake2b("".join(map(checksum, parts)).encode(), digest_size=16).hexdigest(),
+        "hash": hashlib.blake2b("".join(map(_hash_of_values, parts)).encode(), digest_size=16).hexdigest(),
         **dataset.record,
     }
+
+
+def _hash_of_values(tensor: Tensor) -> str:
+    return hashlib.blake2b(tensor.numpy().tobytes(), digest_size=16).hexdigest()
