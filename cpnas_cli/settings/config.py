@@ -45,11 +45,6 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _block_fits_the_search(self) -> Self:
-        self.network.check_block(self.search_network().num_channels)
-        return self
-
-    @model_validator(mode="after")
     def _gradients_that_can_be_compiled(self, info: ValidationInfo) -> Self:
         changing = self.network.follows_progress()
         if starts_something(info) and self.train.compile and changing:
@@ -67,6 +62,19 @@ class Config(Section):
                 "num_channels": self.search.num_channels or self.network.num_channels,
             }
         )
+
+    def check_search_network(self) -> None:
+        """Refuse channels of the shared network that the block cannot work on; a training does not ask for them.
+
+        Raises:
+          UsageError: see `Block.check`.
+        """
+        try:
+            self.network.check_block(self.search_network().num_channels)
+        except ValueError as error:
+            raise UsageError(
+                f"the network that the search trains has search.num_channels={self.search.num_channels}: {error}"
+            ) from None
 
 
 def config_from_document(document: Mapping[str, Any], *, stored: bool = False) -> Config:

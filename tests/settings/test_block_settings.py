@@ -36,9 +36,13 @@ def test_a_group_width_that_does_not_divide_the_channels(channels: int, width: i
 
 
 def test_a_group_width_that_does_not_divide_the_channels_of_the_search() -> None:
+    """It stops the search and nothing else: a training has no such network."""
     overrides = ("network.block=residual", "network.group_width=8", "network.num_channels=16", "search.num_channels=12")
-    assert refused(*overrides) == WIDTH.format(8, 12)
-    load_config(overrides=["network.group_width=8", "network.num_channels=16", "search.num_channels=24"])
+    with pytest.raises(UsageError) as caught:
+        load_config(overrides=list(overrides)).check_search_network()
+    said = "the network that the search trains has search.num_channels=12: "
+    assert str(caught.value) == said + WIDTH.format(8, 12)
+    load_config(overrides=[*overrides[:-1], "search.num_channels=24"]).check_search_network()
 
 
 @pytest.mark.parametrize(("channels", "width"), [(16, 8), (2, 8), (4, 1024), (12, 6), (12, 1), (6, 2)])

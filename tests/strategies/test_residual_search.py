@@ -79,6 +79,16 @@ def test_a_group_width_that_does_not_divide_what_is_mixed_is_refused_before(stra
     assert not list(tmp_path.iterdir())
 
 
+@every_strategy
+def test_channels_of_the_search_that_no_group_divides_are_refused_before(strategy: Strategy, tmp_path: Path) -> None:
+    """By those that train a network of that width; the others draw genotypes only, or train the final network."""
+    overrides = ("network.block=residual", "network.num_channels=16", "network.group_width=8", "search.num_channels=12")
+    search = make_search(tmp_path, strategy, *overrides)
+    refusal = failure_of(lambda: strategy.check(search.config, search.dataset, search.fabric))
+    assert (refusal is None) == (strategy.name in ("random", "halving"))
+    assert refusal is None or "has search.num_channels=12: network.group_width=8 does not" in str(refusal)
+
+
 def test_groups_as_wide_as_what_is_mixed_are_one(tmp_path: Path) -> None:
     """A cell with fewer channels than a group has one group: nothing to refuse."""
     (pcdarts,) = (strategy for strategy in strategies() if strategy.name == "pcdarts")

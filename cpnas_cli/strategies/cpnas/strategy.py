@@ -72,6 +72,7 @@ class Algorithm9(Strategy):
                 "go on with it on a GPU, or start a run with --set search.engine=eager"
             )
         check_split(len(dataset.train), config.search.validation_fraction)
+        config.check_search_network()
 
     def sharing_key(self, config: "Config") -> str:
         own = {"strategy": BNAS.name, "beta_p": 0.0, "indicator": "printed"}

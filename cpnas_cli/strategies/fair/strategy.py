@@ -41,6 +41,7 @@ class Fair(Strategy):
 
         del fabric
         check_split(len(dataset.train), config.search.validation_fraction)
+        config.check_search_network()
 
 
 FAIR = Fair(

@@ -42,6 +42,7 @@ class PcDarts(Strategy):
 
         del fabric
         check_split(len(dataset.train), config.search.validation_fraction)
+        config.check_search_network()
         check_partial_channels(config.search_network(), config.pcdarts.partial_channels)
 
 
