@@ -1,5 +1,6 @@
 """Settings and data that many tests share: everything tiny, everything on the CPU with one thread."""
 
+import contextlib
 import functools
 import os
 import subprocess
@@ -66,11 +67,27 @@ def cpnas(tmp_path: Path) -> CpnasRun:
     return functools.partial(run_cpnas, tmp_path)
 
 
+def run_here(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The same command in this process, which need not load everything again; for what neither dies nor kills."""
+    from command_line import invoke
+
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        answer = invoke(*words)
+    return subprocess.CompletedProcess(words, answer.exit_code, answer.stdout, answer.stderr)
+
+
+@pytest.fixture
+def cpnas_here(tmp_path: Path) -> CpnasRun:
+    """Run a command in this process, in the test's folder."""
+    return functools.partial(run_here, tmp_path)
+
+
 @pytest.fixture(scope="session")
 def tiny_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished tiny search with seed 0; read it, never write to it."""
     folder = tmp_path_factory.mktemp("tiny")
-    answer = run_cpnas(folder, "search", *TINY_OPTIONS, "--out", "search")
+    answer = run_here(folder, "search", *TINY_OPTIONS, "--out", "search")
     assert answer.returncode == 0, answer.stderr
     return folder / "search"
 

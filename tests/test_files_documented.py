@@ -1,5 +1,6 @@
 """docs/files.md against real files: every key that a run leaves is in its tables with its type, and no other."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY_OPTIONS, run_cpnas
+from command_line import invoke
+from conftest import TINY_OPTIONS
 from PIL import Image
 
 from cpnas_cli.runs.lock import locked
@@ -106,14 +108,21 @@ def undocumented(title: str, document: Mapping[str, Any]) -> tuple[list[str], se
 
 
 @pytest.fixture(scope="module")
-def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, Any]]]:
-    """(title of its table, document) of what a run of every kind leaves behind and prints."""
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """What runs of every kind leave behind and print."""
     folder = tmp_path_factory.mktemp("runs")
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CPNAS_CACHE_DIR", str(folder.with_name("cache")))
+        yield documents_of_runs(folder)
+
+
+def documents_of_runs(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(title of its table, document) of what a run of every kind leaves in the folder, where we are, and prints."""
     found: list[tuple[str, dict[str, Any]]] = []
 
     def run(*words: str, prints: bool = False) -> None:
-        answer = run_cpnas(folder, *words, *(["--json"] if prints else []))
-        assert answer.returncode in (0, 1 if words[0] in ("predict", "data") else 0), answer.stderr
+        answer = invoke(*words, *(["--json"] if prints else []))
+        assert answer.exit_code in (0, 1 if words[0] in ("predict", "data") else 0), answer.output
         if prints:  # predict: a document for each image
             lines = answer.stdout.splitlines() if words[0] == "predict" else [answer.stdout]
             found.extend(titled(json.loads(text)) for text in lines)

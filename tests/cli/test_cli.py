@@ -143,8 +143,8 @@ def test_the_live_view_of_a_search_and_a_training(tiny_search, tmp_path):
         assert part in text
 
 
-def test_without_a_terminal_there_is_a_plain_line_per_draw(cpnas):
-    answer = cpnas("search", *TINY_OPTIONS, "--out", "run", "--max-time", "0.01s")
+def test_without_a_terminal_there_is_a_plain_line_per_draw(cpnas_here):
+    answer = cpnas_here("search", *TINY_OPTIONS, "--out", "run", "--max-time", "0.01s")
     lines = [line for line in answer.stderr.splitlines() if line.startswith("draw ")]
     assert len(lines) == 1
     assert lines[0].startswith("draw 1/35  8 candidates  pass 1/1  Child ")

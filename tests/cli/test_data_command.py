@@ -73,6 +73,7 @@ def test_counts_sizes_and_imbalance(photos: Path) -> None:
     assert found["modes"] == {"RGB": 12, "L": 1}
     assert found["num_channels"] == 3
     assert (found["duplicates"], found["unreadable"], found["skipped"]["num_files"]) == ([], [], 0)
+    assert "channels: colour (12 colour, 1 grey)\n" in invoke(photos).stdout
 
 
 def test_a_small_imbalance_is_no_reason_for_a_hint(photos: Path) -> None:

@@ -239,8 +239,8 @@ def test_the_figure_is_drawn_from_the_document(measured: Path) -> None:
         ([], 1, "nowhere holds no trained network"),
     ],
 )
-def test_bad_input_is_one_line(words: list[str], code: int, said: str, cpnas: CpnasRun) -> None:
-    answer = cpnas("efficiency", "measure", "nowhere", *words)
+def test_bad_input_is_one_line(words: list[str], code: int, said: str, cpnas_here: CpnasRun) -> None:
+    answer = cpnas_here("efficiency", "measure", "nowhere", *words)
     assert (answer.returncode, answer.stdout) == (code, "")
     assert said in answer.stderr
     assert len(answer.stderr.strip().splitlines()) == 1

@@ -255,6 +255,7 @@ def test_a_pipe_gets_fields_and_a_terminal_columns(cpnas, child: Child, model: P
     assert first.endswith(" %")
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_defect(model: Path, tmp_path: Path) -> None:
     save_images(tmp_path / "images", 1)
     with subprocess.Popen(

@@ -429,6 +429,7 @@ def workers_of(pid: int) -> list[int]:
 
 
 @needs_proc
+@pytest.mark.slow
 def test_a_training_whose_process_dies_says_so_once_and_goes_on(cpnas: CpnasRun, tmp_path, genotype_file):
     """Here with one process, and ends where that ends; with two, see below."""
     words = [*WORDS, "--precision", "full"]

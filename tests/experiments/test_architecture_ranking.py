@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from command_line import error_of, invoke
 
-from cpnas_cli.experiments.ranking.ranks import first_choice, rank, tau_of
+from cpnas_cli.experiments.ranking.ranks import first_choice, rank, tau_of, taus_of_resamples
 from cpnas_cli.experiments.ranking.scores import (
     credit_by_regression,
     credit_of_draws,
@@ -112,6 +112,16 @@ def test_tau_counts_pairs() -> None:
     assert tau_of(first, np.ones(4)) == 0
     low, high = rank([(first, second)]).interval
     assert -1 <= low <= (5 - 1) / 6 <= high <= 1
+
+
+def test_resamples_have_the_tau_of_their_genotypes() -> None:
+    """SciPy's, of every resample written out, with ties in both and one that holds a single genotype."""
+    generator = np.random.default_rng(3)
+    first, second = generator.integers(0, 4, (2, 9)).astype(float)
+    counts = np.vstack([generator.multinomial(9, np.full(9, 1 / 9), size=20), 9 * np.eye(9)[:1]]).astype(float)
+    expected = [tau_of(*(np.repeat(values, count.astype(int)) for values in (first, second))) for count in counts]
+    assert taus_of_resamples(first, second, counts) == pytest.approx(np.array(expected))
+    assert expected[-1] == 0
 
 
 def test_regret_and_share_of_the_first_choice() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import invoke
 from conftest import TINY_SETTINGS, run_cpnas
 from rich.console import Console
 
@@ -224,13 +225,13 @@ def test_a_genotype_found_twice_is_trained_once(ablation):
             assert result["genotype"]["provenance"]["beta_p"] == member["beta_p"]
 
 
-def test_a_member_is_a_run_like_any_other(ablation, cpnas, tmp_path):
+def test_a_member_is_a_run_like_any_other(ablation, cpnas_here, tmp_path):
     shared = next(m["name"] for m in read_document(ablation)["members"] if m["training"]["same_as"])
-    answer = cpnas("evaluate", ablation / "members" / shared, "--json")
+    answer = cpnas_here("evaluate", ablation / "members" / shared, "--json")
     assert answer.returncode == 0, answer.stderr
     result = json.loads((ablation / "members" / shared / "result.json").read_text())
     assert json.loads(answer.stdout)["accuracy_test"] == result["accuracy_test"]
-    answer = cpnas("train", ablation / "searches" / shared / "genotype.json", "--out", "alone")
+    answer = cpnas_here("train", ablation / "searches" / shared / "genotype.json", "--out", "alone")
     assert answer.returncode == 0, answer.stderr
     model = "model.safetensors"
     assert (tmp_path / "alone" / model).read_bytes() == (ablation / "members" / shared / model).read_bytes()
@@ -450,6 +451,7 @@ WORDS = ["ablate-beta", *OPTIONS, "--betas", "0,1,2,5", "--seeds", "1", "--out",
 
 
 @needs_proc
+@pytest.mark.slow
 def test_a_killed_worker_takes_no_other_with_it(ablation, tmp_path, start):
     process = start(*WORDS, "--workers", "2")
     wait_until(lambda: num_records(tmp_path / "run/searches/beta-1-seed-1") >= 3, process)
@@ -590,9 +592,10 @@ def test_on_ray_a_killed_task_is_tried_again(ablation, tmp_path, start):
         (["figure", "nowhere"], 1, "no experiment at nowhere"),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(cpnas, tmp_path, words, code, message):
-    answer = cpnas(*words)
-    assert answer.returncode == code
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path, monkeypatch, words, code, message):
+    monkeypatch.chdir(tmp_path)
+    answer = invoke(*words)
+    assert answer.exit_code == code
     assert message in answer.stderr
     assert answer.stderr.strip().splitlines()[-1].startswith("cpnas: error: ")
     assert "Traceback" not in answer.stderr
@@ -646,12 +649,12 @@ def shown(view: ExperimentView) -> str:
     return console.export_text()
 
 
-def test_figure_draws_from_the_document_alone(ablation, tmp_path, cpnas):
+def test_figure_draws_from_the_document_alone(ablation, tmp_path, cpnas_here):
     shutil.copy(ablation / "experiment.json", tmp_path)
-    answer = cpnas("figure", "experiment.json", "--out", "figures")
+    answer = cpnas_here("figure", "experiment.json", "--out", "figures")
     assert answer.returncode == 0, answer.stderr
     names = ["accuracy.svg", "accuracy.png", "operations.svg", "operations.png"]
     assert answer.stdout.split() == [f"figures/{name}" for name in names]
     assert b"test accuracy" in (tmp_path / "figures/accuracy.svg").read_bytes()
     (tmp_path / "experiment.json").write_text('{"schema": "cpnas.result/1"}')
-    assert "expected schema 'cpnas.experiment/1'" in cpnas("figure", "experiment.json").stderr
+    assert "expected schema 'cpnas.experiment/1'" in cpnas_here("figure", "experiment.json").stderr

@@ -246,6 +246,7 @@ def error_of(stderr: str) -> str:
     return last.removeprefix("cpnas: error: ")
 
 
+@pytest.mark.slow
 def test_a_second_resumption_is_refused_and_the_first_goes_on(
     cpnas: CpnasRun, tmp_path: Path, tiny_search: Path
 ) -> None:

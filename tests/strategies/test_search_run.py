@@ -83,10 +83,12 @@ def read_history(run: Path) -> list[dict]:
         ("bnas", 0.0, 1, None),
     ],
 )
-def test_every_figure_of_a_search_follows_from_its_history(cpnas, tmp_path, strategy, beta_p, num_passes, indicator):
+def test_every_figure_of_a_search_follows_from_its_history(
+    cpnas_here, tmp_path, strategy, beta_p, num_passes, indicator
+):
     options = ["--strategy", strategy, "--set", f"search.num_passes={num_passes}", "--out", "run", "--json"]
     options += ["--beta-p", str(beta_p), "--indicator", indicator] if strategy == "cpnas" else []
-    answer = cpnas("search", *TINY_OPTIONS, *options)
+    answer = cpnas_here("search", *TINY_OPTIONS, *options)
     assert answer.returncode == 0, answer.stderr
     history, sign = read_history(tmp_path / "run"), -1 if indicator == "penalized" else 1
     cells = recompute(history, beta_p=beta_p, num_passes=num_passes, sign=sign)
@@ -116,19 +118,19 @@ def test_the_recomputation_notices_a_changed_figure(tiny_search):
             )
 
 
-def test_a_run_leaves_what_is_needed_to_run_it_again(cpnas, tmp_path, tiny_search):
+def test_a_run_leaves_what_is_needed_to_run_it_again(cpnas_here, tmp_path, tiny_search):
     environment = json.loads((tiny_search / "environment.json").read_text())
     assert environment["schema"] == "cpnas.environment/1"
     assert {"torch", "numpy"} <= environment["libraries"].keys()
     assert not list(tiny_search.rglob("*.tmp"))
-    again = cpnas("search", "--preset", tiny_search / "config.yaml", "--out", "again")
+    again = cpnas_here("search", "--preset", tiny_search / "config.yaml", "--out", "again")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "again/genotype.json").read_bytes() == (tiny_search / "genotype.json").read_bytes()
 
 
-def test_random_draws_differ_by_seed_and_train_nothing(cpnas, tmp_path):
+def test_random_draws_differ_by_seed_and_train_nothing(cpnas_here, tmp_path):
     for seed in (0, 1):
-        assert cpnas("search", "--strategy", "random", "--seed", seed, "--out", f"run{seed}").returncode == 0
+        assert cpnas_here("search", "--strategy", "random", "--seed", seed, "--out", f"run{seed}").returncode == 0
     first, second = (json.loads((tmp_path / f"run{s}/genotype.json").read_text()) for s in (0, 1))
     assert first["normal"] != second["normal"]
     (record,) = read_history(tmp_path / "run0")
@@ -138,16 +140,16 @@ def test_random_draws_differ_by_seed_and_train_nothing(cpnas, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_next_command_that_search_prints_runs(cpnas, tmp_path):
+def test_the_next_command_that_search_prints_runs(cpnas_here, tmp_path):
     # every real value in 32 bits, and every term of the loss
     settings = ("network.real_format=float32", "network.weight_format=float32", "train.kernel_weight=0.001")
     words = [word for setting in (*settings, "train.lambda_compactness=0.00001") for word in ("--set", setting)]
-    answer = cpnas("search", *TINY_OPTIONS, *words)
+    answer = cpnas_here("search", *TINY_OPTIONS, *words)
     assert answer.returncode == 0, answer.stderr
     line = answer.stdout.strip().splitlines()[-1]
     words = line.partition("cpnas train ")[2].split()
     assert words, line
-    trained = cpnas("train", *words, "--with-parent", "--json")
+    trained = cpnas_here("train", *words, "--with-parent", "--json")
     assert trained.returncode == 0, trained.stderr
     result = json.loads(trained.stdout)
     assert result["schema"] == "cpnas.result/1"
@@ -157,7 +159,7 @@ def test_the_next_command_that_search_prints_runs(cpnas, tmp_path):
     stored = result["num_binary_weights"] + 32 * result["num_real_values"] + 8 * result["num_thresholds"]
     assert result["size_bits"] == stored
     run = next(path for path in (tmp_path / "runs").iterdir() if path.name.endswith("-train"))
-    evaluated = cpnas("evaluate", run, "--json")
+    evaluated = cpnas_here("evaluate", run, "--json")
     assert evaluated.returncode == 0, evaluated.stderr
     document = json.loads(evaluated.stdout)
     assert document["accuracy_test"] == result["accuracy_test"]

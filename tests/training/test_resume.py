@@ -18,6 +18,7 @@ def assert_same_tensors(first: Path, second: Path) -> None:
         assert one[name].tobytes() == two[name].tobytes(), name
 
 
+@pytest.mark.slow
 def test_a_killed_search_resumes_to_the_same_bits(cpnas, tmp_path, tiny_search):
     run = tmp_path / "run"
     words = ["search", *TINY_OPTIONS, "--out", "run"]
@@ -54,7 +55,7 @@ def test_a_killed_training_resumes_to_the_same_bits(cpnas, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_history_line_beyond_the_checkpoint_is_dropped(cpnas, tmp_path, tiny_search):
+def test_a_history_line_beyond_the_checkpoint_is_dropped(cpnas_here, tmp_path, tiny_search):
     """Killed between the history and the checkpoint, or in the middle of a line."""
     process = start(tmp_path, "search", *TINY_OPTIONS, "--out", "run")
     run = tmp_path / "run"
@@ -62,7 +63,7 @@ def test_a_history_line_beyond_the_checkpoint_is_dropped(cpnas, tmp_path, tiny_s
     kill(process, signal.SIGKILL)
     with (run / "history.jsonl").open("a") as file:
         file.write('{"event": "draw", "num_candi')
-    assert cpnas("search", "--out", "run", "--resume").returncode == 0
+    assert cpnas_here("search", "--out", "run", "--resume").returncode == 0
     assert without_seconds(run / "history.jsonl") == without_seconds(tiny_search / "history.jsonl")
 
 
@@ -80,23 +81,23 @@ def test_an_interrupted_search_says_how_to_go_on(cpnas, tmp_path, tiny_search):
 
 
 @pytest.mark.slow
-def test_max_time_stops_with_75_and_gets_on_at_every_call(cpnas, tmp_path, tiny_search):
+def test_max_time_stops_with_75_and_gets_on_at_every_call(cpnas_here, tmp_path, tiny_search):
     run = tmp_path / "run"
-    first = cpnas("search", *TINY_OPTIONS, "--out", "run", "--max-time", "0.01s")
+    first = cpnas_here("search", *TINY_OPTIONS, "--out", "run", "--max-time", "0.01s")
     assert first.returncode == 75, first.stderr
     assert "cpnas search --out run --resume" in first.stderr
     assert (run / "history.jsonl").read_text().count("\n") == 1
-    second = cpnas("search", "--out", "run", "--resume", "--max-time", "0.01s")
+    second = cpnas_here("search", "--out", "run", "--resume", "--max-time", "0.01s")
     assert second.returncode == 75
     assert (run / "history.jsonl").read_text().count("\n") == 2
-    assert cpnas("search", "--out", "run", "--resume", "--max-time", "1h").returncode == 0
+    assert cpnas_here("search", "--out", "run", "--resume", "--max-time", "1h").returncode == 0
     assert (run / "genotype.json").read_bytes() == (tiny_search / "genotype.json").read_bytes()
 
 
-def test_a_finished_run_is_not_run_again(cpnas, tmp_path, tiny_search):
+def test_a_finished_run_is_not_run_again(cpnas_here, tmp_path, tiny_search):
     run = tmp_path / "run"
     shutil.copytree(tiny_search, run)
-    answer = cpnas("search", "--out", "run", "--resume", "--json")
+    answer = cpnas_here("search", "--out", "run", "--resume", "--json")
     assert answer.returncode == 0
     assert json.loads(answer.stdout) == json.loads((tiny_search / "genotype.json").read_text())
     assert (run / "history.jsonl").read_bytes() == (tiny_search / "history.jsonl").read_bytes()

@@ -145,21 +145,21 @@ def test_every_optimizer_and_estimator_trains(tmp_path, optimizer, estimator):
 
 
 @pytest.mark.slow
-def test_a_folder_of_images_from_search_to_evaluation(cpnas, tmp_path, image_folder):
+def test_a_folder_of_images_from_search_to_evaluation(cpnas_here, tmp_path, image_folder):
     options = ["--set", "data.image_size=16", "--set", "network.num_channels=4", "--set", "network.num_cells=3"]
     options += ["--set", "search.batch_size=6", "--set", "train.num_epochs=8", "--set", "train.batch_size=6"]
-    searched = cpnas("search", "--preset", "folder", "--data-dir", image_folder, *options, "--out", "s")
+    searched = cpnas_here("search", "--preset", "folder", "--data-dir", image_folder, *options, "--out", "s")
     assert searched.returncode == 0, searched.stderr
-    trained = cpnas("train", "s/genotype.json", "--out", "t", "--json")
+    trained = cpnas_here("train", "s/genotype.json", "--out", "t", "--json")
     assert trained.returncode == 0, trained.stderr
     result = json.loads(trained.stdout)
     assert result["classes"] == ["dark", "light"]
     assert result["num_test_images"] == 8
-    evaluated = cpnas("evaluate", "t", "--json")
+    evaluated = cpnas_here("evaluate", "t", "--json")
     assert json.loads(evaluated.stdout)["accuracy_test"] == result["accuracy_test"]
     (image_folder / "test" / "dark").rename(image_folder / "test" / "bleak")
     (image_folder / "train" / "dark").rename(image_folder / "train" / "bleak")
-    renamed = cpnas("evaluate", "t")
+    renamed = cpnas_here("evaluate", "t")
     assert renamed.returncode == 1
     assert "bleak" in renamed.stderr
 

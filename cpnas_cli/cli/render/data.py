@@ -58,6 +58,17 @@ def _class_lines(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"  hint: {imbalance['hint']}"
 
 
+_MODES = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey with alpha",
+    "P": "palette",
+    "RGB": "colour",
+    "RGBA": "colour with alpha",
+}
+"""In words, of Pillow's modes those that are not words to everybody."""
+
+
 def _image_lines(document: Mapping[str, Any]) -> Iterator[str]:
     sizes = document["sizes"]
     if sizes is None:
@@ -70,7 +81,7 @@ def _image_lines(document: Mapping[str, Any]) -> Iterator[str]:
         f"sizes: width {spread('width')}, height {spread('height')} pixels (min / median / max), "
         f"{sizes['num_distinct']:,} distinct"
     )
-    modes = ", ".join(f"{count:,} {mode}" for mode, count in document["modes"].items())
+    modes = ", ".join(f"{count:,} {_MODES.get(mode, mode)}" for mode, count in document["modes"].items())
     yield f"channels: {'grey' if document['num_channels'] == 1 else 'colour'} ({modes})"
 
 
