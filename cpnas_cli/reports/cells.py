@@ -17,7 +17,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Outline
 
 from cpnas_cli.networks.operations.base import FAMILIES, Look, operation_of
-from cpnas_cli.reports.picture import save_picture
+from cpnas_cli.reports.picture import save_picture, svg_text
 from cpnas_cli.search_space import (
     EDGES,
     NONE,
@@ -180,6 +180,9 @@ def looks() -> list[Look]:
     return list(dict.fromkeys(operation.look for operation in in_order))
 
 
+_SALT = "cpnas cells"
+
+
 def draw_cells(info: CellsInfo) -> Figure:
     """The picture: the normal cell above the reduction cell; 1200 pixels wide at its own resolution."""
     subtitle = _subtitle_lines(info.subtitle)
@@ -205,7 +208,12 @@ def save_cells(info: CellsInfo, path: Path) -> None:
     Raises:
       UsageError: another suffix. RunError: the file cannot be written.
     """
-    save_picture(lambda: draw_cells(info), path, salt="cpnas cells", dpi=DPI)
+    save_picture(lambda: draw_cells(info), path, salt=_SALT, dpi=DPI)
+
+
+def svg_of_cells(info: CellsInfo) -> str:
+    """The picture as the text of an SVG."""
+    return svg_text(lambda: draw_cells(info), salt=_SALT, dpi=DPI)
 
 
 def _subtitle_lines(subtitle: str | None) -> list[str]:

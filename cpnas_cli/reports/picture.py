@@ -1,5 +1,6 @@
 """How a figure becomes a file: SVG with text as text, or PNG; the same picture gives the same bytes."""
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,28 @@ def save_picture(
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("svg", "png"):
         raise UsageError(f"cannot draw into {path.name!r}: expected a file name that ends in .svg or .png")
+    with replacing(path, advice="choose another --out") as temporary:
+        _write(draw, temporary, kind, salt=salt, dpi=dpi, look=look)
+
+
+def svg_text(draw: Callable[[], Figure], *, salt: str, dpi: int) -> str:
+    """The same as SVG, for a page or a notebook."""
+    written = io.StringIO()
+    _write(draw, written, "svg", salt=salt, dpi=dpi)
+    return written.getvalue()
+
+
+def _write(
+    draw: Callable[[], Figure],
+    target: Any,
+    kind: str,
+    *,
+    salt: str,
+    dpi: int,
+    look: Mapping[str, Any] | None = None,
+) -> None:
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     # as text, labels can be searched and edited
     settings: Any = {"svg.hashsalt": salt, "svg.fonttype": "none", **(look or {})}
-    with replacing(path, advice="choose another --out") as temporary, rc_context(settings):
-        draw().savefig(temporary, format=kind, metadata=metadata, dpi=dpi)
+    with rc_context(settings):
+        draw().savefig(target, format=kind, metadata=metadata, dpi=dpi)

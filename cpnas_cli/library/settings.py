@@ -1,0 +1,45 @@
+"""Settings and folders of what a function starts, as the commands have them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.settings import Config, load_config
+
+AnyPath = str | Path
+
+
+def settings_of(
+    source: AnyPath,
+    *,
+    settings: Mapping[str, Any] | None,
+    values: Mapping[str, Any],
+    data_dir: AnyPath | None,
+    seed: int | None,
+    stored: bool,
+) -> Config:
+    """The settings of a preset or a YAML file, changed.
+
+    Args:
+      settings: {"section.key": value} as given by the caller. values: the same of other arguments; None: not given.
+      stored: see `settings.load_config`.
+
+    Raises:
+      UsageError: an unknown preset or setting, or values that do not fit.
+    """
+    folder = None if data_dir is None else str(Path(data_dir).resolve())
+    given = {**(settings or {}), "seed": seed, "data.dir": folder, **values}
+    return load_config(source, values=given, stored=stored)
+
+
+def source_of(out: AnyPath, *, resume: bool, preset: AnyPath | None, otherwise: AnyPath) -> AnyPath:
+    """Where the settings are read: of the run in the folder, if that is to go on, else the preset, else `otherwise`."""
+    if goes_on(out, resume=resume) and preset is None:
+        return Path(out) / RunFolder.CONFIG
+    return otherwise if preset is None else preset
+
+
+def goes_on(out: AnyPath, *, resume: bool) -> bool:
+    """Whether the folder holds a run that goes on."""
+    return resume and (Path(out) / RunFolder.CONFIG).exists()

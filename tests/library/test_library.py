@@ -1,0 +1,163 @@
+"""`import cpnas_cli as cpnas`: the same results as the commands, to the last bit."""
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import invoke
+from conftest import TINY_SETTINGS
+from PIL import Image
+
+import cpnas_cli as cpnas
+from cpnas_cli.library.stepwise import stepwise
+from cpnas_cli.runs.lock import locked
+from cpnas_cli.settings import load_config
+from cpnas_cli.settings.config import flat_settings
+
+NAMES = [setting.partition("=")[0] for setting in TINY_SETTINGS]
+SETTINGS = {name: flat_settings(load_config(overrides=list(TINY_SETTINGS)))[name] for name in NAMES}
+
+
+def without_seconds(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in record.items() if not key.startswith("seconds")} for record in records]
+
+
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    return without_seconds([json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()])
+
+
+def is_record(event: Mapping[str, Any]) -> bool:
+    """Of the history; others tell of progress, and are not kept."""
+    return event["event"] in ("draw", "abandon")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> cpnas.Found:
+    torch.set_num_threads(1)
+    return cpnas.search(out=tmp_path_factory.mktemp("library") / "search", settings=SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def trained(found: cpnas.Found) -> cpnas.Trained:
+    torch.set_num_threads(1)
+    return cpnas.train(
+        found, out=found.folder.with_name("training"), with_parent=True, settings={"train.num_epochs": 1}
+    )
+
+
+def test_importing_it_and_loading_a_network_need_no_torch() -> None:
+    code = "import sys, cpnas_cli as cpnas; cpnas.load; print(sorted(sys.modules.keys() & {'torch', 'numba', 'rich'}))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_its_names_are_those_it_has() -> None:
+    assert set(cpnas.__all__) <= set(dir(cpnas))
+    assert all(getattr(cpnas, name) is not None for name in cpnas.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'sarch'"):
+        _ = cpnas.sarch  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_search_is_that_of_the_command(found: cpnas.Found, tiny_search: Path) -> None:
+    assert found.genotype_file.read_bytes() == (tiny_search / "genotype.json").read_bytes()
+    assert without_seconds(found.history()) == history_of(tiny_search)
+    assert found.genotype.normal == tuple(edge["op"] for edge in found.document["normal"])
+    assert found._repr_svg_().lstrip().startswith("<?xml")
+    assert found._repr_svg_() == found._repr_svg_()
+
+
+def test_its_events_are_its_history_and_it_can_be_left_and_resumed(tiny_search: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with cpnas.start_search(out=out, settings=SETTINGS) as running:
+        first = list(itertools.islice(filter(is_record, running), 3))
+        assert running.result is None
+    assert without_seconds([dict(event) for event in first]) == history_of(tiny_search)[:3]
+    with locked(out):  # nobody has it any more
+        pass
+    later = cpnas.start_search(out=out, resume=True)
+    events = [dict(event) for event in later if is_record(event)]
+    assert history_of(out) == history_of(tiny_search)
+    told_again = [event.pop("resumed", False) for event in events]
+    assert without_seconds(events) == history_of(tiny_search)
+    assert told_again == [True] * told_again.count(True) + [False] * told_again.count(False)
+    assert told_again.count(True) in (2, 3)  # the third may not have been saved yet
+    assert later.result is not None
+    assert later.result.genotype_file.read_bytes() == (tiny_search / "genotype.json").read_bytes()
+
+
+def test_what_is_typed_wrongly_is_said_to_whoever_iterates(tmp_path: Path) -> None:
+    with pytest.raises(cpnas.CpnasError, match=r"search\.beta_p: input should be greater than or equal to 0, got -1"):
+        cpnas.search(out=tmp_path / "a", settings={"search.beta_p": -1})
+    with pytest.raises(cpnas.CpnasError, match=r"search\.beta_p"):
+        list(cpnas.start_search(out=tmp_path / "b", settings={"search.beta_p": -1}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_work_stands_still_until_it_is_asked_on() -> None:
+    done = []
+
+    def work(notify: Any) -> str:
+        for number in range(3):
+            done.append(number)
+            notify(number)
+        return "all"
+
+    steps = stepwise(work)
+    assert next(steps) == 0
+    assert done == [0]
+    assert next(steps) == 1
+    assert done == [0, 1]
+    steps.close()
+    assert done == [0, 1]
+    whole = stepwise(work)
+    assert [next(whole), next(whole), next(whole)] == [0, 1, 2]
+    with pytest.raises(StopIteration) as end:
+        next(whole)
+    assert end.value.value == "all"
+
+
+def test_a_training_and_what_follows_are_those_of_the_commands(trained: cpnas.Trained, tiny_search: Path) -> None:
+    by_hand = trained.folder.with_name("by-hand")
+    words = ["--with-parent", "--set", "train.num_epochs=1", "--out", by_hand, "--json"]
+    expected = json.loads(invoke("train", tiny_search, *words).stdout)
+    assert trained.accuracy == expected["accuracy_test"]
+    assert trained.accuracy_parent == expected["accuracy_parent_test"]
+    for file in ("model.safetensors", "parent.safetensors"):
+        assert (trained.folder / file).read_bytes() == (by_hand / file).read_bytes()
+    evaluated = trained.evaluate()
+    assert dict(evaluated.document) | {"run": 0} == json.loads(invoke("evaluate", by_hand, "--json").stdout) | {
+        "run": 0
+    }
+    assert evaluated.accuracy == trained.accuracy
+    assert sum(map(sum, evaluated.confusion)) == 20
+
+
+def test_a_loaded_network_predicts_as_the_command(trained: cpnas.Trained, tmp_path: Path) -> None:
+    for level in (0, 90, 255):
+        Image.new("L", (9, 7), level).save(tmp_path / f"{level}.png")
+    classifier = trained.load()
+    assert (classifier.image_size, classifier.classes) == (8, tuple("0123456789"))
+    predictions = classifier.predict(tmp_path)
+    lines = invoke("predict", trained.folder, tmp_path, "--json").stdout.splitlines()
+    assert [dict(each.ranking) for each in predictions] == [json.loads(line)["probabilities"] for line in lines]
+    assert [each.image.name for each in predictions] == ["0.png", "255.png", "90.png"]
+    assert classifier.predict([tmp_path / "90.png"], top=1)[0].ranking == predictions[2].ranking[:1]
+    (tmp_path / "damaged.png").write_bytes(b"no image")
+    with pytest.raises(cpnas.CpnasError, match=r"damaged\.png"):
+        classifier.predict(tmp_path)
+    assert [type(answer).__name__ for answer in classifier.stream(tmp_path)].count("Failure") == 1
+
+
+def test_a_table_of_a_notebook_is_escaped(trained: cpnas.Trained) -> None:
+    document = {"accuracy_test": 0.5, "confusion": [[1, 0], [1, 0]], "run": "<script>"}
+    shown = cpnas.Evaluated(document, ("<b>", "a & b"))._repr_html_()
+    assert "<script>" not in shown
+    assert "&lt;b&gt;</th><td>1 of 1 right" in shown
+    assert "a &amp; b</th><td>0 of 1 right" in shown
+    assert f"{100 * trained.accuracy:.2f} %" in trained._repr_html_()
