@@ -35,23 +35,27 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("search")(search.search)
-app.command("train")(train.train)
-app.command("data")(data.data)
-app.command("evaluate")(evaluate.evaluate)
-app.command("ablate-beta")(ablate_beta.ablate_beta)
+app.command("search", short_help="Search an architecture on images.")(search.search)
+app.command("train", short_help="Train the 1-bit Child of a genotype.")(train.train)
+app.command("data", short_help="What is in a folder of images, before it trains.")(data.data)
+app.command("evaluate", short_help="Accuracy of a trained run, per class, and mistakes.")(evaluate.evaluate)
+app.command("ablate-beta", short_help="Test accuracy over beta_P: an experiment.")(ablate_beta.ablate_beta)
 app.command("ablate", hidden=True)(ablate_beta.ablate_beta)
-app.command("compare-strategies")(compare_strategies.compare_strategies)
+app.command("compare-strategies", short_help="Test accuracy by search strategy: an experiment.")(
+    compare_strategies.compare_strategies
+)
 app.command("compare", hidden=True)(compare_strategies.compare_strategies)
-app.command("frontier")(frontier.frontier)
-app.command("rank")(rank.rank)
-app.command("figure")(figure.figure)
-app.command("estimate-efficiency")(estimate_efficiency.estimate_efficiency)
+app.command("frontier", short_help="Is 1 bit worth it on your images? Bytes, time.")(frontier.frontier)
+app.command("rank", short_help="Which scores rank architectures as training does.")(rank.rank)
+app.command("figure", short_help="Draw the figures of an experiment again.")(figure.figure)
+app.command("estimate-efficiency", short_help="Memory and operations that 1 bit saves, counted.")(
+    estimate_efficiency.estimate_efficiency
+)
 app.add_typer(efficiency.app, name="efficiency")
-app.command("export")(export.export)
-app.command("predict")(predict.predict)
-app.command("show")(show.show)
-app.command("runs")(runs.runs)
+app.command("export", short_help="Write a network to deploy: packed, ONNX or C source.")(export.export)
+app.command("predict", short_help="Classify images with a packed model.")(predict.predict)
+app.command("show", short_help="Draw the two cells of a genotype.")(show.show)
+app.command("runs", short_help="List the runs and experiments in a folder.")(runs.runs)
 app.add_typer(presets.app, name="presets")
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,34 @@ if TYPE_CHECKING:
     from cpnas_cli.settings import Config
 
 
+def complete(*choices: str) -> Callable[[str], list[str]]:
+    """For an option with these values."""
+
+    def matching(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return matching
+
+
+def complete_list(choices: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """For an option that takes several of these, with commas between them."""
+
+    def matching(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        taken = before.split(",")
+        return [f"{before}{comma}{name}" for name in choices() if name.startswith(last) and name not in taken]
+
+    return matching
+
+
+def indicators() -> tuple[str, ...]:
+    from typing import get_args
+
+    from cpnas_cli.settings import IndicatorName
+
+    return get_args(IndicatorName)
+
+
 def complete_preset(incomplete: str) -> list[str]:
     from cpnas_cli.settings import preset_names
 
@@ -19,11 +47,7 @@ def complete_preset(incomplete: str) -> list[str]:
 
 
 def complete_indicator(incomplete: str) -> list[str]:
-    from typing import get_args
-
-    from cpnas_cli.settings import IndicatorName
-
-    return [name for name in get_args(IndicatorName) if name.startswith(incomplete)]
+    return [name for name in indicators() if name.startswith(incomplete)]
 
 
 def _setting_keys(incomplete: str) -> list[tuple[str, str]]:
@@ -53,7 +77,9 @@ DataDir = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; without it one under runs/ is made.")]
 # A text here and a number in the settings, so that the error says which value came
 Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="All randomness is derived from it.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda or mps.", autocompletion=complete("auto", "cpu", "cuda", "mps"))
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 MaxTime = Annotated[
     str | None,

@@ -95,6 +95,13 @@ FORMATS: dict[str, _Format] = {
 }
 
 
+ONNX_SIZE = (
+    "ONNX knows no 1-bit weights: each is a float32 in this file, and 1 bit saves neither bytes nor time there; "
+    "--format packed and --format c do"
+)
+"""Of the Child."""
+
+
 def export_run(path: Path, *, format_: str, network: str | None = None, out: Path | None = None) -> Export:
     """Write a network of a run.
 

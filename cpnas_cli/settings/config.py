@@ -90,14 +90,18 @@ def config_from_document(document: Mapping[str, Any], *, stored: bool = False) -
     return validated(as_it_was(document) if stored else document, stored=stored)
 
 
-def validated(document: Mapping[str, Any], *, stored: bool) -> Config:
-    """The same, with today's default for whatever is left out, and the stride of the stem where it is null."""
-    _refuse_unknown_keys(document, Config)
+def validated(document: Mapping[str, Any], *, stored: bool, preset: str = DEFAULT_PRESET) -> Config:
+    """The same, with today's default for whatever is left out, and the stride of the stem where it is null.
+
+    Args:
+      preset: whose settings an error names to be looked at.
+    """
+    _refuse_unknown_keys(document, Config, preset=preset)
     document = _with_stem_stride(document)
     try:
         return Config.model_validate(document, context=STORED if stored else None)
     except ValidationError as error:
-        raise UsageError(f"{_describe(error)}; `cpnas presets show {DEFAULT_PRESET}` lists the settings") from None
+        raise UsageError(f"{_describe(error)}; `cpnas presets show {preset}` lists the settings") from None
 
 
 _BEFORE = {"indicator": "printed", "evaluation": "after_draw", "credit": "draw"}
@@ -141,7 +145,7 @@ def differing_settings(old: Config, new: Config, *, but: Collection[str] = ()) -
     return [f"{key}: {before[key]!r} there, {after[key]!r} now" for key in differing]
 
 
-def _refuse_unknown_keys(document: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> None:
+def _refuse_unknown_keys(document: Mapping[str, Any], model: type[BaseModel], *, preset: str, prefix: str = "") -> None:
     for key, value in document.items():
         field = model.model_fields.get(str(key))
         if field is None:
@@ -149,13 +153,13 @@ def _refuse_unknown_keys(document: Mapping[str, Any], model: type[BaseModel], pr
             full_key = f"{prefix}{key}{inner_key}"
             raise UsageError(
                 f"unknown setting {full_key!r}{_nearest_key(full_key)}; "
-                f"`cpnas presets show {DEFAULT_PRESET}` lists the settings"
+                f"`cpnas presets show {preset}` lists the settings"
             )
         inner: Any = field.annotation
         if is_section(inner):
             if not isinstance(value, Mapping):
                 raise UsageError(f"{prefix}{key} is a section; expected {key}.name=value, got {value!r}")
-            _refuse_unknown_keys(value, inner, f"{prefix}{key}.")
+            _refuse_unknown_keys(value, inner, preset=preset, prefix=f"{prefix}{key}.")
 
 
 def _with_stem_stride(document: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ import yaml
 
 from cpnas_cli.errors import UsageError
 from cpnas_cli.settings.config import DEFAULT_PRESET, Config, as_it_was, flat_settings, validated
-from cpnas_cli.settings.presets import preset_text
+from cpnas_cli.settings.presets import preset_names, preset_text
 from cpnas_cli.settings.sections import fixed_beta_p
 from cpnas_cli.settings.strict_yaml import read_yaml
 
@@ -37,7 +37,8 @@ def load_config(
     document = as_it_was(_parse_yaml(*_read_source(source)))
     changes = [_parse_override(text) for text in overrides]
     changes += [(key, value) for key, value in (values or {}).items() if value is not None]
-    return _changed(document, changes, stored=stored)
+    preset = str(source) if str(source) in preset_names() else DEFAULT_PRESET
+    return _changed(document, changes, stored=stored, preset=preset)
 
 
 def change_config(config: Config, values: Mapping[str, Any], *, stored: bool = False) -> Config:
@@ -52,7 +53,13 @@ def change_config(config: Config, values: Mapping[str, Any], *, stored: bool = F
     return _changed(config.model_dump(mode="json"), values.items(), stored=stored)
 
 
-def _changed(document: Mapping[str, Any], changes: Iterable[tuple[str, Any]], *, stored: bool) -> Config:
+def _changed(
+    document: Mapping[str, Any],
+    changes: Iterable[tuple[str, Any]],
+    *,
+    stored: bool,
+    preset: str = DEFAULT_PRESET,
+) -> Config:
     """What is asked for is refused where it contradicts itself; what merely stands in the document gives way."""
     changes = list(changes)
     changed = copy.deepcopy(dict(document))
@@ -60,7 +67,7 @@ def _changed(document: Mapping[str, Any], changes: Iterable[tuple[str, Any]], *,
         _set(changed, key, value)
     if "search.beta_p" not in dict(changes):
         _drop_beta_p_of_another_strategy(changed, {_strategy(document), _strategy(changed)})
-    return validated(changed, stored=stored)
+    return validated(changed, stored=stored, preset=preset)
 
 
 def _drop_beta_p_of_another_strategy(document: dict[str, Any], strategies: set[str]) -> None:

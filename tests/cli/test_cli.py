@@ -66,6 +66,15 @@ def test_every_command_explains_itself(command):
     assert "Usage" in answer.stdout
 
 
+def test_the_list_of_commands_is_not_cut_off() -> None:
+    """At 80 columns, where a terminal has no more."""
+    answer = runner.invoke(app, ["--help"], env={"COLUMNS": "80"})
+    lines = answer.stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(lines) >= 16
+    assert [line for line in lines if line.endswith("...") or len(line) > 80 or not line.startswith("  ")] == []
+    assert all(line[2] != " " for line in lines)  # nor wrapped
+
+
 def test_both_entry_points_are_the_same_program():
     outputs = []
     for words in ([str(Path(sys.executable).with_name("cpnas"))], [sys.executable, "-m", "cpnas_cli"]):
@@ -83,6 +92,8 @@ def test_both_entry_points_are_the_same_program():
         ("cpnas search --strategy pc", 3, "pcdarts"),
         ("cpnas runs --sort ac", 3, "accuracy"),
         ("cpnas runs --filter state=ru", 3, "state=running"),
+        ("cpnas export RUN --format pa", 4, "packed"),
+        ("cpnas compare-strategies --strategies random,pc", 3, "random,pcdarts"),
     ],
 )
 def test_bash_completion(typed, position, expected):

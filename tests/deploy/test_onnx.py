@@ -266,6 +266,17 @@ def save_run(folder: Path, *precisions: Precision) -> Path:
     return folder
 
 
+def test_a_child_as_onnx_is_said_to_save_nothing(tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "run", "binary", "full")
+    answers = {
+        name: runner.invoke(app, ["export", str(folder), "--format", "onnx", "--network", name])
+        for name in ("child", "parent")
+    }
+    assert [answer.exit_code for answer in answers.values()] == [0, 0]
+    assert answers["child"].stderr.startswith("note: ONNX knows no 1-bit weights")
+    assert answers["parent"].stderr == ""
+
+
 def test_the_command_writes_a_parent(tmp_path: Path) -> None:
     folder = save_run(tmp_path / "run", "binary", "full")
     answer = runner.invoke(app, ["export", str(folder), "--format", "onnx", "--network", "parent", "--json"])

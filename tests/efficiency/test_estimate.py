@@ -505,8 +505,12 @@ def test_both_names_of_the_command_do_the_same(genotype_file: Path) -> None:
 
 
 def test_the_table_shows_layers_totals_and_what_they_do_not_say(genotype_file: Path) -> None:
-    result = invoke("estimate-efficiency", genotype_file, *SMALL_OPTIONS, "--baseline", "wrn22")
+    brief = invoke("estimate-efficiency", genotype_file, *SMALL_OPTIONS, "--baseline", "wrn22").stdout
+    result = invoke("estimate-efficiency", genotype_file, *SMALL_OPTIONS, "--baseline", "wrn22", "--layers")
     assert result.exit_code == 0
+    totals, says = brief.rsplit("\n\n", 1)
+    assert result.stdout.startswith(totals)  # first what counts; each layer behind it
+    assert says.split()[1:4] == ["layers:", "--layers", "shows"]
     rows = [line.split() for line in result.stdout.splitlines()]
     [depthwise] = [row for row in rows if row[:2] == ["0.0", "sep_conv_3x3.depthwise"]]
     assert " ".join(depthwise[2:]) == "1 2x8² > 2x8² 1.15 k 18 128 7.89 4 B 16 B 16 B"

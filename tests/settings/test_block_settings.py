@@ -45,6 +45,12 @@ def test_a_group_width_that_does_not_divide_the_channels_of_the_search() -> None
     load_config(overrides=[*overrides[:-1], "search.num_channels=24"]).check_search_network()
 
 
+def test_the_error_names_the_preset_in_use() -> None:
+    for override in ("network.group_width=3", "network.group_with=3"):
+        with pytest.raises(UsageError, match=r"; `cpnas presets show cifar10-small` lists the settings$"):
+            load_config("cifar10-small", overrides=[override])
+
+
 @pytest.mark.parametrize(("channels", "width"), [(16, 8), (2, 8), (4, 1024), (12, 6), (12, 1), (6, 2)])
 def test_a_group_width_that_divides(channels: int, width: int) -> None:
     load_config(

@@ -20,7 +20,12 @@ def ablate_beta(
     ] = None,
     indicators: Annotated[
         str | None,
-        typer.Option("--indicators", metavar="I,I,...", help="penalized, printed or both; that of the settings."),
+        typer.Option(
+            "--indicators",
+            metavar="I,I,...",
+            help="penalized, printed or both; that of the settings.",
+            autocompletion=options.complete_list(options.indicators),
+        ),
     ] = None,
     seeds: experiment.Seeds = None,
     preset: options.Preset = None,

@@ -6,6 +6,7 @@ import typer
 
 from cpnas_cli.cli import options
 from cpnas_cli.cli.commands import experiment
+from cpnas_cli.strategies import strategies as every_strategy
 from cpnas_cli.strategies import strategies_to_compare
 
 if TYPE_CHECKING:
@@ -18,7 +19,13 @@ DEFAULT_RANDOM_DRAWS = 5
 
 def compare_strategies(
     strategies: Annotated[
-        str | None, typer.Option("--strategies", metavar="S,S,...", help=f"Which to compare; {DEFAULT_STRATEGIES}.")
+        str | None,
+        typer.Option(
+            "--strategies",
+            metavar="S,S,...",
+            help=f"Which to compare; {DEFAULT_STRATEGIES}.",
+            autocompletion=options.complete_list(lambda: [strategy.name for strategy in every_strategy()]),
+        ),
     ] = None,
     seeds: experiment.Seeds = None,
     random_draws: Annotated[

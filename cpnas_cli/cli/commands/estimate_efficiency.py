@@ -19,7 +19,9 @@ def estimate_efficiency(
     baseline: Annotated[
         str,
         typer.Option(
-            "--baseline", help="The full-precision network to compare with: parent (its own), resnet18 or wrn22."
+            "--baseline",
+            help="The full-precision network to compare with: parent (its own), resnet18 or wrn22.",
+            autocompletion=options.complete("parent", "resnet18", "wrn22"),
         ),
     ] = "parent",
     image_channels: Annotated[
@@ -28,10 +30,11 @@ def estimate_efficiency(
     num_classes: Annotated[
         str | None, typer.Option("--num-classes", metavar="N", help="Without it those of the data set.")
     ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Show every layer too.")] = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write the layers into this file.")] = None,
     json_: options.Json = False,
 ) -> None:
-    """Memory and operations that the 1-bit Child of a genotype saves, counted layer by layer and in all.
+    """Memory and operations that the 1-bit Child of a genotype saves, counted in all and layer by layer.
 
     Without --preset the settings are those of the run that the genotype lies in; no image is read.
     """
@@ -58,20 +61,20 @@ def estimate_efficiency(
         if json_:
             print_json(document)
         else:
-            _print(document, settings=named.source if preset is None else None, csv=csv)
+            _print(document, settings=named.source if preset is None else None, layers=layers, csv=csv)
 
 
-def _print(document: "Mapping[str, Any]", *, settings: str | None, csv: Path | None) -> None:
+def _print(document: "Mapping[str, Any]", *, settings: str | None, layers: bool, csv: Path | None) -> None:
     """For people.
 
     Args:
-      settings: where they come from, if that was not typed. csv: the file with the layers.
+      settings: where they come from, if that was not typed. layers: whether all are shown. csv: the file with them.
     """
     from cpnas_cli.cli.render.efficiency import print_estimate
 
     if settings is not None:
         say(f"settings: {settings}")
-    print_estimate(document)
+    print_estimate(document, layers=layers)
     if csv is not None:
         print(f"\nlayers: {csv}")
 

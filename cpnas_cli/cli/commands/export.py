@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cpnas_cli.cli import options
-from cpnas_cli.cli.console import COMPILING, print_json, reported_errors, said_if_slow
+from cpnas_cli.cli.console import COMPILING, print_json, reported_errors, said_if_slow, say
 
 
 def export(
@@ -18,11 +18,17 @@ def export(
             metavar="packed|onnx|c",
             help="packed: the 1-bit file that `cpnas predict` runs; onnx: for other runtimes; "
             "c: C source for a device.",
+            autocompletion=options.complete("packed", "onnx", "c"),
         ),
     ] = "packed",
     network: Annotated[
         str | None,
-        typer.Option("--network", metavar="child|parent", help="Without it: the network that the run trained."),
+        typer.Option(
+            "--network",
+            metavar="child|parent",
+            help="Without it: the network that the run trained.",
+            autocompletion=options.complete("child", "parent"),
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -48,6 +54,10 @@ def export(
             print(
                 f"{exported.file}: {exported.num_bytes:,} bytes{header} ({exported.format}, {exported.network}){device}"
             )
+        if (exported.format, exported.network) == ("onnx", "child"):
+            from cpnas_cli.deploy.export import ONNX_SIZE
+
+            say(f"note: {ONNX_SIZE}")
         if exported.format == "packed":
             from cpnas_cli.deploy.engine import machine_code
 

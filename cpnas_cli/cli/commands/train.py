@@ -23,7 +23,12 @@ def train(
     ] = None,
     preset: options.Preset = None,
     precision: Annotated[
-        str, typer.Option("--precision", help="binary trains the 1-bit Child, full its full-precision Parent.")
+        str,
+        typer.Option(
+            "--precision",
+            help="binary trains the 1-bit Child, full its full-precision Parent.",
+            autocompletion=options.complete("binary", "full"),
+        ),
     ] = "binary",
     with_parent: Annotated[
         bool, typer.Option("--with-parent", help="Train the Parent too, so that the 1-bit gap is in the result.")

@@ -35,18 +35,21 @@ def size(bits: float) -> str:
     return f"{num_bytes:.0f} B"
 
 
-def print_estimate(document: Mapping[str, Any]) -> None:
-    """The layers, the totals of Child and baseline side by side, the ratios, and what they do not say."""
+def print_estimate(document: Mapping[str, Any], *, layers: bool) -> None:
+    """The totals of Child and baseline side by side, the ratios, what they do not say, and `layers`, one by one."""
     console = Console()
     if not console.is_terminal:  # a file or a pager has room for whole lines
         console = Console(width=MAX_WIDTH)
+    console.print(totals_table(document))
+    console.print(savings_table(document), highlight=False)
+    console.print(f"\n{WHAT_IT_SAYS}", highlight=False)
+    if not layers:
+        console.print(f"\n{len(document['layers'])} layers: --layers shows them, --csv and --json too", highlight=False)
+        return
     wide = console.width >= FULL_WIDTH
     console.print(layer_table(document, wide=wide))
     if not wide:
         console.print(f"[dim]{FULL_WIDTH} columns show shapes and values too; so do --csv and --json[/dim]")
-    console.print(totals_table(document))
-    console.print(savings_table(document), highlight=False)
-    console.print(f"\n{WHAT_IT_SAYS}", highlight=False)
 
 
 def layer_table(document: Mapping[str, Any], *, wide: bool) -> Table:
