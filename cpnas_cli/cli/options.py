@@ -89,6 +89,13 @@ Devices = Annotated[
     str | None,
     typer.Option("--devices", metavar="N", help="Train on N processes, each with its GPU or its share of the cores."),
 ]
+TensorBoard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard",
+        help="Also write curves, cells and settings for TensorBoard into the run's folder; the tensorboard extra.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else, on standard output.")]
 
 

@@ -63,6 +63,7 @@ def search(
     device: options.Device = "auto",
     resume: options.Resume = False,
     max_time: options.MaxTime = None,
+    tensorboard: options.TensorBoard = False,
     json_: options.Json = False,
 ) -> None:
     """Search an architecture on images; writes genotype.json.
@@ -92,13 +93,27 @@ def search(
             strategy_named(config.search.strategy).check_beta_p(beta_p, instead=reference_strategy().name)
         if indicator is not None:
             strategy_named(config.search.strategy).check_indicator(indicator, instead=reference_strategy().name)
+        if tensorboard:
+            from cpnas_cli.reports.tensorboard import check_tensorboard
+
+            check_tensorboard()
         name = f"{config.data.name}-{config.search.strategy}-seed{config.seed}"
         folder = out or options.new_folder(name)
         with options.removed_if_unused(folder, is_new=out is None):
-            _search(config, folder, device=device, resume=resume, max_time=max_time, json_=json_)
+            watched = {"tensorboard": tensorboard, "json_": json_}
+            _search(config, folder, device=device, resume=resume, max_time=max_time, **watched)
 
 
-def _search(config: "Config", folder: Path, *, device: str, resume: bool, max_time: str | None, json_: bool) -> None:
+def _search(
+    config: "Config",
+    folder: Path,
+    *,
+    device: str,
+    resume: bool,
+    max_time: str | None,
+    tensorboard: bool,
+    json_: bool,
+) -> None:
     from cpnas_cli.cli.opening import open_from_options, say_preparations
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.strategies.checks import check_search
@@ -120,14 +135,18 @@ def _search(config: "Config", folder: Path, *, device: str, resume: bool, max_ti
 
         from cpnas_cli.cli.render.runs import indicator_warning, print_genotype_summary
         from cpnas_cli.cli.views.runs import search_view
+        from cpnas_cli.cli.views.watching import watching
+        from cpnas_cli.storage.genotype_file import parse_genotype
         from cpnas_cli.strategies import run_search
         from cpnas_cli.strategies.base import Search
 
-        resume_line = options.resume_line("search", out=folder, device=device)
+        chosen = ["--tensorboard"] if tensorboard else []
+        resume_line = options.resume_line("search", *chosen, out=folder, device=device)
         with reported_errors(resume_line=resume_line):
-            with search_view(config) as view:
-                search = Search(opened.run, config, opened.dataset, opened.fabric, opened.deadline, view.notify)
+            with search_view(config) as view, watching(view.notify, opened.run, tensorboard=tensorboard) as watched:
+                search = Search(opened.run, config, opened.dataset, opened.fabric, opened.deadline, watched.notify)
                 document = run_search(search)
+                watched.finish(config, {}, genotype=parse_genotype(document))
             genotype_file = opened.run.file(RunFolder.GENOTYPE)
             next_line = options.shell_line("cpnas", "train", genotype_file)
             if json_:

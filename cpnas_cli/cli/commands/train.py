@@ -53,6 +53,7 @@ def train(
     devices: options.Devices = None,
     resume: options.Resume = False,
     max_time: options.MaxTime = None,
+    tensorboard: options.TensorBoard = False,
     json_: options.Json = False,
 ) -> None:
     """Train the 1-bit Child of a genotype with the Child-Parent loss; writes result.json and model.safetensors.
@@ -76,6 +77,7 @@ def train(
             seed=seed,
             device=device,
             num_processes=options.number_of_processes(devices),
+            tensorboard=tensorboard,
             resume=resume,
         )
         with options.removed_if_unused(request.folder, is_new=out is None):
@@ -108,6 +110,7 @@ class _Request:
     document: Mapping[str, Any]
     networks: "tuple[NetworkName, ...]"
     baseline: bool
+    tensorboard: bool
     folder: Path
     source: str | None
     num_processes: int
@@ -132,6 +135,7 @@ def _request(
     seed: str | None,
     device: str,
     num_processes: int,
+    tensorboard: bool,
     resume: bool,
 ) -> _Request:
     from cpnas_cli.distributed.processes import this_world
@@ -167,6 +171,11 @@ def _request(
     folder = out or options.new_folder(f"{name}-{'parent' if networks == ('parent',) else 'train'}")
     words = ["--precision", "full"] if networks == ("parent",) else ["--with-parent"] if len(networks) > 1 else []
     words += ["--baseline"] if baseline else []
+    if tensorboard:
+        from cpnas_cli.reports.tensorboard import check_tensorboard
+
+        check_tensorboard()
+        words += ["--tensorboard"]
     if num_processes > 1 and this_world().launcher in (None, "cpnas"):
         words += ["--devices", str(num_processes)]
     return _Request(
@@ -175,6 +184,7 @@ def _request(
         document,
         trained_networks(config, networks),
         baseline,
+        tensorboard,
         folder,
         source=f"settings: {source if isinstance(source, Path) else f'preset {source}'}"
         if preset is None and not resume
@@ -247,13 +257,17 @@ def _train(request: _Request, *, resume: bool, max_time: str | None, json_: bool
 def _train_opened(request: _Request, opened: "OpenedRun", *, json_: bool) -> None:
     from cpnas_cli.cli.render.runs import print_result
     from cpnas_cli.cli.views.runs import TrainingView
+    from cpnas_cli.cli.views.watching import watching
     from cpnas_cli.distributed.processes import this_world
     from cpnas_cli.storage.genotype_file import provenance_of
     from cpnas_cli.training.training import Training
 
     with reported_errors(resume_line=request.resume_line(opened.run.path)):
         is_first = this_world().is_first
-        with TrainingView(request.config, request.networks, quiet=not is_first) as view:
+        with (
+            TrainingView(request.config, request.networks, quiet=not is_first) as view,
+            watching(view.notify, opened.run, tensorboard=request.tensorboard and is_first) as watched,
+        ):
             result = Training(
                 opened.run,
                 request.config,
@@ -263,8 +277,10 @@ def _train_opened(request: _Request, opened: "OpenedRun", *, json_: bool) -> Non
                 networks=request.networks,
                 provenance=provenance_of(request.document),
                 deadline=opened.deadline,
-                notify=view.notify,
+                notify=watched.notify,
             ).train()
+            accuracies = {key: result[key] for key in ("accuracy_test", "accuracy_parent_test")}
+            watched.finish(request.config, accuracies, genotype=request.genotype)
         if request.baseline and result.get("baseline") is None:
             result = _train_baseline(request, opened, result)
         if json_:
