@@ -145,7 +145,7 @@ def test_show_says_what_stays_real(tiny_search, tmp_path):
 def test_the_live_view_of_a_search_and_a_training(tiny_search, tmp_path):
     code, text = run_on_terminal(tmp_path, "search", *TINY_OPTIONS, "--out", "run")
     assert code == 0, text
-    for part in ("draw 35/35", "round 1/7", "normal cell", "reduction cell", "0->2", "4->5", "Child", "Parent"):
+    for part in ("draw 35/35", "round 1/7", "normal", "reduce", "0->2", "4->5", "best Child", "its Parent"):
         assert part in text
     assert (tmp_path / "run/genotype.json").read_bytes() == (tiny_search / "genotype.json").read_bytes()
     code, text = run_on_terminal(tmp_path, "train", "run/genotype.json", "--out", "trained")

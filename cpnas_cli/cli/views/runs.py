@@ -5,8 +5,8 @@ A view is fed with the records of the run's history, so it shows what is written
 
 import statistics
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from rich.console import Console, Group
@@ -90,7 +90,11 @@ class NoView:
 
 
 class SearchView(_View):
-    """A search in rounds: round, draws done and left, time left, accuracies, and the edges with their candidates."""
+    """A search in rounds: how far it is, the draw that is the best so far, the trend, and what leads on every edge.
+
+    Attributes:
+      best: number of the draw, accuracy of its Child and of its Parent. children: accuracies, in the order of draws.
+    """
 
     def __init__(self, config: Config, total: int) -> None:
         super().__init__()
@@ -100,6 +104,8 @@ class SearchView(_View):
         self.training = "child"
         self.child: float | None = None
         self.parent: float | None = None
+        self.best: tuple[int, float, float | None] | None = None
+        self.children: list[float] = []
         self.alive: dict[str, list[tuple[str, ...]]] = {kind: [OPERATIONS] * len(EDGES) for kind in CELL_KINDS}
         self.evaluation: dict[str, list[dict[str, float]]] = {kind: [{} for _ in EDGES] for kind in self.alive}
 
@@ -122,6 +128,7 @@ class SearchView(_View):
         self.num_candidates, self.pass_index = record["num_candidates"], record["pass"]
         if record["z"] is not None:
             self.child, self.parent = record["accuracy_child"], record["accuracy_parent"]
+            self._validated(record["accuracy_child"], self.parent)
         self._unit_done(record["seconds"])
         if record.get("resumed"):
             return
@@ -134,8 +141,16 @@ class SearchView(_View):
             f"{self.num_passes}  {found}  {record['seconds']:.1f} s  left {self._time_left(self.total - self.done)}"
         )
 
+    def _validated(self, child: float, parent: float | None) -> None:
+        self.children.append(child)
+        if self.best is None or child > self.best[1]:
+            self.best = len(self.children), child, parent
+
     def _pass(self, record: Mapping[str, Any]) -> None:
         """All draws of a pass, validated together; shown are their means."""
+        parents = record["accuracy_parent"] or [None] * len(record["accuracy_child"])
+        for child, parent in zip(record["accuracy_child"], parents, strict=True):
+            self._validated(child, parent)
         self.child, self.parent = (
             statistics.fmean(record[key]) if record[key] else None for key in ("accuracy_child", "accuracy_parent")
         )
@@ -155,7 +170,6 @@ class SearchView(_View):
 
     def render(self) -> Group:
         status = Table.grid(padding=(0, 2))
-        accuracies = Table.grid(padding=(0, 2))
         status.add_row(
             f"round {len(OPERATIONS) + 1 - self.num_candidates}/{len(OPERATIONS) - 1}",
             f"pass {min(self.pass_index + 1, self.num_passes)}/{self.num_passes}",
@@ -163,36 +177,48 @@ class SearchView(_View):
             ProgressBar(total=self.total, completed=self.done, width=20),
             f"left {self._time_left(self.total - self.done)}",
         )
-        accuracies.add_row(
-            f"Child {percent(self.child)}",
-            f"Parent {percent(self.parent)}",
-            Text(f"training the {self.training}" if self.done < self.total else "done", style="dim"),
-        )
-        return Group(status, accuracies, self._edges())
+        accuracies = Table.grid(padding=(0, 2))
+        doing = f"training the {self.training}" if self.done < self.total else "done"
+        accuracies.add_row(f"Child {percent(self.child)}", f"Parent {percent(self.parent)}", Text(doing, style="dim"))
+        rows = [status, accuracies]
+        if self.best is not None:
+            draw, child, parent = self.best
+            its_parent = "" if parent is None else f", its Parent {percent(parent)}"
+            rows.append(Text(f"best Child {percent(child)}{its_parent}, in draw {draw}"))
+        if len(self.children) > 1:
+            rows.append(Text(f"Child by draw  {trend(self.children, width=self.console.width - 16)}"))
+        return Group(*rows, *self._candidates())
 
-    def _edges(self) -> Table:
-        edges = Table(title="operations alive, with their evaluation e when last abandoned", title_style="dim")
-        for name in ("edge", "normal cell", "reduction cell"):
-            edges.add_column(name, no_wrap=True)
-        for index, (source, node) in enumerate(EDGES):
-            edges.add_row(f"{source}->{node}", *(self._edge(kind, index) for kind in self.alive))
-        return edges
+    def _candidates(self) -> list[Text]:
+        """On how many edges each operation is gone, and what leads on every edge; nothing as long as all are equal."""
+        if not any(any(edges) for edges in self.evaluation.values()):
+            return [Text(f"{self.num_candidates} candidates on every edge", style="dim")]
+        abandoned = Counter(op for edges in self.alive.values() for alive in edges for op in set(OPERATIONS) - {*alive})
+        counts = ", ".join(f"{operation_of(op).short} {count}" for op, count in abandoned.most_common())
+        num_edges = len(CELL_KINDS) * len(EDGES)
+        rows = [Text(f"gone/{num_edges} {counts}", style="dim"), Text("leads   ", style="dim")]
+        for source, node in EDGES:
+            rows[-1].append(f"{source}->{node} ")
+        for kind in self.alive:
+            row = Text(f"{kind:8}", style="dim")
+            for alive, evaluation in zip(self.alive[kind], self.evaluation[kind], strict=True):
+                leader = operation_of(max(alive, key=lambda op: evaluation.get(op, 0.0)))
+                row.append(f"{leader.short:5}", style=leader.look.style)
+            rows.append(row)
+        for row in rows:
+            row.no_wrap, row.overflow = True, "ellipsis"
+        return rows
 
-    def _edge(self, kind: str, index: int) -> Text:
-        evaluation, alive = self.evaluation[kind][index], self.alive[kind][index]
-        best = max(evaluation.values(), default=None)
-        text = Text()
-        room = max((self.console.width - 14) // 2 // len("sep3 .123  "), 1)
-        if len(alive) > room:  # a narrow terminal: how many, and the best of them
-            text.append(f"{len(alive)}: ", style="dim")
-            alive = tuple(sorted(alive, key=lambda op: -evaluation.get(op, 0.0))[: max(room - 1, 1)])
-        for op in alive:
-            value = evaluation.get(op)
-            operation = operation_of(op)
-            style = operation.look.style + (" bold" if value is not None and value == best else "")
-            text.append(operation.short + (f" .{round(1000 * value):03d}" if value is not None else ""), style=style)
-            text.append("  ")
-        return text
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+
+
+def trend(values: Sequence[float], *, width: int) -> str:
+    """The last values as bars between the least and the largest of them."""
+    shown = list(values)[-max(width, 1) :]
+    low, high = min(shown), max(shown)
+    top = len(_LEVELS) - 1
+    return "".join(_LEVELS[round(top * (value - low) / (high - low)) if high > low else 0] for value in shown)
 
 
 class SearchScoresView(SearchView):
@@ -251,7 +277,7 @@ class SearchScoresView(SearchView):
         return status
 
     def render(self) -> Group:
-        return Group(self._status(), self._edges())
+        return Group(self._status(), *self._candidates())
 
 
 class SearchTrainingsView(_View):
