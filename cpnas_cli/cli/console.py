@@ -12,7 +12,7 @@ import typer
 
 from cpnas_cli.distributed.launch import EXIT_LOST
 from cpnas_cli.distributed.processes import this_world
-from cpnas_cli.errors import EXIT_INTERRUPTED, CpnasError, MaxTimeReached, ProcessLostError
+from cpnas_cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, CpnasError, MaxTimeReached, ProcessLostError
 
 # What would break a line or a column, command the terminal, turn the text around, or cannot be written at all
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -70,6 +70,10 @@ def have_met() -> bool:
 COMPILING = "compiling the kernels for this processor: once, some 20 seconds"
 
 
+_NOT_IN_RUNTIME = {"torch", "torchvision", "lightning_fabric", "sklearn", "matplotlib", "scipy", "filelock"}
+"""Libraries that cpnas needs and cpnas-runtime, which only predicts, is installed without."""
+
+
 @contextlib.contextmanager
 def reported_errors(*, resume_line: str | None = None) -> Iterator[None]:
     """An expected error becomes one line and its exit code; anything else stays a traceback.
@@ -102,3 +106,9 @@ def reported_errors(*, resume_line: str | None = None) -> Iterator[None]:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         raise typer.Exit(1) from None
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in _NOT_IN_RUNTIME:
+            raise
+        say(f"cpnas: error: this command needs {library}, which cpnas-runtime leaves out; type: pip install cpnas")
+        raise typer.Exit(EXIT_ERROR) from None

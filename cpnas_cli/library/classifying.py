@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cpnas_cli.deploy.packed_file import load_packed
 from cpnas_cli.deploy.predict import Answer, Failure, Prediction, find_packed, predict_images, walk_images
 from cpnas_cli.errors import DataError
-from cpnas_cli.library.settings import AnyPath
+from cpnas_cli.library.paths import AnyPath
 
 if TYPE_CHECKING:
     from cpnas_cli.deploy.engine import Engine

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cpnas_cli.library.settings import AnyPath
+from cpnas_cli.library.paths import AnyPath
 from cpnas_cli.library.table import html_table, percent
 
 

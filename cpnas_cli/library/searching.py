@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cpnas_cli.library.settings import AnyPath, goes_on, settings_of, source_of
+from cpnas_cli.library.paths import AnyPath
+from cpnas_cli.library.settings import goes_on, settings_of, source_of
 from cpnas_cli.library.stepwise import stepwise
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cpnas_cli.library.paths import AnyPath
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import Config, load_config
-
-AnyPath = str | Path
 
 
 def settings_of(

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from cpnas_cli.library.classifying import Classifier, load
 from cpnas_cli.library.evaluating import Evaluated, evaluate
+from cpnas_cli.library.paths import AnyPath
 from cpnas_cli.library.searching import Event, Found
-from cpnas_cli.library.settings import AnyPath, goes_on, settings_of, source_of
+from cpnas_cli.library.settings import goes_on, settings_of, source_of
 from cpnas_cli.library.table import html_table, percent
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
