@@ -32,6 +32,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The pages as a site in `site/`; a link or an anchor that leads nowhere is an error."""
+    prepare(session)
+    session.run("mkdocs", "build", "--quiet", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """The fast tests; some of them: `nox -s tests -- tests/runs -k lock`."""
     prepare(session)
