@@ -81,6 +81,15 @@ class DataConfig(Section):
         gt=0,
         lt=1,
     )
+    validation_fraction: float = setting(
+        0.0,
+        "share of the training images of each class that validate in a training after every epoch, the same ones for "
+        "every seed; neither a training nor a search trains on them, and a search does not look at them; 0: none, or "
+        "those of val/ where a folder has it beside test/",
+        origin="ours: none, all images train",
+        ge=0,
+        lt=1,
+    )
     crop_padding: int = setting(
         0,
         "border around an image out of which a random crop is taken; 0: no crop",

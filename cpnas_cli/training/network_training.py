@@ -1,6 +1,7 @@
 """The training of one network within a training: all that a checkpoint of it holds."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cpnas_cli.training.epoch import make_optimizer
 from cpnas_cli.training.moving_average import MovingAverage
 from cpnas_cli.training.stages import Stage, binarize_weights, parameter_groups, stages_of
 from cpnas_cli.training.teacher import Teacher
+from cpnas_cli.training.validation import ValidationCurve
 
 
 @dataclass
@@ -28,6 +30,7 @@ class NetworkTraining:
     Attributes:
       forward: the network in training, compiled or as it is.
       class_means, auxiliary_head, moving_average, teacher: None without them. The teacher is no part of a checkpoint.
+      validation: None without images that validate.
       stage: that of the last epoch; before the first one that of the first.
       compiled: all epochs so far.
     """
@@ -39,6 +42,7 @@ class NetworkTraining:
     class_means: ClassMeans | None = None
     auxiliary_head: AuxiliaryHead | None = None
     teacher: Teacher | None = None
+    validation: ValidationCurve | None = None
     epoch: int = 0
     seconds: float = 0.0
     compiled: bool = False
@@ -85,11 +89,14 @@ class NetworkTraining:
             parts |= with_prefix("auxiliary_head", self.auxiliary_head.state_dict())
         if self.moving_average is not None:
             parts |= with_prefix("moving_average", self.moving_average.tensors())
+        if self.validation is not None:
+            parts |= self.validation.checkpoint_tensors()
         return parts
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint says beside the tensors."""
-        return {"network": self.name, "epoch": self.epoch, "seconds": self.seconds, "compiled": self.compiled}
+        state = {"network": self.name, "epoch": self.epoch, "seconds": self.seconds, "compiled": self.compiled}
+        return state if self.validation is None else {**state, "validation": self.validation.document()}
 
     def restore(self, saved: Saved, *, path: Path) -> None:
         """Go on from what was committed.
@@ -112,6 +119,23 @@ class NetworkTraining:
             load_into(self.auxiliary_head, without_prefix("auxiliary_head", saved.tensors), path=path)
         if self.moving_average is not None:
             self.moving_average.restore(without_prefix("moving_average", saved.tensors), path=path)
+        if self.validation is not None:
+            self.validation = ValidationCurve.restored(
+                saved.state.get("validation", {}), saved.tensors, keeps_best=self.validation.keeps_best
+            )
+
+    @contextlib.contextmanager
+    def as_evaluated(self) -> Iterator[Network]:
+        """Within the block the network is what is evaluated in the end: with a moving average that."""
+        if self.moving_average is None:
+            yield self.network
+            return
+        own = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        self.moving_average.apply()
+        try:
+            yield self.network
+        finally:
+            self.network.load_state_dict(own)
 
     def _modules(self) -> list[torch.nn.Module]:
         return [self.network] if self.auxiliary_head is None else [self.network, self.auxiliary_head]

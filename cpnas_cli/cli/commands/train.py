@@ -256,7 +256,7 @@ def _train(request: _Request, *, resume: bool, max_time: str | None, json_: bool
 
 def _train_opened(request: _Request, opened: "OpenedRun", *, json_: bool) -> None:
     from cpnas_cli.cli.render.runs import print_result
-    from cpnas_cli.cli.views.runs import TrainingView
+    from cpnas_cli.cli.views.trainings import TrainingView
     from cpnas_cli.cli.views.watching import watching
     from cpnas_cli.distributed.processes import this_world
     from cpnas_cli.storage.genotype_file import provenance_of
@@ -291,7 +291,7 @@ def _train_opened(request: _Request, opened: "OpenedRun", *, json_: bool) -> Non
 
 def _train_baseline(request: _Request, opened: "OpenedRun", result: Mapping[str, Any]) -> dict[str, Any]:
     """The plain CNN, in a run of its own in the run's folder; returns the result with both."""
-    from cpnas_cli.cli.views.runs import TrainingView
+    from cpnas_cli.cli.views.trainings import TrainingView
     from cpnas_cli.deploy.baseline import (
         BASELINE_FOLDER,
         baseline_width,
