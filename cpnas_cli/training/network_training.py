@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cpnas_cli.data.batches import Pipeline
+from cpnas_cli.data.dataset import ImageSet
 from cpnas_cli.losses import ClassMeans
 from cpnas_cli.networks.network import Network, Output
 from cpnas_cli.networks.shapes import NetworkName
@@ -20,7 +22,7 @@ from cpnas_cli.training.epoch import make_optimizer
 from cpnas_cli.training.moving_average import MovingAverage
 from cpnas_cli.training.stages import Stage, binarize_weights, parameter_groups, stages_of
 from cpnas_cli.training.teacher import Teacher
-from cpnas_cli.training.validation import ValidationCurve
+from cpnas_cli.training.validation import ValidationCurve, validate_trained
 
 
 @dataclass
@@ -31,6 +33,8 @@ class NetworkTraining:
       forward: the network in training, compiled or as it is.
       class_means, auxiliary_head, moving_average, teacher: None without them. The teacher is no part of a checkpoint.
       validation: None without images that validate.
+      class_weights: (K,), None where all count the same; they follow from the images and are no part of a checkpoint.
+      begun_with: what the result says of the weights that it began with; None: its own draw.
       stage: that of the last epoch; before the first one that of the first.
       compiled: all epochs so far.
     """
@@ -43,6 +47,8 @@ class NetworkTraining:
     auxiliary_head: AuxiliaryHead | None = None
     teacher: Teacher | None = None
     validation: ValidationCurve | None = None
+    class_weights: Tensor | None = None
+    begun_with: dict[str, Any] | None = None
     epoch: int = 0
     seconds: float = 0.0
     compiled: bool = False
@@ -59,6 +65,17 @@ class NetworkTraining:
     def forward_part(self, x_BCHW: Tensor, *kept_BE: Tensor) -> Output:
         """The network in training on part of a batch, with drop-path if anything is said about it."""
         return self.forward(x_BCHW, None, *kept_BE) if kept_BE else self.forward(x_BCHW)
+
+    def begin_with(self, load: Callable[[Network], None], *, record: dict[str, Any]) -> None:
+        """Before the first epoch: other weights than its own draw, learned scales among them.
+
+        Args:
+          record: what the result says of them.
+        """
+        load(self.network)
+        self.begun_with = record
+        if self.moving_average is not None:  # which starts where the network does
+            self.moving_average = MovingAverage(self.network, decay=self.train.ema_decay)
 
     def enter(self, stage: Stage) -> None:
         """The network goes on as it is, with an optimizer and a moving average that start afresh."""
@@ -96,7 +113,11 @@ class NetworkTraining:
     def state(self) -> dict[str, Any]:
         """What a checkpoint says beside the tensors."""
         state = {"network": self.name, "epoch": self.epoch, "seconds": self.seconds, "compiled": self.compiled}
-        return state if self.validation is None else {**state, "validation": self.validation.document()}
+        if self.validation is not None:
+            state["validation"] = self.validation.document()
+        if self.begun_with is not None:
+            state["begun_with"] = self.begun_with
+        return state
 
     def restore(self, saved: Saved, *, path: Path) -> None:
         """Go on from what was committed.
@@ -109,6 +130,7 @@ class NetworkTraining:
         """
         self.epoch, self.seconds = saved.state["epoch"], saved.state["seconds"]
         self.compiled = saved.state.get("compiled", False)
+        self.begun_with = saved.state.get("begun_with")
         # a checkpoint between two stages is the end of the first
         self.enter([stage for stage in self.stages if stage.start < self.epoch][-1])
         load_into(self.network, without_prefix("network", saved.tensors), path=path)
@@ -123,6 +145,18 @@ class NetworkTraining:
             self.validation = ValidationCurve.restored(
                 saved.state.get("validation", {}), saved.tensors, keeps_best=self.validation.keeps_best
             )
+
+    def validate(self, pipeline: Pipeline, images: ImageSet, *, rank: int) -> dict[str, float]:
+        """After an epoch, before it is counted: what the history says of the images that validate.
+
+        Raises:
+          NonFiniteLossError: a score is NaN or infinite.
+        """
+        assert self.validation is not None
+        with self.as_evaluated() as network:
+            validated = validate_trained(network, pipeline, images, epoch=self.epoch, rank=rank)
+            self.validation.see(validated, network)
+        return {"validation_accuracy": validated.accuracy, "validation_loss": validated.loss}
 
     @contextlib.contextmanager
     def as_evaluated(self) -> Iterator[Network]:

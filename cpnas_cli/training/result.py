@@ -25,6 +25,7 @@ def finished_record(training: NetworkTraining, *, accuracy_test: float, size: Ne
         "compiled": training.compiled,
         "seconds": round(training.seconds, 3),
         **({} if training.validation is None else {"validation": training.validation.document()}),
+        **({} if training.begun_with is None else {"begun_with": training.begun_with}),
     }
 
 
@@ -69,6 +70,7 @@ def result_document(
         "genotype": genotype,
         "baseline": None,
         **_validation(main.get("validation"), dataset),
+        **({"init_from": begun_with} if (begun_with := _begun_with(finished)) else {}),
         **({"skipped": skipped} if (skipped := dataset.record.get("skipped")) else {}),
     }
 
@@ -80,3 +82,8 @@ def _validation(curve: Mapping[str, Any] | None, dataset: Dataset) -> dict[str, 
     last = {name: value for name, value in curve["last"].items() if name != "epoch"}
     best = {**curve[BEST], "file": RunFolder.BEST_MODEL}
     return {"validation": {"num_images": len(dataset.validation), **last, BEST: best}}
+
+
+def _begun_with(finished: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Of every network that began with the weights of a former training, whose."""
+    return {name: record["begun_with"] for name, record in finished.items() if "begun_with" in record}

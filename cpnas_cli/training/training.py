@@ -31,14 +31,15 @@ from cpnas_cli.training.compilation import compile_network
 from cpnas_cli.training.drop_path import draw_kept, drop_probability
 from cpnas_cli.training.epoch import Batches, EpochMeans, TrainStep, train_epoch
 from cpnas_cli.training.evaluation import evaluate_trained
+from cpnas_cli.training.initial import begin
 from cpnas_cli.training.network_training import NetworkTraining
 from cpnas_cli.training.result import finished_record, result_document
 from cpnas_cli.training.stages import learning_rate
 from cpnas_cli.training.teacher import teacher_of
 from cpnas_cli.training.trained_network import Normalization, TrainedNetwork, save_trained, write_trained
 from cpnas_cli.training.trained_networks import needs_own_parent, order_of_training, trained_networks
-from cpnas_cli.training.training_loss import TrainingLoss
-from cpnas_cli.training.validation import ValidationCurve, validate_trained
+from cpnas_cli.training.training_loss import TrainingLoss, class_weights_of
+from cpnas_cli.training.validation import ValidationCurve
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
 CHECKPOINT_KEYS = ("network", "epoch", "seconds", "finished")
@@ -106,10 +107,20 @@ class Training:
             training = self._new_network_training(name)
             if saved is not None and saved.state["network"] == name:
                 self._restore(training, saved)
+            else:
+                self._begin(training)
             self._train_network(training)
         result = self._result()
         by_first(self.fabric, lambda: write_json(self.run.file(RunFolder.RESULT), result))
         return result
+
+    def _begin(self, training: NetworkTraining) -> None:
+        """With `train.init_from` from the weights of a former training, see `begin`."""
+        if self.genotype is not None:
+            is_wanted = training.name == self.networks[0]
+            text = begin(training, self.config, self.genotype, self.dataset, is_wanted=is_wanted)
+            if text is not None:
+                self.notify({"event": "note", "text": text})
 
     def _finished_result(self) -> dict[str, Any] | None:
         path = self.run.file(RunFolder.RESULT)
@@ -132,7 +143,16 @@ class Training:
                 module.synchronized = self.fabric.world_size > 1
         watched = self.dataset.validation is not None
         validation = ValidationCurve(keeps_best=name == self.networks[0]) if watched else None
-        return NetworkTraining(name, train, network, network, class_means, head, validation=validation)
+        return NetworkTraining(
+            name,
+            train,
+            network,
+            network,
+            class_means,
+            head,
+            validation=validation,
+            class_weights=class_weights_of(train, self.dataset),
+        )
 
     def _build(self, name: NetworkName) -> Network:
         """The network before its first step."""
@@ -258,23 +278,14 @@ class Training:
             raise self._located(error, training) from None
 
     def _validate(self, training: NetworkTraining) -> dict[str, float]:
-        """What the history says of the images that validate, after an epoch; nothing without any.
-
-        Raises:
-          NonFiniteLossError: a score is NaN or infinite.
-        """
+        """What the history says of the images that validate, after an epoch; nothing without any."""
         images = self.dataset.validation
-        if images is None or training.validation is None:
+        if images is None:
             return {}
         try:
-            with training.as_evaluated() as network:
-                validated = validate_trained(
-                    network, self.pipeline, images, epoch=training.epoch, rank=self.fabric.global_rank
-                )
-                training.validation.see(validated, network)
+            return training.validate(self.pipeline, images, rank=self.fabric.global_rank)
         except NonFiniteLossError as error:
             raise self._located(error, training) from None
-        return {"validation_accuracy": validated.accuracy, "validation_loss": validated.loss}
 
     def _kept(self, training: NetworkTraining, *, step: int) -> Iterator[Tensor]:
         """With drop-path what it keeps in this step of this process's images, see `Network`; else nothing."""

@@ -20,7 +20,7 @@ from cpnas_cli.deploy.packed_file import load_packed
 from cpnas_cli.errors import MaxTimeReached
 from cpnas_cli.networks.network import Network
 from cpnas_cli.settings import Config, load_config
-from cpnas_cli.training import training as training_module
+from cpnas_cli.training import network_training
 from cpnas_cli.training.evaluation import pipeline_of
 from cpnas_cli.training.trained_network import read_trained_file
 from cpnas_cli.training.validation import Validated
@@ -129,7 +129,7 @@ def test_the_best_epoch_survives_stops(tmp_path: Path, monkeypatch: pytest.Monke
         seen.append({name: tensor.numpy().tobytes() for name, tensor in network.state_dict().items()})
         return Validated(epoch, *scripted[epoch])
 
-    monkeypatch.setattr(training_module, "validate_trained", validate)
+    monkeypatch.setattr(network_training, "validate_trained", validate)
     config, stops, result = config_of("train.num_epochs=4"), 0, {}
     for _ in range(4):
         try:
