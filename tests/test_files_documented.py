@@ -167,6 +167,7 @@ def documents_of_runs(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     run("search", "--strategy", "random", *photos, "--out", "of-photos")
     watched = ["--set", "data.validation_fraction=0.25"]
     run("train", "of-photos", *photos, *watched, "--out", "trained-on-photos")
+    run("train", "--init-from", "trained-on-photos", "--out", "trained-again")
     run("predict", "training", "image.png", "damaged.png", "photos", prints=True)
     common = [*TINY_OPTIONS, *one_epoch, *epochs, "--random-draws", "2"]
     run("compare-strategies", "--strategies", "random,bnas,cpnas", "--seeds", "0", *common, "--out", "one-seed")

@@ -67,7 +67,9 @@ def _decode(parts: Sequence[Sequence[Labelled]], config: DataConfig, *, root: Pa
     decoded = []
     for part in parts:
         paths = [path for path, _ in part]
-        images = decode_cached(paths, root=root, image_size=config.image_size, num_channels=num_channels)
+        images = decode_cached(
+            paths, root=root, image_size=config.image_size, num_channels=num_channels, fit=config.fit
+        )
         decoded.append(ImageSet(images, torch.tensor([label for _, label in part])))
     return decoded
 

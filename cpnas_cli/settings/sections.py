@@ -13,6 +13,7 @@ LatentsName = Literal["plain", "centered", "standardized"]
 ScaleName = Literal["mean", "learned"]
 RealPart = Literal["preprocessing", "factorized_reduction"]
 OptimizerName = Literal["sgd", "adam"]
+FitName = Literal["squash", "crop", "letterbox"]
 DtypeName = Literal["float32", "bfloat16"]
 EngineName = Literal["eager", "graphs"]
 IndicatorName = Literal["penalized", "printed"]
@@ -50,11 +51,17 @@ class DataConfig(Section):
     )
     image_size: int = setting(
         8,
-        "side of the square images; others are resized to it; a multiple of 4 * network.stem_stride",
+        "side of the square images; others are resized to it (data.fit); a multiple of 4 * network.stem_stride",
         unit="pixels",
         origin="ours: the size of digits",
         ge=4,
         le=1024,
+    )
+    fit: FitName = setting(
+        "squash",
+        "how images that are not square are made so: squash: resized without regard to their aspect; crop: the largest "
+        "square about the centre; letterbox: resized whole, the rest black; in training and in `cpnas predict`",
+        origin="ours: as it always was; the preset folder has crop",
     )
     num_channels: Literal[1, 3] | None = setting(
         None, "1 for grey, 3 for colour; null: 1 if every image is grey, else 3", origin="ours: as the images are"

@@ -105,8 +105,8 @@ def initial_weights(
     differences = _differences(trained, config, genotype, dataset)
     if differences:
         raise UsageError(
-            f"the {name} of {shell_word(source)} is another network ({'; '.join(differences[:_MOST_NAMED])}); --init-from "
-            f"takes one of the same: its own are those of `cpnas train {shell_word(source)}`"
+            f"the {name} of {shell_word(source)} is another network ({'; '.join(differences[:_MOST_NAMED])}); "
+            "--init-from takes the weights of the same: leave out GENOTYPE and --preset for its genotype and settings"
         )
     return InitialWeights(file, trained, has_classifier=trained.classes == dataset.classes)
 
@@ -132,7 +132,7 @@ def _read(place: Path, name: NetworkName) -> tuple[Path, TrainedNetwork] | None:
 
 
 def _differences(trained: TrainedNetwork, config: Config, genotype: Genotype, dataset: Dataset) -> list[str]:
-    """ "what there, what now" of all that makes it another network; empty if the weights fit, the classifier's aside."""
+    """ "what there, what now" of all that makes it another network; empty if the weights fit, but the classifier's."""
     if trained.genotype != genotype:
         return differing_operations(trained.genotype, genotype)
     if trained.num_image_channels != dataset.num_image_channels:

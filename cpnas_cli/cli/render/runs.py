@@ -178,6 +178,9 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     if result["network"] == "child" and result["accuracy_parent_test"] is not None:
         gap = result["accuracy_parent_test"] - result["accuracy_test"]
         table.add_row("its Parent, test accuracy", f"{percent(result['accuracy_parent_test'])}  (gap {percent(gap)})")
+    for network, begun in result.get("init_from", {}).items():
+        classifier = "" if begun["classifier"] == "kept" else ", but for its classifier"
+        table.add_row(f"the {network} began with", f"{begun['file']}{classifier}")
     if result.get("validation"):
         _add_validation(table, result["validation"])
     if result.get("baseline"):
