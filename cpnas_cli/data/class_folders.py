@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cpnas_cli.data.listing import Skipped, describe_skipped, files_below, is_image_name, name_below, split_files
-from cpnas_cli.data.splits import share_by_name
+from cpnas_cli.data.shares import share_by_name
 from cpnas_cli.errors import DataError
 
 PARTS = ("train", "test", "val")

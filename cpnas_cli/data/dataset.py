@@ -6,7 +6,7 @@ done in batches there (`data.batches`).
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from cpnas_cli import registry
-from cpnas_cli.data.source import LoadedImages
-from cpnas_cli.data.splits import validates
+from cpnas_cli.data.shares import validates
 from cpnas_cli.errors import DataError
 from cpnas_cli.settings import DataConfig
 from cpnas_cli.storage.documents import DATASET_SCHEMA, VALIDATION_KEYS
@@ -87,7 +86,8 @@ def load_dataset(config: DataConfig) -> Dataset:
         raise DataError(f"data.num_train={config.num_train} leaves no training image of {names}; use a larger one")
     if len(classes) < 2:
         raise DataError(f"a classifier needs at least two classes; {config.name} has {len(classes)}: {classes}")
-    train, validation, notes = _with_validation(config, loaded)
+    names = loaded.train_names or [str(index) for index in range(len(train))]
+    train, validation, notes = _with_validation(config, train, loaded.validation, names=names, classes=classes)
     mean, std = channel_statistics(train.images)
     return Dataset(
         train,
@@ -103,22 +103,26 @@ def load_dataset(config: DataConfig) -> Dataset:
     )
 
 
-def _with_validation(config: DataConfig, loaded: LoadedImages) -> tuple[ImageSet, ImageSet | None, tuple[str, ...]]:
+def _with_validation(
+    config: DataConfig, train: ImageSet, own: ImageSet | None, *, names: Sequence[str], classes: Sequence[str]
+) -> tuple[ImageSet, ImageSet | None, tuple[str, ...]]:
     """The images that train, those that validate, and what a user should know of these.
+
+    Args:
+      own: those that the data set comes with. names: of the training images.
 
     Raises:
       DataError: a class has too few images, or there are validation images and a share of the training images too.
     """
-    train, fraction = loaded.train, config.validation_fraction
+    fraction = config.validation_fraction
     if fraction == 0:
-        return train, loaded.validation, ()
-    if loaded.validation is not None:
+        return train, own, ()
+    if own is not None:
         raise DataError(
             f"{config.dir} has a val/ beside test/, which validates, and data.validation_fraction={fraction:g} asks "
             "for training images too; add --set data.validation_fraction=0"
         )
-    names = loaded.train_names or [str(index) for index in range(len(train))]
-    chosen = torch.tensor(validates(train.labels.tolist(), names, loaded.classes, fraction))
+    chosen = torch.tensor(validates(train.labels.tolist(), names, classes, fraction))
     note = (
         f"{int(chosen.sum()):,} of {len(train):,} training images validate in trainings and no search looks at them, "
         f"the same ones every time (data.validation_fraction={fraction:g})"
