@@ -1,4 +1,4 @@
-"""A share of every class, chosen by the names of its images: the same whatever the seed, and nearly so as images come."""
+"""A share of every class, chosen by the names of its images: the same for every seed, and nearly so as images come."""
 
 import hashlib
 import os
