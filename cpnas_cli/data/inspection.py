@@ -152,7 +152,7 @@ def inspection_document(inspection: Inspection) -> dict[str, Any]:
 
 def _parts(found: ClassFolders) -> dict[str, Sequence[Labelled]]:
     """The images of the folder by what they are for; those that validate only where there are some."""
-    parts = {"train": found.train, "test": found.test}
+    parts: dict[str, Sequence[Labelled]] = {"train": found.train, "test": found.test}
     return {**parts, "validation": found.validation} if found.validation else parts
 
 

@@ -220,9 +220,8 @@ def _genotype_beside(init_from: Path) -> Path:
     from cpnas_cli.errors import UsageError
 
     if not init_from.exists():
-        raise UsageError(
-            f"{init_from} does not exist; --init-from expects the folder of a training, or its model.safetensors"
-        )
+        expected = "--init-from expects the folder of a training, or its model.safetensors"
+        raise UsageError(f"{init_from} does not exist; {expected}")
     return init_from if init_from.is_dir() else init_from.parent
 
 
