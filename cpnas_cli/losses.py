@@ -33,8 +33,40 @@ def only_cross_entropy(loss: Tensor) -> LossTerms:
     return LossTerms(total=loss, cross_entropy=loss, kernel=zero, compactness=zero, teacher=zero, auxiliary=zero)
 
 
-def teacher_loss(logits_BK: Tensor, teacher_logits_BK: Tensor, *, temperature: float) -> Tensor:
-    """T^2 KL(p || q) = T^2 mean_s sum_k p_sk (log p_sk - log q_sk), a scalar.
+def balanced_weights(counts_K: Tensor) -> Tensor:
+    """w_k = N / (K n_k), (K,): the same sum of weights for every class, and a mean over the N images of 1.
+
+    where n_k > 0 images are of class k, and K is the number of such classes; a class without images has 0.
+
+    Source: King and Zeng, "Logistic Regression in Rare Events Data", 2001, as scikit-learn's class_weight="balanced".
+    """
+    present_K = counts_K > 0
+    weights_K = counts_K.sum() / (present_K.sum() * counts_K.clamp(min=1).double())
+    return torch.where(present_K, weights_K, 0.0).float()
+
+
+def image_weights(labels: Tensor, weights_K: Tensor) -> Tensor:
+    """That of the class of each image, (B,); of a blended image the mean over its classes by their shares."""
+    return weights_K[labels] if labels.dim() == 1 else labels.to(weights_K.dtype) @ weights_K
+
+
+def cross_entropy_loss(
+    logits_BK: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, weights_B: Tensor | None = None
+) -> Tensor:
+    """mean_s w_s CE(s), a scalar; without weights every w is 1.
+
+    The sum of weights of a batch does not divide it, so that an image counts the same in every batch, and parts of a
+    batch add up to it.
+    """
+    if weights_B is None:
+        return F.cross_entropy(logits_BK, labels, label_smoothing=label_smoothing)
+    return (weights_B * F.cross_entropy(logits_BK, labels, label_smoothing=label_smoothing, reduction="none")).mean()
+
+
+def teacher_loss(
+    logits_BK: Tensor, teacher_logits_BK: Tensor, *, temperature: float, weights_B: Tensor | None = None
+) -> Tensor:
+    """T^2 KL(p || q) = T^2 mean_s w_s sum_k p_sk (log p_sk - log q_sk), a scalar; without weights every w is 1.
 
     where p = softmax(teacher's scores / T), which are constants, and q = softmax(scores / T). The gradient with
     respect to the scores is T (q - p) / B, so that T^2 keeps it at the size of the cross-entropy's.
@@ -44,6 +76,9 @@ def teacher_loss(logits_BK: Tensor, teacher_logits_BK: Tensor, *, temperature: f
     """
     log_q = F.log_softmax(logits_BK / temperature, dim=1)
     log_p = F.log_softmax(teacher_logits_BK.detach().to(log_q.dtype) / temperature, dim=1)
+    if weights_B is not None:
+        divergence_B = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
+        return temperature**2 * (weights_B * divergence_B).mean()
     return temperature**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 

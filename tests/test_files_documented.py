@@ -159,13 +159,15 @@ def documents_of_runs(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     photos = [*TINY_OPTIONS, *one_epoch, "--set", "data.name=folder", "--data-dir", "photos"]
     Image.fromarray(pixels).save(folder / "photos/light/again.png")  # as dark/0.png is
     run("data", "photos", prints=True)
-    for part in ("train", "test"):
+    for part in ("train", "test", "val"):
         (folder / "broken" / part / "dark").mkdir(parents=True)
         (folder / "broken" / part / "dark/0.png").write_bytes(b"no image")
     (folder / "broken/train/light").mkdir()
     run("data", "broken", prints=True)
     run("search", "--strategy", "random", *photos, "--out", "of-photos")
-    run("train", "of-photos", *photos, "--out", "trained-on-photos")
+    watched = ["--set", "data.validation_fraction=0.25"]
+    run("train", "of-photos", *photos, *watched, "--out", "trained-on-photos")
+    run("train", "--init-from", "trained-on-photos", "--out", "trained-again")
     run("predict", "training", "image.png", "damaged.png", "photos", prints=True)
     common = [*TINY_OPTIONS, *one_epoch, *epochs, "--random-draws", "2"]
     run("compare-strategies", "--strategies", "random,bnas,cpnas", "--seeds", "0", *common, "--out", "one-seed")

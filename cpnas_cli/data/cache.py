@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cpnas_cli.data.decoding import DAMAGED, GREY_MODES, decode_image, unreadable
 from cpnas_cli.errors import CheckpointError, DataError, RunError
+from cpnas_cli.settings import FitName
 from cpnas_cli.storage.cache import cache_folder
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
 
@@ -55,13 +56,18 @@ def unreadable_images(paths: Sequence[Path]) -> dict[Path, DataError]:
         return {path: error for path, error in zip(paths, errors, strict=True) if error is not None}
 
 
-def decode_cached(paths: Sequence[Path], *, root: Path, image_size: int, num_channels: int) -> Tensor:
+def decode_cached(
+    paths: Sequence[Path], *, root: Path, image_size: int, num_channels: int, fit: FitName = "squash"
+) -> Tensor:
     """The images as uint8 (N, C, S, S), decoded, or read from what was decoded from the very same bytes before.
 
     The key is a hash over every file's bytes, so a changed image is never taken from the cache, and over the version
     of Pillow, whose decoders and filters change; a cache file that is truncated or damaged is made again.
     """
-    key = _content_key(paths, root, f"{_CACHE_SCHEMA} {image_size} {num_channels} Pillow {PIL.__version__}")
+    how = f"{_CACHE_SCHEMA} {image_size} {num_channels} Pillow {PIL.__version__}"
+    if fit != "squash":  # which was all there was, and its caches stay
+        how += f" {fit}"
+    key = _content_key(paths, root, how)
     path = cache_folder() / f"images-{key}.safetensors"
     shape = (len(paths), num_channels, image_size, image_size)
     try:
@@ -73,7 +79,7 @@ def decode_cached(paths: Sequence[Path], *, root: Path, image_size: int, num_cha
     images = torch.empty(shape, dtype=torch.uint8)
 
     def decode(index: int) -> None:
-        pixels = decode_image(paths[index], image_size=image_size, num_channels=num_channels)
+        pixels = decode_image(paths[index], image_size=image_size, num_channels=num_channels, fit=fit)
         images[index] = torch.from_numpy(np.ascontiguousarray(pixels))
 
     with _workers() as workers:

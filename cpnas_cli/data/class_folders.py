@@ -1,4 +1,6 @@
-"""The images of a folder by class: `train/CLASS/*` and `test/CLASS/*` (or `val/`), or `CLASS/*` alone, which is split.
+"""The images of a folder by class: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone, which is split.
+
+`val/CLASS/*` beside `test/` validates in trainings; without a `test/` it stands in for it.
 
 Only names are read here, and nothing needs torch.
 """
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cpnas_cli.data.listing import Skipped, describe_skipped, files_below, is_image_name, name_below, split_files
+from cpnas_cli.data.shares import share_by_name
 from cpnas_cli.errors import DataError
 
 PARTS = ("train", "test", "val")
@@ -25,6 +28,7 @@ class ClassFolders:
 
     Attributes:
       classes: in the order of the labels. train, test: by class, and in each in the order of the names.
+      validation: the same of `val/` beside `test/`; empty without it.
       skipped: files that are not used.
       test_fraction: what was asked for, where the folder is split here; None: it has `train/` and `test/`.
       problems: why nothing can be trained with it, one line each; empty if all is well.
@@ -37,6 +41,7 @@ class ClassFolders:
     skipped: tuple[Skipped, ...] = ()
     test_fraction: float | None = None
     problems: tuple[str, ...] = ()
+    validation: tuple[Labelled, ...] = ()
 
     def split_record(self) -> dict[str, Any] | None:
         """How the folder was split: share and numbers of files, and a hash over the names of the test files.
@@ -88,21 +93,10 @@ def _read(root: Path, test_fraction: float) -> ClassFolders:
 def is_test_image(names: Sequence[str], test_fraction: float) -> list[bool]:
     """Which images of one class test: the same for every run and every seed.
 
-    Of n images max(1, min(n - 1, floor(n test_fraction + 1/2))) test: those whose names have the smallest hashes
-    (BLAKE2, after a fixed text). So an image keeps its part when others come or go, but for a few at the border, and
-    neither the run's seed nor the order of the files matters.
-
     Args:
-      names: relative to the folder of the data set, at least two.
+      names: relative to the folder of the data set, at least two; see `share_by_name`.
     """
-    assert len(names) > 1, "one image cannot be split; see `_without_parts`"
-    num_test = max(1, min(len(names) - 1, int(len(names) * test_fraction + 0.5)))
-
-    def rank(name: str) -> tuple[bytes, str]:
-        return hashlib.blake2b(b"cpnas test split\0" + os.fsencode(name), digest_size=16).digest(), name
-
-    chosen = set(sorted(names, key=rank)[:num_test])
-    return [name in chosen for name in names]
+    return share_by_name(names, test_fraction, purpose="cpnas test split")
 
 
 # ---------------------------------------------------------------- train/ and test/
@@ -121,24 +115,35 @@ def _with_parts(root: Path) -> ClassFolders:
         return replace(
             found, problems=tuple(f"{each} has no class folders; expected {each}/CLASS/*" for each in lacking)
         )
-    skipped = [*_loose(root / "train"), *_loose(test_folder)]
-    unknown = sorted(set(test_classes) - set(classes))
-    problems = [f"{test_folder} has classes that {root / 'train'} lacks: {', '.join(unknown)}"] if unknown else []
+    beside = {"test": test_folder}
+    if test_folder.name == "test" and (root / "val").is_dir() and _class_names(root / "val"):
+        beside["validation"] = root / "val"
+    skipped = [each for folder in (root / "train", *beside.values()) for each in _loose(folder)]
+    problems = [line for folder in beside.values() for line in _unknown_classes(folder, classes)]
     train, more = _labelled(root / "train", classes)
     problems += _problems_of_classes(root / "train", classes, train, more)
     skipped += more
-    test, more = _labelled(test_folder, classes)
-    skipped += more
-    if not test:
-        problems.append(f"{test_folder} holds no images{_but_what(more, test_folder)}; expected {test_folder}/CLASS/*")
+    parts = dict[str, tuple[Labelled, ...]]()
+    for part, folder in beside.items():
+        images, more = _labelled(folder, classes)
+        parts[part] = tuple(images)
+        skipped += more
+        if not images:
+            problems.append(f"{folder} holds no images{_but_what(more, folder)}; expected {folder}/CLASS/*")
     return replace(
         found,
         classes=tuple(classes),
         train=tuple(train),
-        test=tuple(test),
         skipped=tuple(skipped),
         problems=tuple(problems),
+        **parts,
     )
+
+
+def _unknown_classes(folder: Path, classes: Sequence[str]) -> Iterator[str]:
+    unknown = sorted(set(_class_names(folder)) - set(classes))
+    if unknown:
+        yield f"{folder} has classes that {folder.parent / 'train'} lacks: {', '.join(unknown)}"
 
 
 # ---------------------------------------------------------------- class folders alone

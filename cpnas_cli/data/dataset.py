@@ -6,7 +6,7 @@ done in batches there (`data.batches`).
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from cpnas_cli import registry
+from cpnas_cli.data.shares import validates
 from cpnas_cli.errors import DataError
 from cpnas_cli.settings import DataConfig
-from cpnas_cli.storage.documents import DATASET_SCHEMA
+from cpnas_cli.storage.documents import DATASET_SCHEMA, VALIDATION_KEYS
 
 _PIECE = 2**22  # pixel values at a time, of which the squares take 4 bytes each
 
@@ -44,7 +45,8 @@ class Dataset:
     """Training and test images, the classes' names, and the training set's mean and deviation per channel.
 
     `mean` and `std` are in units of the full range (0 to 1); for `record` and `notes` see `data.source`.
-    `test_files`: of every test image its file, where each has one.
+    `test_files`: of every test image its file, where each has one. `validation`: images that are not trained on, by
+    which a training is watched; None without any.
     """
 
     train: ImageSet
@@ -55,6 +57,7 @@ class Dataset:
     record: Mapping[str, Any] = field(default_factory=dict, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     test_files: tuple[Path, ...] | None = None
+    validation: ImageSet | None = None
 
     @property
     def num_image_channels(self) -> int:
@@ -65,7 +68,8 @@ class Dataset:
         return len(self.classes)
 
     def to(self, device: torch.device) -> "Dataset":
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        validation = None if self.validation is None else self.validation.to(device)
+        return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -75,25 +79,55 @@ def load_dataset(config: DataConfig) -> Dataset:
       DataError: missing, empty, inconsistent or unreadable; the message names the folder or the file.
     """
     loaded = registry.registered(registry.DATASETS, config.name).load(config)
-    train, test, classes = loaded.train, loaded.test, loaded.classes
+    train, classes = loaded.train, loaded.classes
     absent = sorted(set(range(len(classes))) - set(train.labels.tolist()))
     if absent and config.num_train is not None:
         names = ", ".join(str(classes[label]) for label in absent[:5])
         raise DataError(f"data.num_train={config.num_train} leaves no training image of {names}; use a larger one")
     if len(classes) < 2:
         raise DataError(f"a classifier needs at least two classes; {config.name} has {len(classes)}: {classes}")
+    names = loaded.train_names or [str(index) for index in range(len(train))]
+    train, validation, notes = _with_validation(config, train, loaded.validation, names=names, classes=classes)
     mean, std = channel_statistics(train.images)
     return Dataset(
         train,
-        test,
+        loaded.test,
         tuple(classes),
         # by way of float32, in which batches are normalized, and in which earlier versions computed these
         mean=tuple(round(value, 6) for value in torch.tensor(mean).tolist()),
         std=tuple(round(max(value, 1e-3), 6) for value in torch.tensor(std).tolist()),
         record=loaded.record,
-        notes=loaded.notes,
+        notes=(*loaded.notes, *notes),
         test_files=None if loaded.test_files is None else tuple(loaded.test_files),
+        validation=validation,
     )
+
+
+def _with_validation(
+    config: DataConfig, train: ImageSet, own: ImageSet | None, *, names: Sequence[str], classes: Sequence[str]
+) -> tuple[ImageSet, ImageSet | None, tuple[str, ...]]:
+    """The images that train, those that validate, and what a user should know of these.
+
+    Args:
+      own: those that the data set comes with. names: of the training images.
+
+    Raises:
+      DataError: a class has too few images, or there are validation images and a share of the training images too.
+    """
+    fraction = config.validation_fraction
+    if fraction == 0:
+        return train, own, ()
+    if own is not None:
+        raise DataError(
+            f"{config.dir} has a val/ beside test/, which validates, and data.validation_fraction={fraction:g} asks "
+            "for training images too; add --set data.validation_fraction=0"
+        )
+    chosen = torch.tensor(validates(train.labels.tolist(), names, classes, fraction))
+    note = (
+        f"{int(chosen.sum()):,} of {len(train):,} training images validate in trainings and no search looks at them, "
+        f"the same ones every time (data.validation_fraction={fraction:g})"
+    )
+    return train.subset(~chosen), train.subset(chosen), (note,)
 
 
 def channel_statistics(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -127,7 +161,10 @@ def _pieces(images_NCHW: Tensor) -> Iterator[Tensor]:
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, Any]:
-    """`cpnas.dataset/1`: classes, counts, statistics, a hash over images and labels, and the source's own record."""
+    """`cpnas.dataset/1`: classes, counts, statistics, a hash over images and labels, and the source's own record.
+
+    Validation images have a count and a hash of their own, so that all else is as it is without them.
+    """
     parts = (dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels)
     return {
         "schema": DATASET_SCHEMA,
@@ -137,9 +174,20 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
         "image_shape": list(dataset.train.images.shape[1:]),
         "mean": list(dataset.mean),
         "std": list(dataset.std),
-        "hash": hashlib.blake2b("".join(map(_hash_of_values, parts)).encode(), digest_size=16).hexdigest(),
+        "hash": _hash_of_parts(*parts),
         **dataset.record,
+        **_describe_validation(dataset.validation),
     }
+
+
+def _describe_validation(images: ImageSet | None) -> dict[str, Any]:
+    if images is None:
+        return {}
+    return dict(zip(VALIDATION_KEYS, (len(images), _hash_of_parts(images.images, images.labels)), strict=True))
+
+
+def _hash_of_parts(*parts: Tensor) -> str:
+    return hashlib.blake2b("".join(map(_hash_of_values, parts)).encode(), digest_size=16).hexdigest()
 
 
 def _hash_of_values(tensor: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""One image file to pixels."""
+"""One image file to pixels: the same in a training and in `cpnas predict`."""
 
 import struct
 import zlib
@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cpnas_cli.errors import DataError
+from cpnas_cli.settings import FitName
 
 GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"}
 
@@ -42,8 +43,8 @@ def unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"cannot read the image {path}: it is no image that Pillow knows, or it is damaged; leave it out")
 
 
-def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarray:
-    """One image as uint8 (C, S, S): upright, transparent parts white, resized without regard to its aspect.
+def decode_image(path: Path, *, image_size: int, num_channels: int, fit: FitName = "squash") -> np.ndarray:
+    """One image as uint8 (C, S, S): upright, transparent parts white, made square as `fitted` says.
 
     Raises:
       DataError: it cannot be read.
@@ -51,12 +52,34 @@ def decode_image(path: Path, *, image_size: int, num_channels: int) -> np.ndarra
     try:
         with Image.open(path) as opened:
             image = upright(opened, path).convert("L" if num_channels == 1 else "RGB")
-            if image.size != (image_size, image_size):
-                image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-            pixels = np.array(image, dtype=np.uint8)
+            pixels = np.array(fitted(image, image_size, fit), dtype=np.uint8)
     except DAMAGED as error:
         raise unreadable(path, error) from None
     return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def fitted(image: Image.Image, size: int, fit: FitName) -> Image.Image:
+    """The image with S x S pixels, by bilinear interpolation (Pillow's, which averages where it makes smaller).
+
+    squash: width and height each become S. crop: the largest square about the centre. letterbox: the longer side
+    becomes S, the rest is black, half of it on either side (the odd pixel below or on the right). A square image is the
+    same in all three.
+    """
+    if image.size == (size, size):
+        return image
+    width, height = image.size
+    if fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+    if fit == "letterbox" and width != height:
+        longer = max(width, height)
+        inner_width, inner_height = (max(round(side * size / longer), 1) for side in (width, height))
+        canvas = Image.new(image.mode, (size, size))
+        inner = image.resize((inner_width, inner_height), Image.Resampling.BILINEAR)
+        canvas.paste(inner, ((size - inner_width) // 2, (size - inner_height) // 2))
+        return canvas
+    return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def upright(opened: Image.Image, path: Path) -> Image.Image:

@@ -1,4 +1,4 @@
-"""One's own images: `train/CLASS/*` and `test/CLASS/*` (or `val/`), or `CLASS/*`, any image that Pillow reads."""
+"""One's own images: `train/CLASS/*` and `test/CLASS/*` (and `val/`), or `CLASS/*`, any image that Pillow reads."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +29,9 @@ class Folder(ImageSource):
         if found.problems:
             raise DataError(found.problems[0])
         parts = [_subset(found.train, config.num_train), _subset(found.test, config.num_test)]
+        parts += [list(found.validation)] if found.validation else []
         try:
-            train, test = _decode(parts, config, root=found.root)
+            train, test, *more = _decode(parts, config, root=found.root)
         except DataError:
             from cpnas_cli.data.cache import unreadable_images
 
@@ -39,12 +40,20 @@ class Folder(ImageSource):
             if len(errors) < 2:
                 raise
             raise _several_unreadable(list(errors), root=found.root, num_images=len(paths)) from None
-        files = [path for path, _ in parts[1]]
-        return LoadedImages(train, test, found.classes, _record(found), _notes(found), test_files=files)
+        return LoadedImages(
+            train,
+            test,
+            found.classes,
+            _record(found),
+            _notes(found),
+            test_files=[path for path, _ in parts[1]],
+            validation=more[0] if more else None,
+            train_names=[name_below(found.root, path) for path, _ in parts[0]],
+        )
 
 
 def _decode(parts: Sequence[Sequence[Labelled]], config: DataConfig, *, root: Path) -> "list[ImageSet]":
-    """Each part's images and labels.
+    """Each part's images and labels; grey if all training and test images are, whatever those are that validate.
 
     Raises:
       DataError: an image cannot be read; the first one that was met.
@@ -54,11 +63,13 @@ def _decode(parts: Sequence[Sequence[Labelled]], config: DataConfig, *, root: Pa
     from cpnas_cli.data.cache import common_num_channels, decode_cached
     from cpnas_cli.data.dataset import ImageSet
 
-    num_channels = config.num_channels or common_num_channels([path for part in parts for path, _ in part])
+    num_channels = config.num_channels or common_num_channels([path for part in parts[:2] for path, _ in part])
     decoded = []
     for part in parts:
         paths = [path for path, _ in part]
-        images = decode_cached(paths, root=root, image_size=config.image_size, num_channels=num_channels)
+        images = decode_cached(
+            paths, root=root, image_size=config.image_size, num_channels=num_channels, fit=config.fit
+        )
         decoded.append(ImageSet(images, torch.tensor([label for _, label in part])))
     return decoded
 
@@ -94,6 +105,9 @@ def _notes(found: ClassFolders) -> tuple[str, ...]:
             f"{found.root} has no train/ and test/: {len(found.train):,} of its images train and {len(found.test):,} "
             f"test, the same ones every time (data.test_fraction={found.test_fraction:g})"
         )
+    if found.validation:
+        number = len(found.validation)
+        notes.append(f"{found.root / 'val'} validates in trainings ({number:,} images), and no search looks at it")
     skipped = describe_skipped(found.skipped, found.root)
     return tuple(notes) if skipped is None else (*notes, f"skipped in {found.root}: {skipped}")
 

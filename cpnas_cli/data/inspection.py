@@ -80,7 +80,7 @@ def inspect_folder(root: Path, *, test_fraction: float) -> Inspection:
     """
     found = read_class_folders(root, test_fraction=test_fraction)
     seen, damaged = list[Seen](), list[tuple[str, str]]()
-    for part, images in (("train", found.train), ("test", found.test)):
+    for part, images in _parts(found).items():
         for each in _looked_at(found.root, part, images):
             if isinstance(each, Seen):
                 seen.append(each)
@@ -121,7 +121,11 @@ def inspection_document(inspection: Inspection) -> dict[str, Any]:
     found = inspection.found
     per_class = {
         part: dict(zip(found.classes, _counts(images, len(found.classes)), strict=True))
-        for part, images in (("train", found.train), ("test", found.test))
+        for part, images in _parts(found).items()
+    }
+    validation = {
+        "num_validation_images": len(found.validation),
+        "validation": per_class.get("validation"),
     }
     split = found.split_record()
     return {
@@ -134,6 +138,7 @@ def inspection_document(inspection: Inspection) -> dict[str, Any]:
         "num_test_images": len(found.test),
         "train": per_class["train"],
         "test": per_class["test"],
+        **(validation if found.validation else {}),
         "split": split and {**split, "test_files": found.test_names()},
         "imbalance": _imbalance(per_class["train"]),
         "sizes": _sizes(inspection.seen),
@@ -143,6 +148,12 @@ def inspection_document(inspection: Inspection) -> dict[str, Any]:
         "unreadable": [{"image": name, "error": error} for name, error in inspection.unreadable],
         "skipped": skipped_record(found.skipped, found.root),
     }
+
+
+def _parts(found: ClassFolders) -> dict[str, Sequence[Labelled]]:
+    """The images of the folder by what they are for; those that validate only where there are some."""
+    parts: dict[str, Sequence[Labelled]] = {"train": found.train, "test": found.test}
+    return {**parts, "validation": found.validation} if found.validation else parts
 
 
 def _counts(images: Sequence[Labelled], num_classes: int) -> list[int]:

@@ -24,6 +24,8 @@ class LoadedImages(NamedTuple):
       record: what a run records of where they come from, beside what it records of every data set.
       notes: what a user should know of them, one line each.
       test_files: of every test image its file, where each has one.
+      validation: images that validate in a training, where the data set comes with some.
+      train_names: of every training image its name, where each has one.
     """
 
     train: "ImageSet"
@@ -32,6 +34,8 @@ class LoadedImages(NamedTuple):
     record: Mapping[str, Any] = MappingProxyType({})
     notes: tuple[str, ...] = ()
     test_files: Sequence[Path] | None = None
+    validation: "ImageSet | None" = None
+    train_names: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 A format is one entry of `FORMATS`: what it can hold, under which name, and who writes it.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from cpnas_cli.errors import UsageError, shell_word
 from cpnas_cli.networks.shapes import NetworkName
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.storage.documents import EXPORT_SCHEMA
-from cpnas_cli.training.trained_network import NETWORK_NAMES, TrainedNetwork, read_trained
+from cpnas_cli.training.trained_network import NETWORK_NAMES, TrainedNetwork, read_named
 
 
 class Needed(NamedTuple):
@@ -106,6 +107,7 @@ def export_run(path: Path, *, format_: str, network: str | None = None, out: Pat
     """Write a network of a run.
 
     Args:
+      path: of the run, or of a file with one of its networks, as best.safetensors.
       network: "child" or "parent"; without it the one that the run trained.
       out: the file, or the folder of C source; without it one in the run's folder.
 
@@ -120,14 +122,26 @@ def export_run(path: Path, *, format_: str, network: str | None = None, out: Pat
     if network not in (None, *NETWORK_NAMES):
         raise UsageError(f"unknown --network {network!r}; choose from {', '.join(NETWORK_NAMES)}")
     kind.check()
-    run = RunFolder(path)
-    trained = read_trained(run, network)
-    own = {run.file(name).resolve() for name in (RunFolder.MODEL, RunFolder.PARENT_MODEL)}
+    trained = read_named(path, network)
+    run = RunFolder(path.parent if os.path.isfile(path) else path)
+    files = (RunFolder.MODEL, RunFolder.PARENT_MODEL, RunFolder.BEST_MODEL)
+    own = {*(run.file(name).resolve() for name in files), path.resolve()}
     if out is not None and out.resolve() in own:
         raise UsageError(f"--out {shell_word(out)} would replace the trained network itself; choose another file")
     if trained.name not in kind.names:
         raise UsageError(kind.refusal)
-    file = out or run.file(kind.names[trained.name])
+    file = out or run.file(_name_of(path, kind.names[trained.name]))
     needed = kind.write(trained, file)
     num_bytes = file.stat().st_size if needed is None else sum((file / name).stat().st_size for name in C_FILES)
     return Export(format_, trained.name, file, num_bytes, kind.header_bytes(file), needed)
+
+
+def _name_of(path: Path, usual: str) -> str:
+    """In the run's folder; of a file with another name than the run's own networks have, after that name.
+
+    best.safetensors becomes best.packed.safetensors, best.onnx and best-c.
+    """
+    if not os.path.isfile(path) or path.name in (RunFolder.MODEL, RunFolder.PARENT_MODEL):
+        return usual
+    _, dot, ending = usual.partition(".")
+    return f"{path.stem}{dot}{ending}" if dot else f"{path.stem}-{usual}"

@@ -69,7 +69,8 @@ def write_onnx(trained: TrainedNetwork, path: Path) -> None:
 
     Metadata, JSON but for the texts: schema ("cpnas.onnx/1"), cpnas (the version), network ("child" or
     "parent"), exactness (what differs from PyTorch), classes (in the order of the scores), image_size,
-    num_image_channels, mean, std, genotype.
+    num_image_channels, mean, std, genotype; and fit, how images that are not square are made so, unless they are
+    squashed.
 
     Raises:
       CpnasError: the extra is not installed. RunError: the file cannot be written; an old one is as it was.
@@ -82,6 +83,8 @@ def write_onnx(trained: TrainedNetwork, path: Path) -> None:
         "std": trained.normalization.std,
         "genotype": trained.genotype_document(),
     }
+    if trained.config.data.fit != "squash":
+        described["fit"] = trained.config.data.fit
     metadata = {
         "schema": ONNX_SCHEMA,
         "cpnas": __version__,

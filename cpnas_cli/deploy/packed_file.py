@@ -31,7 +31,7 @@ from cpnas_cli.errors import CheckpointError, CpnasError, RunError
 from cpnas_cli.networks.layer import Layer
 from cpnas_cli.networks.layers import Surroundings, layers_of
 from cpnas_cli.search_space import Genotype
-from cpnas_cli.settings import NetworkConfig
+from cpnas_cli.settings import FitName, NetworkConfig
 from cpnas_cli.storage.checksum import CHECKSUM_KEY, Content, checksum, verify
 from cpnas_cli.storage.documents import replacing
 from cpnas_cli.storage.genotype_file import genotype_document, parse_genotype
@@ -43,7 +43,14 @@ _METADATA_KEY = "cpnas"
 _MAX_HEADER_BYTES = 1 << 23
 _MAX_CLASSES = 1 << 16
 _TYPE_NAMES = {"uint8": "U8", "int8": "I8", "float16": "F16", "float32": "F32"}  # in the header of the file
-_FIELDS = ("classes", "image_size", "num_image_channels", "mean", "std")  # as they are in the model and in the file
+_FIELDS = (
+    "classes",
+    "image_size",
+    "num_image_channels",
+    "mean",
+    "std",
+    "fit",
+)  # as they are in the model and in the file
 _MAX_SHOWN, _MAX_REASON = 200, 300  # characters in an error's line: of a value of the file; of all that is wrong
 
 
@@ -59,6 +66,7 @@ class _Description(BaseModel):
     num_image_channels: Literal[1, 3]
     mean: tuple[Annotated[float, Field(ge=0, le=1)], ...]
     std: tuple[Annotated[float, Field(ge=1e-6, le=1)], ...]  # so that 1 / std is finite in float32
+    fit: FitName = "squash"
 
     @field_validator("classes")
     @classmethod
@@ -76,6 +84,7 @@ class PackedModel:
     Attributes:
       mean, std: of the training images' channels, of pixels in [0, 1].
       weights: None where the real weights stand in `values`.
+      fit: how images that are not square are made so; squash in a file that says nothing, as older ones do.
     """
 
     settings: NetworkConfig
@@ -89,6 +98,7 @@ class PackedModel:
     thresholds: np.ndarray
     values: np.ndarray
     weights: np.ndarray | None = None
+    fit: FitName = "squash"
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Those that the file holds."""
@@ -222,6 +232,8 @@ def _content(model: PackedModel) -> tuple[dict[str, np.ndarray], dict[str, str]]
     except ValidationError as error:
         raise RunError(f"the network cannot be packed: {_first_of(error)}; type --format onnx") from None
     document = {"schema": PACKED_SCHEMA, **description.model_dump(mode="json")}
+    if description.fit == "squash":  # as older versions, which know no other, read it
+        del document["fit"]
     arrays = {name: np.ascontiguousarray(array) for name, array in model.arrays().items()}
     document[CHECKSUM_KEY] = checksum(document, _contents(arrays))
     return arrays, {_METADATA_KEY: json.dumps(document, separators=(",", ":"))}

@@ -42,6 +42,7 @@ def pack(child: TrainedNetwork) -> PackedModel:
         num_image_channels=child.num_image_channels,
         mean=child.normalization.mean,
         std=child.normalization.std,
+        fit=child.config.data.fit,
         bits=np.zeros(0, np.uint8),
         thresholds=np.zeros(0, np.int8),
         values=_EMPTY,

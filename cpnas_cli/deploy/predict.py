@@ -196,7 +196,8 @@ def _decode_all(paths: Sequence[Path], *, model: PackedModel) -> list[Decoded]:
 
 def _decode(path: Path, model: PackedModel) -> Decoded:
     try:
-        return path, decode_image(path, image_size=model.image_size, num_channels=model.num_image_channels)
+        size, num_channels = model.image_size, model.num_image_channels
+        return path, decode_image(path, image_size=size, num_channels=num_channels, fit=model.fit)
     except DataError as error:
         return Failure(path, _refusal(path) or str(error))
 

@@ -39,5 +39,6 @@ def untrained_model(genotype: Genotype, config: "Config", dataset: "Dataset") ->
         num_image_channels=dataset.num_image_channels,
         mean=dataset.mean,
         std=dataset.std,
+        fit=config.data.fit,
         **arrays,
     )

@@ -78,6 +78,7 @@ def train(
     preset: AnyPath | None = None,
     with_parent: bool = False,
     teacher: AnyPath | None = None,
+    init_from: AnyPath | None = None,
     settings: Mapping[str, Any] | None = None,
     data_dir: AnyPath | None = None,
     seed: int | None = None,
@@ -93,6 +94,7 @@ def train(
       preset: a preset's name or the path of a YAML file; None: the settings of the search that the genotype lies
         beside, or of the run that goes on, or else digits.
       with_parent: whether its Parent is trained too. teacher: the folder of a training whose network teaches it.
+      init_from: the folder of a training of the same network, with whose weights it begins.
       out, settings, data_dir, seed, device, resume, max_seconds, notify: see `search`.
 
     Raises:
@@ -102,7 +104,7 @@ def train(
     from cpnas_cli.runs.opening import open_run_for
     from cpnas_cli.storage.documents import TRAINING_SCHEMA
     from cpnas_cli.storage.genotype_file import provenance_of, read_genotype
-    from cpnas_cli.training.checks import check_training
+    from cpnas_cli.training.checks import check_of_genotype
     from cpnas_cli.training.trained_networks import trained_networks
     from cpnas_cli.training.training import Training
 
@@ -112,7 +114,10 @@ def train(
     config = settings_of(
         source_of(out, resume=resume, preset=preset, otherwise=beside if beside.exists() else DEFAULT_PRESET),
         settings=settings,
-        values={"train.teacher": None if teacher is None else str(Path(teacher).resolve())},
+        values={
+            "train.teacher": None if teacher is None else str(Path(teacher).resolve()),
+            "train.init_from": None if init_from is None else str(Path(init_from).resolve()),
+        },
         data_dir=data_dir,
         seed=seed,
         stored=goes_on(out, resume=resume),
@@ -124,7 +129,7 @@ def train(
         fabric=open_device(device, dtype=config.train.dtype),
         resume=resume,
         deadline=Deadline(max_seconds),
-        check=check_training,
+        check=check_of_genotype(parsed, networks, Path(out)),
         documents={
             RunFolder.GENOTYPE: document,
             RunFolder.TRAINING: {"schema": TRAINING_SCHEMA, "networks": list(networks)},

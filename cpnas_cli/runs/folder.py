@@ -12,7 +12,7 @@ from cpnas_cli.errors import CpnasError, RunError
 from cpnas_cli.runs.lock import HOLDER, LOCK, locked
 from cpnas_cli.search_space import EDGES, Genotype
 from cpnas_cli.settings import Config, config_yaml, differing_settings, load_config
-from cpnas_cli.storage.documents import BRANCH_SCHEMA, read_document, write_json, write_text
+from cpnas_cli.storage.documents import BRANCH_SCHEMA, VALIDATION_KEYS, read_document, write_json, write_text
 from cpnas_cli.storage.genotype_file import GENOTYPE_FILE, parse_genotype, read_genotype
 
 _FOLLOW = ("mean", "std", "skipped")  # of `dataset.json`
@@ -39,6 +39,7 @@ class RunFolder:
     BRANCH = "branch.json"
     MODEL = "model.safetensors"
     PARENT_MODEL = "parent.safetensors"
+    BEST_MODEL = "best.safetensors"
 
     @property
     def checkpoint(self) -> Path:
@@ -124,6 +125,7 @@ def _remove_leftovers(run: RunFolder, owned: Iterable[str]) -> None:
     """
     names = {RunFolder.CONFIG, RunFolder.ENVIRONMENT, RunFolder.HISTORY, RunFolder.GENOTYPE, RunFolder.RESULT, HOLDER}
     names |= {RunFolder.TRAINING, RunFolder.DATASET, RunFolder.BRANCH, RunFolder.MODEL, RunFolder.PARENT_MODEL, *owned}
+    names.add(RunFolder.BEST_MODEL)
     for file in [*map(run.file, names), run.checkpoint]:
         for leftover in file.parent.glob(f".{file.name}.*.tmp"):
             try:
@@ -188,7 +190,8 @@ def differences_of_owned(run: RunFolder, owned: Mapping[str, Mapping[str, Any]])
     """What tells a run from one that these documents define: {file name: ["key: old there, new now"]}.
 
     Of the images all counts but mean and deviation, which follow from the images up to the processor's rounding, and
-    the files that were skipped. Of a genotype its operations count, not where it comes from. Of any other document all
+    the files that were skipped; and, where the run has begun without images that validate, those (see
+    `opening.open_run_for`). Of a genotype its operations count, not where it comes from. Of any other document all
     counts.
 
     Args:
@@ -204,6 +207,8 @@ def differences_of_owned(run: RunFolder, owned: Mapping[str, Mapping[str, Any]])
         else:
             there, now = read_document(run.file(name)), json.loads(json.dumps(document))
             ignored = _FOLLOW if name == RunFolder.DATASET else ()
+            if name == RunFolder.DATASET and not there.keys() >= set(VALIDATION_KEYS):
+                ignored += VALIDATION_KEYS
             differences = [
                 f"{name.removesuffix('.json')}.{key}: {there.get(key)!r} there, {now.get(key)!r} now"
                 for key in {**now, **there}

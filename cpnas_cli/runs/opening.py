@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.environment import describe_environment, differences
 from cpnas_cli.runs.folder import RunFolder, open_run
 from cpnas_cli.settings import Config
-from cpnas_cli.storage.documents import read_document
+from cpnas_cli.storage.documents import VALIDATION_KEYS, read_document
 
 Check = Callable[[Config, Dataset, Fabric], object]
 """Raises a `CpnasError` for what could not be done with these settings and images on this device."""
@@ -53,7 +53,8 @@ def open_run_for(
     """Load the images, then make the folder; whatever fails, fails before anything is written.
 
     Nobody else has the folder until the block ends. Of several processes each loads the images, and the first one
-    makes and locks the folder.
+    makes and locks the folder. A run that has begun without images that validate, when there were none or in an older
+    version, goes on without.
 
     Args:
       config: the resolved settings.
@@ -80,12 +81,16 @@ def open_run_for(
     environment = describe_environment(fabric, command=command)
     with contextlib.ExitStack() as held:
 
-        def start() -> tuple[RunFolder, tuple[str, ...]]:
+        def start() -> tuple[RunFolder, tuple[str, ...], bool]:
             opened = open_run(
                 folder, config, resume=resume, environment=environment, owned=owned, wait_seconds=wait_seconds
             )
             run = held.enter_context(opened)
-            return run, differences(read_document(run.file(RunFolder.ENVIRONMENT)), environment)
+            has_validation = read_document(run.file(RunFolder.DATASET)).keys() >= set(VALIDATION_KEYS)
+            return run, differences(read_document(run.file(RunFolder.ENVIRONMENT)), environment), has_validation
 
-        run, notes = by_first(fabric, start)
+        run, notes, has_validation = by_first(fabric, start)
+        if images.validation is not None and not has_validation:
+            images = replace(images, validation=None)
+            notes = (*notes, "this run has begun without images that validate, and goes on without")
         yield OpenedRun(config, run, images, fabric, deadline, notes)

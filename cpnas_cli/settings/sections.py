@@ -13,6 +13,7 @@ LatentsName = Literal["plain", "centered", "standardized"]
 ScaleName = Literal["mean", "learned"]
 RealPart = Literal["preprocessing", "factorized_reduction"]
 OptimizerName = Literal["sgd", "adam"]
+FitName = Literal["squash", "crop", "letterbox"]
 DtypeName = Literal["float32", "bfloat16"]
 EngineName = Literal["eager", "graphs"]
 IndicatorName = Literal["penalized", "printed"]
@@ -50,11 +51,17 @@ class DataConfig(Section):
     )
     image_size: int = setting(
         8,
-        "side of the square images; others are resized to it; a multiple of 4 * network.stem_stride",
+        "side of the square images; others are resized to it (data.fit); a multiple of 4 * network.stem_stride",
         unit="pixels",
         origin="ours: the size of digits",
         ge=4,
         le=1024,
+    )
+    fit: FitName = setting(
+        "squash",
+        "how images that are not square are made so: squash: resized without regard to their aspect; crop: the largest "
+        "square about the centre; letterbox: resized whole, the rest black; in training and in `cpnas predict`",
+        origin="ours: as it always was; the preset folder has crop",
     )
     num_channels: Literal[1, 3] | None = setting(
         None, "1 for grey, 3 for colour; null: 1 if every image is grey, else 3", origin="ours: as the images are"
@@ -79,6 +86,15 @@ class DataConfig(Section):
         "nor test/",
         origin="ours: a fifth, as of digits",
         gt=0,
+        lt=1,
+    )
+    validation_fraction: float = setting(
+        0.0,
+        "share of the training images of each class that validate in a training after every epoch, the same ones for "
+        "every seed; neither a training nor a search trains on them, and a search does not look at them; 0: none, or "
+        "those of val/ where a folder has it beside test/",
+        origin="ours: none, all images train",
+        ge=0,
         lt=1,
     )
     crop_padding: int = setting(

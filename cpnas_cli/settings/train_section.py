@@ -8,6 +8,7 @@ from cpnas_cli.settings.fields import Section, check_first_epochs, check_learnin
 from cpnas_cli.settings.sections import DtypeName, OptimizerName
 
 ScheduleName = Literal["cosine", "linear"]
+ClassWeightsName = Literal["none", "balanced"]
 
 
 class TrainConfig(Section):
@@ -70,6 +71,18 @@ class TrainConfig(Section):
     )
     clip_norm: float = setting(5.0, "largest norm of the gradient; a longer one is shortened", origin="DARTS", gt=0)
     label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy", origin="ours: none", ge=0, lt=1)
+    class_weights: ClassWeightsName = setting(
+        "none",
+        "weights of the images by their class, in cross-entropies and soft targets; balanced: inversely to how many "
+        "training images the class has, with a mean of 1; the shared networks of a search do without",
+        origin="ours: every image counts the same; balanced is scikit-learn's, for classes of unequal size",
+    )
+    init_from: str | None = setting(
+        None,
+        "folder of a training of the same network, or its model.safetensors, with whose weights this one begins "
+        "(--init-from); a classifier of other classes is fresh; null: its own draw",
+        origin="ours: where a run lies differs",
+    )
     teacher_weight: float = setting(
         0.0,
         "share of the teacher's soft targets in the Child's loss, the labels have the rest; above 0 without "

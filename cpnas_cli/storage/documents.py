@@ -34,6 +34,9 @@ EFFICIENCY_SCHEMA = "cpnas.efficiency/1"
 LOCK_SCHEMA = "cpnas.lock/1"
 RUNS_SCHEMA = "cpnas.runs/1"
 
+VALIDATION_KEYS = ("num_validation_images", "hash_validation")
+"""What a dataset's document says of images that validate, where there are some."""
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 EXPORT_SCHEMA = "cpnas.export/1"

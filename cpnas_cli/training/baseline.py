@@ -86,8 +86,14 @@ class BaselineTraining(Training):
         return iter(())
 
     def _save_network(self, network: PlainCnn) -> None:
+        self._write(network, BASELINE_MODEL)
+
+    def _save_best(self, network: PlainCnn) -> None:
+        self._write(network, RunFolder.BEST_MODEL)
+
+    def _write(self, network: PlainCnn, name: str) -> None:
         normalization = Normalization(self.dataset.mean, self.dataset.std)
-        write_baseline(TrainedBaseline(network, normalization), self.run.file(BASELINE_MODEL))
+        write_baseline(TrainedBaseline(network, normalization), self.run.file(name))
 
     def _result(self) -> dict[str, Any]:
         return {**super()._result(), "width": self.width}

@@ -1,12 +1,38 @@
 """What could not be trained, refused before anything is written."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 from lightning_fabric import Fabric
 
 from cpnas_cli.data.dataset import Dataset
 from cpnas_cli.distributed.processes import check_shares
 from cpnas_cli.errors import UsageError
+from cpnas_cli.networks.shapes import NetworkName
+from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config
+from cpnas_cli.training.initial import initial_weights
 from cpnas_cli.training.teacher import check_teacher
+
+
+def check_of_genotype(
+    genotype: Genotype, networks: Sequence[NetworkName], folder: Path
+) -> Callable[[Config, Dataset, Fabric], None]:
+    """`check_training`, and, before a training's first epoch, that the weights that it is to begin with fit it.
+
+    Args:
+      networks: those that are trained, the one that was asked for first.
+      folder: of the run, which may be there already.
+    """
+
+    def check(config: Config, dataset: Dataset, fabric: Fabric) -> None:
+        check_training(config, dataset, fabric)
+        if not RunFolder(folder).checkpoint.exists():
+            for name in networks:
+                initial_weights(name, config, genotype, dataset, is_wanted=name == networks[0])
+
+    return check
 
 
 def check_training(config: Config, dataset: Dataset, fabric: Fabric | None) -> None:

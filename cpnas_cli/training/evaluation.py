@@ -1,6 +1,7 @@
 """Evaluation of a trained network, and of a run, on a test set."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.storage.documents import EVALUATION_SCHEMA, read_document
 from cpnas_cli.training.classification import Answers, classification_document
 from cpnas_cli.training.epoch import EVALUATION_BATCH_SIZE, check_finite_scores, evaluated_fraction, evaluation_step
-from cpnas_cli.training.trained_network import TrainedNetwork, read_all_trained
+from cpnas_cli.training.trained_network import TrainedNetwork, read_all_named
 
 
 @torch.no_grad()
@@ -90,8 +91,8 @@ def evaluate_run(path: Path, *, data_dir: Path | None, device: torch.device) -> 
     Keys: accuracy_test, of the network that was trained, which `network` names ("child" or "parent");
     accuracy_parent_test, of the full-precision Parent, null without one: that beside the Child, or, after
     `--precision full`, the network itself, so that it is then the same as accuracy_test; recorded_accuracy_test, of
-    the network at the end of its training, null if there is no record. What else there is of the network that was
-    trained: see `classification_document`.
+    the network at the end of its training, null if there is no record of it, as of best.safetensors. What else
+    there is of the network that was trained: see `classification_document`.
 
     Args, Raises: see `evaluation_of`.
     """
@@ -102,13 +103,13 @@ def evaluation_of(path: Path, *, data_dir: Path | None, device: torch.device) ->
     """The evaluation of the networks of a run.
 
     Args:
+      path: of the run, or of a file with one of its networks, as best.safetensors.
       data_dir: other images of the same classes, instead of the run's own.
 
     Raises:
       RunError: the folder holds no trained network. DataError: the classes differ. CheckpointError.
     """
-    run = RunFolder(path)
-    networks = read_all_trained(run)
+    networks = read_all_named(path)
     main = networks[0]
     dataset = load_dataset(main.data_settings(data_dir))
     if dataset.classes != main.classes:
@@ -120,8 +121,7 @@ def evaluation_of(path: Path, *, data_dir: Path | None, device: torch.device) ->
         trained.name: evaluate_trained(trained.network.to(device), pipeline, test) for trained in networks[1:]
     }
     accuracies[main.name] = int(answers.right.sum()) / len(test)
-    result = run.file(RunFolder.RESULT)
-    recorded = read_document(result) if result.exists() else {}
+    recorded = _record_of(path)
     document = {
         "schema": EVALUATION_SCHEMA,
         "run": str(path),
@@ -133,6 +133,16 @@ def evaluation_of(path: Path, *, data_dir: Path | None, device: torch.device) ->
         **classification_document(answers),
     }
     return Evaluation(document, answers)
+
+
+def _record_of(path: Path) -> Mapping[str, Any]:
+    """The result of the training of the network that a path names; empty without one."""
+    if os.path.isfile(path):
+        if path.name != RunFolder.MODEL:
+            return {}
+        path = path.parent
+    result = RunFolder(path).file(RunFolder.RESULT)
+    return read_document(result) if result.exists() else {}
 
 
 def pipeline_of(trained: TrainedNetwork) -> Pipeline:

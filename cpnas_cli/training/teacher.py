@@ -1,14 +1,18 @@
 """The teacher of a Child: a trained network whose scores are soft targets."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from cpnas_cli.data.dataset import Dataset
-from cpnas_cli.errors import RunError, UsageError, shell_word
+from cpnas_cli.distributed.collectives import by_first
+from cpnas_cli.errors import CheckpointError, RunError, UsageError, shell_word
 from cpnas_cli.networks.network import Network
+from cpnas_cli.networks.shapes import NetworkName
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import Config
 from cpnas_cli.training.trained_network import Normalization, TrainedNetwork, read_all_trained, read_trained_file
@@ -45,6 +49,34 @@ class Teacher:
         if self.scale_C11 is not None and self.shift_C11 is not None:
             x_BCHW = x_BCHW * self.scale_C11 + self.shift_C11
         return self.network(x_BCHW).logits
+
+
+def teacher_of(
+    name: NetworkName, config: Config, run: RunFolder, student: Normalization, *, fabric: Fabric
+) -> Teacher | None:
+    """Who gives a network of a run soft targets; None: nobody.
+
+    Args:
+      student: of the images that the network is trained with.
+
+    Raises:
+      UsageError: there is no such teacher any more. CheckpointError: its file is gone or damaged.
+    """
+    train = config.train
+    if name != "child" or train.teacher_weight == 0:
+        return None
+    if train.teacher is not None:
+        trained = read_teacher(train.teacher)
+    else:  # read back also where it has just been trained, so that a resumed run has the very same
+        trained = by_first(fabric, functools.partial(_read_own_parent, run))
+    return Teacher.of(trained, student, device=fabric.device)
+
+
+def _read_own_parent(run: RunFolder) -> TrainedNetwork:
+    file = run.file(RunFolder.PARENT_MODEL)
+    if not file.exists():
+        raise CheckpointError(f"{file}, which teaches the child, is gone; restore it, or start a new run")
+    return read_trained_file(file)
 
 
 def read_teacher(path: str) -> TrainedNetwork:

@@ -6,6 +6,7 @@ used, also that the weights are those of the network described.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,13 +84,15 @@ class TrainedNetwork:
     def data_settings(self, data_dir: Path | None = None) -> DataConfig:
         """Its own data, or that of another folder, with the channels that it was trained with.
 
+        Nothing is trained on another folder, so that no share of it has to validate.
+
         Raises:
           UsageError: its data set reads no folder.
         """
         document = self.config.model_dump(mode="json")
         document["data"]["num_channels"] = self.num_image_channels
         if data_dir is not None:
-            document["data"]["dir"] = str(data_dir.resolve())
+            document["data"] |= {"dir": str(data_dir.resolve()), "validation_fraction": 0.0}
         return config_from_document(document, stored=True).data
 
     def untrained_parent(self) -> Network:
@@ -154,6 +157,29 @@ def read_all_trained(run: RunFolder) -> list[TrainedNetwork]:
     if len(found) > 1 and not _are_a_pair(*found):
         raise CheckpointError(f"{files[1]} is not the Parent of the network in {files[0]}; move one of them away")
     return found
+
+
+def read_named(path: Path, network: str | None = None) -> TrainedNetwork:
+    """The network of a file, as best.safetensors; or one of the run in a folder, see `read_trained`.
+
+    Raises:
+      RunError: it is not of this kind. CheckpointError.
+    """
+    if not os.path.isfile(path):
+        return read_trained(RunFolder(path), network)
+    trained = read_trained_file(path)
+    if network not in (None, trained.name):
+        raise RunError(f"{path} holds a {trained.name}, no {network}; leave out --network, or name another file")
+    return trained
+
+
+def read_all_named(path: Path) -> list[TrainedNetwork]:
+    """The network of a file; or all of the run in a folder, see `read_all_trained`.
+
+    Raises:
+      RunError, CheckpointError: see there.
+    """
+    return [read_trained_file(path)] if os.path.isfile(path) else read_all_trained(RunFolder(path))
 
 
 def _are_a_pair(first: TrainedNetwork, second: TrainedNetwork) -> bool:

@@ -13,7 +13,7 @@ from cpnas_cli.data.batches import Pipeline
 from cpnas_cli.data.dataset import Dataset
 from cpnas_cli.data.mixing import Mixing
 from cpnas_cli.distributed.collectives import add_over_processes, by_first
-from cpnas_cli.errors import CheckpointError, NonFiniteLossError
+from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.losses import ClassMeans
 from cpnas_cli.networks.modules.batch_norm import BatchNorm
 from cpnas_cli.networks.network import Network, build_network
@@ -24,19 +24,22 @@ from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.runs.journal import Journal, Notify, Saved, ignore
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config
-from cpnas_cli.storage.documents import RESULT_SCHEMA, read_document, write_json
+from cpnas_cli.storage.documents import read_document, write_json
 from cpnas_cli.storage.genotype_file import genotype_document
 from cpnas_cli.training.auxiliary_head import AuxiliaryHead, build_auxiliary_head
 from cpnas_cli.training.compilation import compile_network
 from cpnas_cli.training.drop_path import draw_kept, drop_probability
 from cpnas_cli.training.epoch import Batches, EpochMeans, TrainStep, train_epoch
 from cpnas_cli.training.evaluation import evaluate_trained
+from cpnas_cli.training.initial import begin
 from cpnas_cli.training.network_training import NetworkTraining
+from cpnas_cli.training.result import finished_record, result_document
 from cpnas_cli.training.stages import learning_rate
-from cpnas_cli.training.teacher import Teacher, read_teacher
-from cpnas_cli.training.trained_network import Normalization, TrainedNetwork, read_trained_file, save_trained
+from cpnas_cli.training.teacher import teacher_of
+from cpnas_cli.training.trained_network import Normalization, TrainedNetwork, save_trained, write_trained
 from cpnas_cli.training.trained_networks import needs_own_parent, order_of_training, trained_networks
-from cpnas_cli.training.training_loss import TrainingLoss
+from cpnas_cli.training.training_loss import TrainingLoss, class_weights_of
+from cpnas_cli.training.validation import ValidationCurve
 
 CHECKPOINT_SCHEMA = "cpnas.training-checkpoint/1"
 CHECKPOINT_KEYS = ("network", "epoch", "seconds", "finished")
@@ -104,10 +107,20 @@ class Training:
             training = self._new_network_training(name)
             if saved is not None and saved.state["network"] == name:
                 self._restore(training, saved)
+            else:
+                self._begin(training)
             self._train_network(training)
         result = self._result()
         by_first(self.fabric, lambda: write_json(self.run.file(RunFolder.RESULT), result))
         return result
+
+    def _begin(self, training: NetworkTraining) -> None:
+        """With `train.init_from` from the weights of a former training, see `begin`."""
+        if self.genotype is not None:
+            is_wanted = training.name == self.networks[0]
+            text = begin(training, self.config, self.genotype, self.dataset, is_wanted=is_wanted)
+            if text is not None:
+                self.notify({"event": "note", "text": text})
 
     def _finished_result(self) -> dict[str, Any] | None:
         path = self.run.file(RunFolder.RESULT)
@@ -128,7 +141,18 @@ class Training:
         for module in (*network.modules(), *(head.modules() if head is not None else ())):
             if isinstance(module, BatchNorm):
                 module.synchronized = self.fabric.world_size > 1
-        return NetworkTraining(name, train, network, network, class_means, head)
+        watched = self.dataset.validation is not None
+        validation = ValidationCurve(keeps_best=name == self.networks[0]) if watched else None
+        return NetworkTraining(
+            name,
+            train,
+            network,
+            network,
+            class_means,
+            head,
+            validation=validation,
+            class_weights=class_weights_of(train, self.dataset),
+        )
 
     def _build(self, name: NetworkName) -> Network:
         """The network before its first step."""
@@ -154,32 +178,11 @@ class Training:
             purpose=f"{name} auxiliary head",
         ).to(self.fabric.device)
 
-    def _teacher_of(self, name: NetworkName) -> Teacher | None:
-        """Who gives this network soft targets.
-
-        Raises:
-          UsageError: there is no such teacher any more. CheckpointError: its file is gone or damaged.
-        """
-        train = self.config.train
-        if name != "child" or train.teacher_weight == 0:
-            return None
-        if train.teacher is not None:
-            trained = read_teacher(train.teacher)
-        else:  # read back also where it has just been trained, so that a resumed run has the very same
-            trained = by_first(self.fabric, self._read_own_parent)
-        student = Normalization(self.dataset.mean, self.dataset.std)
-        return Teacher.of(trained, student, device=self.fabric.device)
-
-    def _read_own_parent(self) -> TrainedNetwork:
-        file = self.run.file(RunFolder.PARENT_MODEL)
-        if not file.exists():
-            raise CheckpointError(f"{file}, which teaches the child, is gone; restore it, or start a new run")
-        return read_trained_file(file)
-
     def _train_network(self, training: NetworkTraining) -> None:
         num_epochs = self.config.train.num_epochs
         if training.epoch < num_epochs:
-            training.teacher = self._teacher_of(training.name)
+            student = Normalization(self.dataset.mean, self.dataset.std)
+            training.teacher = teacher_of(training.name, self.config, self.run, student, fabric=self.fabric)
             self._compile(training)
         while training.epoch < num_epochs:
             next_stage = training.next_stage()
@@ -188,6 +191,7 @@ class Training:
                 self._compile(training)
             started = time.monotonic()
             means = self._train_one_epoch(training)
+            validated = self._validate(training)
             seconds = time.monotonic() - started
             record = {
                 "event": "epoch",
@@ -195,6 +199,7 @@ class Training:
                 **({} if training.stage.number is None else {"stage": training.stage.number}),
                 "epoch": training.epoch,
                 **vars(means),
+                **validated,
                 "learning_rate": training.optimizer.param_groups[0]["lr"],
                 "seconds": round(seconds, 3),
             }
@@ -272,6 +277,16 @@ class Training:
         except NonFiniteLossError as error:
             raise self._located(error, training) from None
 
+    def _validate(self, training: NetworkTraining) -> dict[str, float]:
+        """What the history says of the images that validate, after an epoch; nothing without any."""
+        images = self.dataset.validation
+        if images is None:
+            return {}
+        try:
+            return training.validate(self.pipeline, images, rank=self.fabric.global_rank)
+        except NonFiniteLossError as error:
+            raise self._located(error, training) from None
+
     def _kept(self, training: NetworkTraining, *, step: int) -> Iterator[Tensor]:
         """With drop-path what it keeps in this step of this process's images, see `Network`; else nothing."""
         train, epoch = self.config.train, training.epoch
@@ -322,7 +337,7 @@ class Training:
         )
 
     def _finish(self, training: NetworkTraining) -> None:
-        """Evaluate and save what was trained: with `train.ema_decay` its moving average."""
+        """Evaluate and save what was trained: with `train.ema_decay` its moving average; and what was best."""
         if training.moving_average is not None:
             training.moving_average.apply()
         size = network_size(training.network)
@@ -332,21 +347,25 @@ class Training:
             )
         except NonFiniteLossError as error:
             raise self._located(error, training) from None
-        by_first(self.fabric, lambda: self._save_network(training.network))
-        self._finished[training.name] = {
-            "accuracy_test": accuracy_test,
-            "num_parameters": size.num_parameters,
-            "num_binary_weights": size.num_binary_weights,
-            "num_real_values": size.num_real_values,
-            "num_thresholds": size.num_thresholds,
-            "size_bits": size.size_bits,
-            "compiled": training.compiled,
-            "seconds": round(training.seconds, 3),
-        }
+        by_first(self.fabric, lambda: self._save_networks(training))
+        self._finished[training.name] = finished_record(training, accuracy_test=accuracy_test, size=size)
+
+    def _save_networks(self, training: NetworkTraining) -> None:
+        """The network; then, in a file of its own, that of the best epoch, which it becomes."""
+        self._save_network(training.network)
+        curve = training.validation
+        if curve is not None and curve.become_best(training.network, path=self.journal.checkpoint):
+            self._save_best(training.network)
 
     def _save_network(self, network: Network) -> None:
+        save_trained(self.run, self._trained(network), asked_for=self.networks[0])
+
+    def _save_best(self, network: Network) -> None:
+        write_trained(self._trained(network), self.run.file(RunFolder.BEST_MODEL))
+
+    def _trained(self, network: Network) -> TrainedNetwork:
         assert self.genotype is not None
-        trained = TrainedNetwork(
+        return TrainedNetwork(
             network,
             self.config,
             self.genotype,
@@ -355,36 +374,16 @@ class Training:
             Normalization(self.dataset.mean, self.dataset.std),
             self.dataset.num_image_channels,
         )
-        save_trained(self.run, trained, asked_for=self.networks[0])
 
     def _result(self) -> dict[str, Any]:
-        main = self._finished[self.networks[0]]
-        parent = self._finished.get("parent")
-        return {
-            "schema": RESULT_SCHEMA,
-            "network": self.networks[0],
-            "accuracy_test": main["accuracy_test"],
-            "accuracy_parent_test": parent["accuracy_test"] if parent else None,
-            "num_parameters": main["num_parameters"],
-            "num_binary_weights": main["num_binary_weights"],
-            "num_real_values": main["num_real_values"],
-            "num_thresholds": main.get("num_thresholds", 0),
-            "size_bits": main["size_bits"],
-            "size_parent_bits": parent["size_bits"] if parent else None,
-            "precision": self._precision_parts(),
-            "compiled": main.get("compiled", False),
-            "num_epochs": self.config.train.num_epochs,
-            "num_train_images": len(self.dataset.train),
-            "num_test_images": len(self.dataset.test),
-            "dataset": self.config.data.name,
-            "classes": list(self.dataset.classes),
-            "seconds": main["seconds"],
-            "seconds_parent": parent["seconds"] if parent else None,
-            "seed": self.config.seed,
-            "genotype": self.genotype and genotype_document(self.genotype, provenance=self.provenance),
-            "baseline": None,
-            **({"skipped": skipped} if (skipped := self.dataset.record.get("skipped")) else {}),
-        }
+        return result_document(
+            self.config,
+            self.networks,
+            self._finished,
+            self.dataset,
+            precision=self._precision_parts(),
+            genotype=self.genotype and genotype_document(self.genotype, provenance=self.provenance),
+        )
 
     def _precision_parts(self) -> dict[str, list[str]]:
         return precision_parts(self.config.network, PRECISIONS[self.networks[0]])

@@ -512,7 +512,7 @@ def test_memory_is_bounded(child: Child, tmp_path: Path, monkeypatch: pytest.Mon
     """At most two chunks are taken and decoded before the first result is; large images make smaller chunks."""
     decoded = []
 
-    def decode(path: Path, *, image_size: int, num_channels: int) -> np.ndarray:
+    def decode(path: Path, *, image_size: int, num_channels: int, fit: str) -> np.ndarray:
         decoded.append(path)
         return np.zeros((num_channels, image_size, image_size), np.uint8)
 

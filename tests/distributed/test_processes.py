@@ -33,6 +33,7 @@ from cpnas_cli.search_space import draw_uniform
 from cpnas_cli.settings import load_config
 from cpnas_cli.training.evaluation import evaluate_trained
 from cpnas_cli.training.training import Training
+from cpnas_cli.training.validation import validate_trained
 
 NUM_PROCESSES = 2
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes under /proc")
@@ -167,6 +168,8 @@ def compute_together(folder: Path) -> int:
             heard.append(str(error))
     heard.append(by_all(training.fabric, lambda: rank))
     heard.append(evaluate_trained(network, training.pipeline, training.dataset.test, rank=rank))
+    seen = validate_trained(network, training.pipeline, training.dataset.test, epoch=0, rank=rank)
+    heard += [seen.accuracy, round(seen.loss, 5)]
     (folder / f"{rank}.json").write_text(json.dumps(heard))
     return 0
 
@@ -197,7 +200,10 @@ def test_two_processes_compute_what_one_does(tmp_path):
     accuracy = evaluate_trained(network, alone.pipeline, alone.dataset.test)
     for rank in range(NUM_PROCESSES):
         heard = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert heard == ["from 0", "the first one cannot", "the second one cannot", rank, accuracy]
+        *heard, loss = heard
+        assert heard == ["from 0", "the first one cannot", "the second one cannot", rank, accuracy, accuracy]
+        alone_loss = validate_trained(network, alone.pipeline, alone.dataset.test, epoch=0).loss
+        assert loss == pytest.approx(alone_loss, abs=1e-4)
 
 
 def check_norm(found: list[dict[str, Tensor]], *, name: str, rel: float) -> None:

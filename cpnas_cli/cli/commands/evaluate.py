@@ -10,7 +10,7 @@ from cpnas_cli.cli.console import print_json, printable, reported_errors
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The folder of a training.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a training, or its best.safetensors.")],
     data_dir: options.DataDir = None,
     device: options.Device = "auto",
     csv: Annotated[

@@ -10,7 +10,7 @@ from cpnas_cli.cli.console import COMPILING, print_json, reported_errors, said_i
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="The folder of a training.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a training, or its best.safetensors.")],
     format_: Annotated[
         str,
         typer.Option(

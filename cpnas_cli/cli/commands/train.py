@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def train(
     genotype: Annotated[
-        Path | None, typer.Argument(help="A genotype.json, or the folder of a search; not needed with --resume.")
+        Path | None,
+        typer.Argument(help="A genotype.json, or the folder of a search; not needed with --resume or --init-from."),
     ] = None,
     preset: options.Preset = None,
     precision: Annotated[
@@ -39,6 +40,14 @@ def train(
             "--teacher",
             metavar="RUN",
             help="A training, or its model.safetensors, that teaches the Child by its scores.",
+        ),
+    ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--init-from",
+            metavar="RUN",
+            help="A training of the same network, or its model.safetensors, whose weights this one begins with.",
         ),
     ] = None,
     baseline: Annotated[
@@ -70,6 +79,7 @@ def train(
             preset=preset,
             networks=_networks(precision, with_parent=with_parent),
             teacher=teacher,
+            init_from=init_from,
             baseline=baseline,
             overrides=set_,
             data_dir=data_dir,
@@ -128,6 +138,7 @@ def _request(
     preset: str | None,
     networks: "tuple[NetworkName, ...]",
     teacher: Path | None,
+    init_from: Path | None,
     baseline: bool,
     overrides: list[str] | None,
     data_dir: Path | None,
@@ -146,7 +157,9 @@ def _request(
     from cpnas_cli.training.trained_networks import trained_networks
 
     named = [] if genotype is None else [genotype]
-    if genotype is None:
+    if genotype is None and init_from is not None and not resume:
+        genotype = _genotype_beside(init_from)
+    elif genotype is None:
         genotype, networks, baseline = _as_it_began(out, resume=resume, networks=networks, baseline=baseline)
     if teacher is not None and networks == ("parent",):
         raise UsageError("--precision full trains the Parent, which has no teacher; leave out one of it and --teacher")
@@ -164,7 +177,10 @@ def _request(
         data_dir=data_dir,
         seed=seed,
         default=source,
-        values={"train.teacher": None if teacher is None else str(teacher.resolve())},
+        values={
+            "train.teacher": None if teacher is None else str(teacher.resolve()),
+            "train.init_from": None if init_from is None else str(init_from.resolve()),
+        },
         stored=options.goes_on(out, resume=resume),
     )
     name = search_folder.resolve().name if beside.exists() else f"{genotype.stem}-seed{config.seed}"
@@ -193,6 +209,20 @@ def _request(
         words=("train", *named, *words),
         device=device,
     )
+
+
+def _genotype_beside(init_from: Path) -> Path:
+    """The genotype of the training whose weights another begins with.
+
+    Raises:
+      UsageError: there is no such training.
+    """
+    from cpnas_cli.errors import UsageError
+
+    if not init_from.exists():
+        expected = "--init-from expects the folder of a training, or its model.safetensors"
+        raise UsageError(f"{init_from} does not exist; {expected}")
+    return init_from if init_from.is_dir() else init_from.parent
 
 
 def _as_it_began(
@@ -230,7 +260,7 @@ def _train(request: _Request, *, resume: bool, max_time: str | None, json_: bool
     from cpnas_cli.cli.opening import open_from_options
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.storage.documents import TRAINING_SCHEMA
-    from cpnas_cli.training.checks import check_training
+    from cpnas_cli.training.checks import check_of_genotype
 
     config, networks = request.config, request.networks
     if request.source is not None:
@@ -242,7 +272,7 @@ def _train(request: _Request, *, resume: bool, max_time: str | None, json_: bool
         dtype=config.train.dtype,
         resume=resume,
         max_time=max_time,
-        check=check_training,
+        check=check_of_genotype(request.genotype, networks, request.folder),
         documents={
             RunFolder.GENOTYPE: request.document,
             RunFolder.TRAINING: {"schema": TRAINING_SCHEMA, "networks": list(networks)},
@@ -256,7 +286,7 @@ def _train(request: _Request, *, resume: bool, max_time: str | None, json_: bool
 
 def _train_opened(request: _Request, opened: "OpenedRun", *, json_: bool) -> None:
     from cpnas_cli.cli.render.runs import print_result
-    from cpnas_cli.cli.views.runs import TrainingView
+    from cpnas_cli.cli.views.trainings import TrainingView
     from cpnas_cli.cli.views.watching import watching
     from cpnas_cli.distributed.processes import this_world
     from cpnas_cli.storage.genotype_file import provenance_of
@@ -291,7 +321,7 @@ def _train_opened(request: _Request, opened: "OpenedRun", *, json_: bool) -> Non
 
 def _train_baseline(request: _Request, opened: "OpenedRun", result: Mapping[str, Any]) -> dict[str, Any]:
     """The plain CNN, in a run of its own in the run's folder; returns the result with both."""
-    from cpnas_cli.cli.views.runs import TrainingView
+    from cpnas_cli.cli.views.trainings import TrainingView
     from cpnas_cli.deploy.baseline import (
         BASELINE_FOLDER,
         baseline_width,

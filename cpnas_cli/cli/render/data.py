@@ -5,6 +5,7 @@ from typing import Any
 
 _MOST_NAMES = 10
 _MOST_CLASSES = 50
+_TITLES = {"validation": "val"}
 
 
 def print_inspection(document: Mapping[str, Any]) -> None:
@@ -18,13 +19,14 @@ def inspection_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"{document['folder']}: {len(document['classes']):,} classes, {document['num_train_images']:,} images train, "
         f"{document['num_test_images']:,} test"
+        + (f", {document['num_validation_images']:,} validate (val/)" if "validation" in document else "")
     )
     if split is not None:
         share = f"{split['test_fraction']:g}"
         yield f"no train/ and test/: split by the files' names, the same way every time (data.test_fraction={share})"
     yield from _class_lines(document)
     yield from _image_lines(document)
-    yield from _duplicate_lines(document["duplicates"])
+    yield from _duplicate_lines(document["duplicates"], has_validation="validation" in document)
     yield from _skipped_lines(document["skipped"])
     unreadable = document["unreadable"]
     if unreadable:
@@ -44,9 +46,10 @@ def _class_lines(document: Mapping[str, Any]) -> Iterator[str]:
         return
     width = max(len(name) for name in ("class", *classes[:_MOST_CLASSES]))
     yield ""
-    yield f"{'class':{width}}  {'train':>9}  {'test':>9}"
+    parts = [part for part in ("train", "test", "validation") if part in document]
+    yield f"{'class':{width}}" + "".join(f"  {_TITLES.get(part, part):>9}" for part in parts)
     for name in classes[:_MOST_CLASSES]:
-        yield f"{name:{width}}  {document['train'][name]:9,}  {document['test'][name]:9,}"
+        yield f"{name:{width}}" + "".join(f"  {document[part][name]:9,}" for part in parts)
     if len(classes) > _MOST_CLASSES:
         yield f"... and {len(classes) - _MOST_CLASSES:,} more (--json has all)"
     imbalance = document["imbalance"]
@@ -85,12 +88,15 @@ def _image_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"channels: {'grey' if document['num_channels'] == 1 else 'colour'} ({modes})"
 
 
-def _duplicate_lines(duplicates: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _duplicate_lines(duplicates: Sequence[Mapping[str, Any]], *, has_validation: bool) -> Iterator[str]:
     if not duplicates:
         yield "duplicates: none"
         return
+    across = "both training and test images, so that the test accuracy flatters"
+    if has_validation:
+        across = "more than one of train/, val/ and test/, so that their accuracies flatter"
     kinds = {
-        "in both training and test images, so that the test accuracy flatters": lambda entry: entry["across_split"],
+        f"in {across}": lambda entry: entry["across_split"],
         "in several classes": lambda entry: entry["across_classes"] and not entry["across_split"],
         "within a class and part": lambda entry: not entry["across_classes"] and not entry["across_split"],
     }

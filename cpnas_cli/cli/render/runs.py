@@ -178,6 +178,11 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     if result["network"] == "child" and result["accuracy_parent_test"] is not None:
         gap = result["accuracy_parent_test"] - result["accuracy_test"]
         table.add_row("its Parent, test accuracy", f"{percent(result['accuracy_parent_test'])}  (gap {percent(gap)})")
+    for network, begun in result.get("init_from", {}).items():
+        classifier = "" if begun["classifier"] == "kept" else ", but for its classifier"
+        table.add_row(f"the {network} began with", f"{begun['file']}{classifier}")
+    if result.get("validation"):
+        _add_validation(table, result["validation"])
     if result.get("baseline"):
         _add_baseline(table, result["baseline"])
     table.add_row(
@@ -195,6 +200,18 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     table.add_row("run", str(folder))
     console.print(table, highlight=False)
     print(f"\nnext, evaluate it again:  cpnas evaluate {shell_word(folder)}")
+
+
+def _add_validation(table: Table, validation: Mapping[str, Any]) -> None:
+    """The images that the network was not trained on, in the last epoch, and where they were recognized best."""
+    best = validation["best"]
+    table.add_row(
+        "validation accuracy",
+        f"{percent(validation['accuracy'])}  (of {validation['num_images']} images, in the last epoch)",
+    )
+    table.add_row(
+        "best by validation", f"{percent(best['accuracy'])}  (after epoch {best['epoch'] + 1}; kept as {best['file']})"
+    )
 
 
 def _add_baseline(table: Table, baseline: Mapping[str, Any]) -> None:

@@ -333,7 +333,7 @@ class SearchTrainingsView(_View):
         return Group(status, table)
 
 
-class _EpochView(_View):
+class EpochView(_View):
     """A run that counts epochs: how many are done, how far the current one is, the time left."""
 
     def __init__(self, total: int) -> None:
@@ -354,13 +354,17 @@ class _EpochView(_View):
             self.recent.append(record)
             if not record.get("resumed"):
                 self.line(
-                    f"{self.describe(record)}  accuracy {percent(record['accuracy_train'])}  "
+                    f"{self.describe(record)}  {self.accuracies(record)}  "
                     f"{record['seconds']:.1f} s  left {self._time_left(self.total - self.done)}"
                 )
 
     def describe(self, record: Mapping[str, Any]) -> str:
         """Which epoch it was, and its losses."""
         raise RuntimeError(f"each view describes its own epochs, also {record['epoch']}")
+
+    def accuracies(self, record: Mapping[str, Any]) -> str:
+        """What it came to."""
+        return f"accuracy {percent(record['accuracy_train'])}"
 
     def status(self) -> Table:
         status = Table.grid(padding=(0, 2))
@@ -372,7 +376,7 @@ class _EpochView(_View):
         return status
 
 
-class SearchEpochsView(_EpochView):
+class SearchEpochsView(EpochView):
     """A search in epochs: also the losses, and the genotype so far."""
 
     def describe(self, record: Mapping[str, Any]) -> str:
@@ -393,44 +397,3 @@ class SearchEpochsView(_EpochView):
                 f"{source}->{node}", *(Text(operation_of(op).short, style=operation_of(op).look.style) for op in ops)
             )
         return Group(self.status(), Text(self.describe(last)), edges)
-
-
-class TrainingView(_EpochView):
-    """Also the losses and the rate of the last epochs."""
-
-    def __init__(self, config: Config, networks: tuple[str, ...], *, quiet: bool = False) -> None:
-        self.train, self.num_epochs = config.train, config.train.num_epochs
-        super().__init__(self.num_epochs * len(networks))
-        self.console.quiet = quiet
-
-    def describe(self, record: Mapping[str, Any]) -> str:
-        stage = f"  stage {record['stage']}" if "stage" in record else ""
-        return (
-            f"{record['network']}  epoch {record['epoch'] + 1}/{self.num_epochs}{stage}  loss {record['loss']:.4f} = "
-            f"cross-entropy {record['loss_cross_entropy']:.4f} + kernel {record['loss_kernel']:.4f} + "
-            f"compactness {record['loss_compactness']:.4f}{self._further_terms(record)}"
-        )
-
-    def _further_terms(self, record: Mapping[str, Any]) -> str:
-        """Those that are switched on; runs of an older version have none."""
-        terms = {"teacher": self.train.teacher_weight, "auxiliary": self.train.auxiliary_weight}
-        return "".join(
-            f" + {name} {record.get(f'loss_{name}', 0.0):.4f}" for name, weight in terms.items() if weight > 0
-        )
-
-    def render(self) -> Group:
-        table = Table()
-        for name in ("network", "epoch", "loss", "cross-entropy", "kernel", "compactness", "accuracy (train)", "rate"):
-            table.add_column(name, justify="right")
-        for record in self.recent:
-            table.add_row(
-                record["network"],
-                str(record["epoch"] + 1),
-                f"{record['loss']:.4f}",
-                f"{record['loss_cross_entropy']:.4f}",
-                f"{record['loss_kernel']:.4f}",
-                f"{record['loss_compactness']:.4f}",
-                percent(record["accuracy_train"]),
-                f"{record['learning_rate']:.5f}",
-            )
-        return Group(self.status(), table)

@@ -14,6 +14,7 @@ from cpnas_cli.deploy.c_source.network import write_network
 from cpnas_cli.deploy.c_source.writing import Written
 from cpnas_cli.deploy.packed_file import PackedModel
 from cpnas_cli.networks.stem_arithmetic import VALUE_STEPS
+from cpnas_cli.settings import FitName
 from cpnas_cli.storage.documents import replacing
 
 C_FILES = ("model.h", "model.c", "example.c", "Makefile", "README.md")
@@ -72,6 +73,7 @@ def c_source(model: PackedModel) -> CSource:
     counts = {f"{name}_text": f"{value:,}" for name, value in fields.items()}
     doubles = sorted(written.kernels & {"real_stem", "real_product"})
     words = {**fields, **counts, "doubles": _DOUBLES if doubles else _NO_DOUBLES, "order": _ORDER[fields["channels"]]}
+    words["fit"] = _FITS[model.fit]
     files = {name: Template(_text(f"{name}.in")).substitute(words) for name in ("model.h", "README.md")}
     files |= {name: _text(name) for name in ("example.c", "Makefile")}
     return CSource({**files, "model.c": _model_c(model, written)}, flash, ram)
@@ -84,6 +86,11 @@ _DOUBLES = (
 )
 _NO_DOUBLES = "There is no `double` anywhere: a processor with single precision alone computes all of it."
 _ORDER = {1: "one byte per pixel, 0 black", 3: "three bytes per pixel: red, green, blue"}
+_FITS: Mapping[FitName, str] = {
+    "squash": "resized before (bilinear, without regard to its aspect",
+    "crop": "cut before to the largest square about its centre and resized (bilinear",
+    "letterbox": "resized before with its aspect, until the longer side fits, and centred on black (bilinear",
+}
 
 
 def _text(name: str) -> str:

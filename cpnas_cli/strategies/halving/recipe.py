@@ -16,6 +16,6 @@ def shortened(train: TrainConfig, num_epochs: int) -> TrainConfig:
         first_stage = min(max(share, 1), num_epochs - 1)
     shortest = min(first_stage, num_epochs - first_stage) if first_stage else num_epochs
     warmup = min(round(num_epochs * train.warmup_epochs / train.num_epochs), shortest - 1)
-    return train.model_copy(
-        update={"num_epochs": num_epochs, "first_stage_epochs": first_stage, "warmup_epochs": warmup}
-    )
+    # what is searched are networks that nobody has trained
+    changes = {"num_epochs": num_epochs, "first_stage_epochs": first_stage, "warmup_epochs": warmup, "init_from": None}
+    return train.model_copy(update=changes)

@@ -1,0 +1,78 @@
+"""The live view of a training, see `views.runs`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from cpnas_cli.cli.render.runs import percent
+from cpnas_cli.cli.views.runs import EpochView
+from cpnas_cli.settings import Config
+from cpnas_cli.training.validation import Validated
+
+
+class TrainingView(EpochView):
+    """Also the losses and the rate of the last epochs; with images that validate, their accuracy and the best epoch."""
+
+    def __init__(self, config: Config, networks: tuple[str, ...], *, quiet: bool = False) -> None:
+        self.train, self.num_epochs = config.train, config.train.num_epochs
+        super().__init__(self.num_epochs * len(networks))
+        self.console.quiet = quiet
+        self.best: Validated | None = None
+        self.network = networks[0]
+
+    def notify(self, record: Mapping[str, Any]) -> None:
+        super().notify(record)
+        if record["event"] == "epoch" and record["network"] == self.network and "validation_accuracy" in record:
+            seen = Validated(record["epoch"], record["validation_accuracy"], record["validation_loss"])
+            if self.best is None or seen.is_better_than(self.best):
+                self.best = seen
+
+    def describe(self, record: Mapping[str, Any]) -> str:
+        stage = f"  stage {record['stage']}" if "stage" in record else ""
+        return (
+            f"{record['network']}  epoch {record['epoch'] + 1}/{self.num_epochs}{stage}  loss {record['loss']:.4f} = "
+            f"cross-entropy {record['loss_cross_entropy']:.4f} + kernel {record['loss_kernel']:.4f} + "
+            f"compactness {record['loss_compactness']:.4f}{self._further_terms(record)}"
+        )
+
+    def accuracies(self, record: Mapping[str, Any]) -> str:
+        if "validation_accuracy" not in record:
+            return super().accuracies(record)
+        return f"{super().accuracies(record)}  validation {percent(record['validation_accuracy'])}"
+
+    def _further_terms(self, record: Mapping[str, Any]) -> str:
+        """Those that are switched on; runs of an older version have none."""
+        terms = {"teacher": self.train.teacher_weight, "auxiliary": self.train.auxiliary_weight}
+        return "".join(
+            f" + {name} {record.get(f'loss_{name}', 0.0):.4f}" for name, weight in terms.items() if weight > 0
+        )
+
+    def render(self) -> Group:
+        table = Table()
+        is_watched = any("validation_accuracy" in record for record in self.recent)
+        names = ["network", "epoch", "loss", "cross-entropy", "kernel", "compactness", "accuracy (train)", "rate"]
+        if is_watched:
+            names.insert(7, "validation")
+        for name in names:
+            table.add_column(name, justify="right")
+        for record in self.recent:
+            table.add_row(
+                record["network"],
+                str(record["epoch"] + 1),
+                f"{record['loss']:.4f}",
+                f"{record['loss_cross_entropy']:.4f}",
+                f"{record['loss_kernel']:.4f}",
+                f"{record['loss_compactness']:.4f}",
+                percent(record["accuracy_train"]),
+                *([percent(record.get("validation_accuracy"))] if is_watched else []),
+                f"{record['learning_rate']:.5f}",
+            )
+        return Group(self.status(), *self._best(), table)
+
+    def _best(self) -> list[Text]:
+        if self.best is None:
+            return []
+        return [Text(f"best epoch by validation so far: {self.best.epoch + 1}, {percent(self.best.accuracy)}")]
