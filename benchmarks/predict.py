@@ -41,14 +41,14 @@ NETWORKS = {
 FILES_PER_FOLDER = 1000
 
 
-def write_images(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int, *, size: int = SIZE) -> None:
     """JPEG files in folders of a thousand."""
     generator = np.random.default_rng(0)
     for index in range(count):
         below = folder / f"{index // FILES_PER_FOLDER:03d}"
         below.mkdir(parents=True, exist_ok=True)
         coarse = Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-        coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(below / f"{index:06d}.jpg", quality=90)
+        coarse.resize((size, size), Image.Resampling.BICUBIC).save(below / f"{index:06d}.jpg", quality=90)
 
 
 def model_of(name: str) -> PackedModel:

@@ -17,9 +17,11 @@ from cpnas_cli.data.decoding import DAMAGED, GREY_MODES, decode_image, unreadabl
 from cpnas_cli.errors import CheckpointError, DataError, RunError
 from cpnas_cli.settings import FitName
 from cpnas_cli.storage.cache import cache_folder
-from cpnas_cli.storage.tensors import load_tensors, save_tensors
+from cpnas_cli.storage.mapped import filling
+from cpnas_cli.storage.tensors import load_tensors
 
 _CACHE_SCHEMA = "cpnas.images/2"  # to be counted up whenever we decode the same bytes to other pixels
+_CHUNK = 4096  # images that are handed to the threads at once
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -63,6 +65,8 @@ def decode_cached(
 
     The key is a hash over every file's bytes, so a changed image is never taken from the cache, and over the version
     of Pillow, whose decoders and filters change; a cache file that is truncated or damaged is made again.
+
+    The images are mapped from the cache's file, and filled there: more of them than memory has room for is no obstacle.
     """
     how = f"{_CACHE_SCHEMA} {image_size} {num_channels} Pillow {PIL.__version__}"
     if fit != "squash":  # which was all there was, and its caches stay
@@ -76,20 +80,27 @@ def decode_cached(
             return images
     except (CheckpointError, KeyError):
         pass  # absent or damaged
-    images = torch.empty(shape, dtype=torch.uint8)
-
-    def decode(index: int) -> None:
-        pixels = decode_image(paths[index], image_size=image_size, num_channels=num_channels, fit=fit)
-        images[index] = torch.from_numpy(np.ascontiguousarray(pixels))
-
-    with _workers() as workers:
-        for _ in workers.map(decode, range(len(paths))):
-            pass
     try:
-        save_tensors(path, {"images": images}, schema=_CACHE_SCHEMA, state={})
+        with filling(path, "images", shape, schema=_CACHE_SCHEMA) as images_NCSS:
+            _decode_into(images_NCSS, paths, fit=fit)
+        return load_tensors(path, schema=_CACHE_SCHEMA)[0]["images"]
     except RunError as error:
         _LOGGER.warning("the decoded images are not cached, the next run decodes them again: %s", error)
-    return images
+    images_NCSS = np.empty(shape, np.uint8)
+    _decode_into(images_NCSS, paths, fit=fit)
+    return torch.from_numpy(images_NCSS)
+
+
+def _decode_into(images_NCSS: np.ndarray, paths: Sequence[Path], *, fit: FitName) -> None:
+    _, num_channels, image_size, _ = images_NCSS.shape
+
+    def decode(index: int) -> None:
+        images_NCSS[index] = decode_image(paths[index], image_size=image_size, num_channels=num_channels, fit=fit)
+
+    with _workers() as workers:
+        for start in range(0, len(paths), _CHUNK):  # a million waiting calls would take more memory than the images
+            for _ in workers.map(decode, range(start, min(start + _CHUNK, len(paths)))):
+                pass
 
 
 def _content_key(paths: Sequence[Path], root: Path, what: str) -> str:

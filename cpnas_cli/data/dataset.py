@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -191,4 +192,4 @@ def _hash_of_parts(*parts: Tensor) -> str:
 
 
 def _hash_of_values(tensor: Tensor) -> str:
-    return hashlib.blake2b(tensor.numpy().tobytes(), digest_size=16).hexdigest()
+    return hashlib.blake2b(np.ascontiguousarray(tensor.numpy()), digest_size=16).hexdigest()  # no copy of most of them

@@ -19,7 +19,7 @@ from cpnas_cli.errors import CheckpointError
 from cpnas_cli.storage.checksum import CHECKSUM_KEY, Content, checksum, verify
 from cpnas_cli.storage.documents import replacing
 
-_METADATA_KEY = "cpnas"
+METADATA_KEY = "cpnas"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, schema: str, state: Mapping[str, Any]) -> None:
@@ -34,7 +34,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, schema: str, stat
     with replacing(path) as temporary:
         try:
             # one entry: safetensors writes several in a random order, and equal runs must be equal files
-            save_file(plain, temporary, metadata={_METADATA_KEY: json.dumps(document)})
+            save_file(plain, temporary, metadata={METADATA_KEY: json.dumps(document)})
         except SafetensorError as error:  # wraps "No space left on device (os error 28)", for one
             number = re.search(r"\(os error (\d+)\)", str(error))
             raise OSError(int(number[1]) if number else None, str(error)) from error
@@ -52,7 +52,7 @@ def load_tensors(path: Path, *, schema: str, keys: Sequence[str] = ()) -> tuple[
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+            header = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
             found = header.get("schema") if isinstance(header, dict) else None
             if found != schema:
                 raise CheckpointError(f"{path} has schema {found!r}; expected {schema!r}")

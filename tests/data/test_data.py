@@ -1,5 +1,6 @@
 """Images: what is decoded, what the cache may answer, the splits, and batches against a loop per image in numpy."""
 
+import copy
 import json
 import os
 import shutil
@@ -499,7 +500,7 @@ def spoil(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["0.01", "0.5", "0.999", "a bit of the pixels", "a bit of the header", "empty", "text"])
 def test_a_damaged_cache_is_made_again(how: str, image_folder: Path, decoded: list[Path]) -> None:
-    first = load_folder(image_folder)
+    first = copy.deepcopy(load_folder(image_folder))  # which is mapped from the file that is spoiled here
     for path in cache_files():
         spoil(path, how)
     decoded.clear()
@@ -510,12 +511,11 @@ def test_a_damaged_cache_is_made_again(how: str, image_folder: Path, decoded: li
     assert decoded == []
 
 
-def failing_save(error: BaseException) -> Callable[..., None]:
-    def write_half(tensors: Any, path: str | Path, **_: Any) -> None:
-        Path(path).write_bytes(b"\x40\0\0\0\0\0\0\0half")
+def failing(error: BaseException) -> Callable[..., None]:
+    def fail(*_: object) -> None:
         raise error
 
-    return write_half
+    return fail
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
@@ -523,7 +523,7 @@ def test_a_crash_while_the_cache_is_written_leaves_none(
     error: BaseException, image_folder: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("cpnas_cli.storage.tensors.save_file", failing_save(error))
+        patched.setattr("cpnas_cli.storage.mapped.checksum", failing(error))  # when all is filled
         with pytest.raises(type(error)):
             load_folder(image_folder)
     assert cache_files() == []
@@ -543,8 +543,8 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(
         monkeypatch.setenv("CPNAS_CACHE_DIR", str(tmp_path / "file"))
     else:
         monkeypatch.setenv("CPNAS_CACHE_DIR", str(tmp_path / "full"))
-        full = failing_save(OSError(28, "No space left on device"))
-        monkeypatch.setattr("cpnas_cli.storage.tensors.save_file", full)
+        full = failing(OSError(28, "No space left on device"))
+        monkeypatch.setattr("cpnas_cli.storage.mapped.os.posix_fallocate", full)
     assert same(load_folder(image_folder), expected)
     assert not list((tmp_path / "full").glob("*"))
 
