@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cpnas_cli import registry
+from cpnas_cli.data.mirroring import mirror_hint
 from cpnas_cli.data.shares import validates
 from cpnas_cli.errors import DataError
 from cpnas_cli.settings import DataConfig
@@ -89,6 +90,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         raise DataError(f"a classifier needs at least two classes; {config.name} has {len(classes)}: {classes}")
     names = loaded.train_names or [str(index) for index in range(len(train))]
     train, validation, notes = _with_validation(config, train, loaded.validation, names=names, classes=classes)
+    hint = mirror_hint(classes) if config.flip else None
     mean, std = channel_statistics(train.images)
     return Dataset(
         train,
@@ -98,7 +100,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         mean=tuple(round(value, 6) for value in torch.tensor(mean).tolist()),
         std=tuple(round(max(value, 1e-3), 6) for value in torch.tensor(std).tolist()),
         record=loaded.record,
-        notes=(*loaded.notes, *notes),
+        notes=(*loaded.notes, *notes, *([] if hint is None else [hint])),
         test_files=None if loaded.test_files is None else tuple(loaded.test_files),
         validation=validation,
     )

@@ -18,6 +18,7 @@ from PIL import Image
 from cpnas_cli.data.class_folders import ClassFolders, Labelled, read_class_folders
 from cpnas_cli.data.decoding import DAMAGED, GREY_MODES, upright
 from cpnas_cli.data.listing import name_below, skipped_record
+from cpnas_cli.data.mirroring import mirror_hint
 from cpnas_cli.errors import DataError
 from cpnas_cli.storage.documents import DATA_SCHEMA
 
@@ -141,6 +142,7 @@ def inspection_document(inspection: Inspection) -> dict[str, Any]:
         **(validation if found.validation else {}),
         "split": split and {**split, "test_files": found.test_names()},
         "imbalance": _imbalance(per_class["train"]),
+        "mirror_hint": mirror_hint(found.classes),
         "sizes": _sizes(inspection.seen),
         "modes": dict(Counter(each.mode for each in inspection.seen).most_common()),
         "num_channels": _num_channels(inspection.seen),

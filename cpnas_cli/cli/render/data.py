@@ -59,6 +59,8 @@ def _class_lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"imbalance: {'none' if imbalance['ratio'] == 1 else words}"
         if imbalance["hint"]:
             yield f"  hint: {imbalance['hint']}"
+    if document["mirror_hint"]:
+        yield f"hint: {document['mirror_hint']}"
 
 
 _MODES = {
