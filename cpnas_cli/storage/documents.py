@@ -33,6 +33,7 @@ ENVIRONMENT_SCHEMA = "cpnas.environment/1"
 EFFICIENCY_SCHEMA = "cpnas.efficiency/1"
 LOCK_SCHEMA = "cpnas.lock/1"
 RUNS_SCHEMA = "cpnas.runs/1"
+FIT_SCHEMA = "cpnas.fit/1"
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def train(
     genotype: Annotated[
-        Path | None, typer.Argument(help="A genotype.json, or the folder of a search; not needed with --resume.")
+        Path | None, typer.Argument(help="A genotype.json, or the folder of a search; without it a shipped one.")
     ] = None,
     preset: options.Preset = None,
     precision: Annotated[
@@ -58,7 +58,8 @@ def train(
 ) -> None:
     """Train the 1-bit Child of a genotype with the Child-Parent loss; writes result.json and model.safetensors.
 
-    Without --preset the settings are those of the search that the genotype lies beside.
+    Without GENOTYPE that of a search of ours. Without --preset the settings are those of the search that the genotype
+    lies beside.
     """
     typed = dict(locals())
     with reported_errors():
@@ -100,7 +101,7 @@ class _Request:
 
     Attributes:
       document: of the genotype.
-      source: what is said about where the settings come from.
+      notes: what is said about where genotype and settings come from.
       baseline: whether a plain CNN is trained beside the Child.
       words: of the command that goes on with the run, see `options.resume_line`.
     """
@@ -112,7 +113,7 @@ class _Request:
     baseline: bool
     tensorboard: bool
     folder: Path
-    source: str | None
+    notes: tuple[str, ...]
     num_processes: int
     words: tuple[str | Path, ...]
     device: str
@@ -140,24 +141,30 @@ def _request(
 ) -> _Request:
     from cpnas_cli.distributed.processes import this_world
     from cpnas_cli.errors import UsageError
+    from cpnas_cli.genotypes.shipped import ShippedGenotype, shipped_genotype
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.settings import DEFAULT_PRESET
     from cpnas_cli.storage.genotype_file import read_genotype
     from cpnas_cli.training.trained_networks import trained_networks
 
     named = [] if genotype is None else [genotype]
-    if genotype is None:
-        genotype, networks, baseline = _as_it_began(out, resume=resume, networks=networks, baseline=baseline)
+    shipped: ShippedGenotype | None = None
+    if genotype is None and resume:
+        genotype, networks, baseline = _as_it_began(out, networks=networks, baseline=baseline)
+    elif genotype is None:
+        shipped = shipped_genotype()
     if teacher is not None and networks == ("parent",):
         raise UsageError("--precision full trains the Parent, which has no teacher; leave out one of it and --teacher")
     if baseline:
         _check_baseline(networks, num_processes=num_processes)
-    parsed, document = read_genotype(genotype)
-    search_folder = genotype if genotype.is_dir() else genotype.parent
-    beside = search_folder / RunFolder.CONFIG
-    source = options.default_source(
-        out, preset=preset, resume=resume, otherwise=lambda: beside if beside.exists() else DEFAULT_PRESET
-    )
+    if genotype is None:
+        assert shipped is not None
+        parsed, document, beside = shipped.genotype, shipped.document, None
+    else:
+        parsed, document = read_genotype(genotype)
+        beside = (genotype if genotype.is_dir() else genotype.parent) / RunFolder.CONFIG
+        beside = beside if beside.exists() else None
+    source = options.default_source(out, preset=preset, resume=resume, otherwise=lambda: beside or DEFAULT_PRESET)
     config = options.resolve_config(
         preset=preset,
         overrides=overrides,
@@ -167,7 +174,10 @@ def _request(
         values={"train.teacher": None if teacher is None else str(teacher.resolve())},
         stored=options.goes_on(out, resume=resume),
     )
-    name = search_folder.resolve().name if beside.exists() else f"{genotype.stem}-seed{config.seed}"
+    if beside is not None:
+        name = beside.parent.resolve().name
+    else:
+        name = f"{config.data.name if genotype is None else genotype.stem}-seed{config.seed}"
     folder = out or options.new_folder(f"{name}-{'parent' if networks == ('parent',) else 'train'}")
     words = ["--precision", "full"] if networks == ("parent",) else ["--with-parent"] if len(networks) > 1 else []
     words += ["--baseline"] if baseline else []
@@ -178,6 +188,9 @@ def _request(
         words += ["--tensorboard"]
     if num_processes > 1 and this_world().launcher in (None, "cpnas"):
         words += ["--devices", str(num_processes)]
+    notes = [] if shipped is None else [shipped.line]
+    if preset is None and not resume:
+        notes.append(f"settings: {source if isinstance(source, Path) else f'preset {source}'}")
     return _Request(
         config,
         parsed,
@@ -186,9 +199,7 @@ def _request(
         baseline,
         tensorboard,
         folder,
-        source=f"settings: {source if isinstance(source, Path) else f'preset {source}'}"
-        if preset is None and not resume
-        else None,
+        notes=tuple(notes),
         num_processes=num_processes,
         words=("train", *named, *words),
         device=device,
@@ -196,7 +207,7 @@ def _request(
 
 
 def _as_it_began(
-    out: Path | None, *, resume: bool, networks: "tuple[NetworkName, ...]", baseline: bool
+    out: Path | None, *, networks: "tuple[NetworkName, ...]", baseline: bool
 ) -> "tuple[Path, tuple[NetworkName, ...], bool]":
     """Genotype, networks and baseline of the training in a folder, for a command that only says to go on with it.
 
@@ -204,14 +215,12 @@ def _as_it_began(
       networks: what was typed beside it; all but the default must be what is trained there.
 
     Raises:
-      UsageError: there is no such training, or nothing says to go on. RunError: a file of it is damaged.
+      UsageError: there is no such training. RunError: a file of it is damaged.
     """
     from cpnas_cli.errors import RunError, UsageError
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.storage.documents import read_document
 
-    if not resume:
-        raise UsageError("expected a GENOTYPE: a genotype.json, or the folder of a search; `cpnas search` makes one")
     if out is None:
         raise UsageError("--resume needs --out FOLDER, the folder of the run to go on with")
     run = RunFolder(out)
@@ -233,8 +242,8 @@ def _train(request: _Request, *, resume: bool, max_time: str | None, json_: bool
     from cpnas_cli.training.checks import check_training
 
     config, networks = request.config, request.networks
-    if request.source is not None:
-        say(request.source)
+    for note in request.notes:
+        say(note)
     with open_from_options(
         config,
         folder=request.folder,
