@@ -119,6 +119,16 @@ class FitFolder:
         if any(not name.startswith(".") for name in names):
             raise RunError(f"{self.path} is not empty and holds no fit; choose another --out")
 
+    def make(self) -> None:
+        """
+        Raises:
+          RunError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make {self.path}: {error.strerror or error}; choose another --out") from None
+
     def write(self, document: Mapping[str, Any]) -> None:
         write_json(self.document, document)
 
@@ -139,7 +149,8 @@ def same_fit(document: Mapping[str, Any], asked: Asked, folder: Path) -> dict[st
     for key, value in now.items():
         if there.get(key) != value and key not in free:
             raise RunError(
-                f"{folder} was started with another {key}: {there.get(key)!r} there, {value!r} now; choose another --out"
+                f"{folder} was started with another {key}: {there.get(key)!r} there, {value!r} now; "
+                "choose another --out"
             )
     return {**document, "asked": now}
 

@@ -1,6 +1,7 @@
 """A fit from its photos to its packed model, each step where the last one ended."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from cpnas_cli.deploy.engine import Engine
 from cpnas_cli.deploy.export import export_run
 from cpnas_cli.deploy.latency import NETWORK_SECONDS, undisturbed_seconds
 from cpnas_cli.deploy.packed_file import PACKED_NAME
-from cpnas_cli.errors import CpnasError, RunError, UsageError
+from cpnas_cli.errors import CpnasError, UsageError
 from cpnas_cli.fit.folder import Asked, FitFolder, is_planned, same_fit
 from cpnas_cli.fit.plan import SEARCH_SHARE, Times, Width, chosen_plan, epochs_enough, time_text
 from cpnas_cli.fit.planning import choice_of_epochs, fixed_epochs, num_steps_of, plan_fit, seconds_after
@@ -48,35 +49,32 @@ class Watcher:
     training: Callable[[Config, tuple[NetworkName, ...]], AbstractContextManager[Notify]]
 
 
-def run_fit(asked: Asked, *, folder: Path, device: Fabric, watcher: Watcher) -> dict[str, Any]:
-    """All of it, or what is left of it; returns `cpnas.fit/1`, which is also written.
+@contextlib.contextmanager
+def open_fit(asked: Asked, *, folder: Path, device: Fabric, watcher: Watcher) -> Iterator["Fit"]:
+    """The fit in this folder, planned where it is new; nobody else has it until the block ends.
 
     Raises:
       DataError: nothing can be learnt from the photos. UsageError: a budget or the time does not allow any network.
-      RunError: the folder holds something else, or is in use. CpnasError: see `Training.train` and `run_search`.
+      RunError: the folder holds something else, or is in use.
     """
     place = FitFolder(folder)
     document = place.read()
     if document is None:
         document = plan_fit(asked, device, say=watcher.say)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make {folder}: {error.strerror or error}; choose another --out") from None
-    else:
-        document = same_fit(document, asked, folder)
+        place.make()
     with locked(folder):
         document = same_fit(place.read() or document, asked, folder)
         place.write(document)
-        return _Fit(place, asked, document, device, watcher).go_on()
-
-
-# ---------------------------------------------------------------- what is done by it
+        yield Fit(place, asked, document, device, watcher)
 
 
 @dataclass
-class _Fit:
-    """A fit that holds its folder."""
+class Fit:
+    """A fit that holds its folder; made by `open_fit`.
+
+    Attributes:
+      document: `cpnas.fit/1`, as it is written.
+    """
 
     place: FitFolder
     asked: Asked
@@ -84,15 +82,20 @@ class _Fit:
     device: Fabric
     watcher: Watcher
 
-    def go_on(self) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
+        """What is left of it; returns the document.
+
+        Raises:
+          UsageError: not one epoch fits into what the search has left of the time. RunError: a file cannot be written.
+          CpnasError: see `run_search` and `Training.train`.
+        """
         if self._is_done():
             return self.document
         if self.asked.search:
             self._search()
         for choice in self.document["choices"]:
             self.watcher.say(f"{choice['setting']}={choice['value']}: {choice['why']}")
-        result = self._train()
-        self._finish(result)
+        self._finish(self._train())
         return self.document
 
     def _is_done(self) -> bool:
@@ -125,7 +128,7 @@ class _Fit:
                 self.watcher.search(config) as notify,
             ):
                 self.watcher.say(f"searching with {config.search.strategy}: {run.path}")
-                clock = _SearchClock(config, self.asked, notify)
+                clock = SearchClock(config, self.asked, notify)
                 run_search(Search(opened.run, config, dataset, self.device, opened.deadline, clock.notify))
         if not is_planned(self.document):
             self._plan_epochs(config)
@@ -236,7 +239,7 @@ def _seconds_per_image(packed: Path) -> float:
     return undisturbed_seconds({"network": lambda: engine.logits(image)}, duration=NETWORK_SECONDS)["network"]
 
 
-class _SearchClock:
+class SearchClock:
     """Passes the records of a search on, and ends it early if it would take more than its share of the time."""
 
     NUM_TIMED = 3

@@ -61,25 +61,21 @@ def fit(
     """
     with reported_errors():
         from cpnas_cli.distributed.device import open_device
-        from cpnas_cli.fit.run import run_fit
+        from cpnas_cli.fit.run import open_fit
 
         asked, folder = _asked(photos, max_size, max_latency, time, search, set_, seed, out, resume=resume)
-        line = options.resume_line("fit", out=folder, device=device)
-        with reported_errors(resume_line=line if _is_there(folder) else None):
-            fabric = open_device(device, dtype=asked.config().train.dtype)
-            document = run_fit(asked, folder=folder, device=fabric, watcher=_watcher())
+        fabric = open_device(device, dtype=asked.config().train.dtype)
+        with (
+            open_fit(asked, folder=folder, device=fabric, watcher=_watcher()) as opened,
+            reported_errors(resume_line=options.resume_line("fit", out=folder, device=device)),
+        ):
+            document = opened.run()
         if json_:
             print_json(document)
         else:
             from cpnas_cli.cli.render.fit import print_fit
 
             print_fit(document, folder)
-
-
-def _is_there(folder: Path) -> bool:
-    from cpnas_cli.fit.folder import FitFolder
-
-    return FitFolder(folder).document.exists()
 
 
 def _asked(
