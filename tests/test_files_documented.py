@@ -166,6 +166,9 @@ def documents_of_runs(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     run("data", "broken", prints=True)
     run("search", "--strategy", "random", *photos, "--out", "of-photos")
     run("train", "of-photos", *photos, "--out", "trained-on-photos")
+    fit = ["fit", "photos", "--time", "1h", *TINY_OPTIONS[4:], *one_epoch]
+    run(*fit, "--out", "fit", prints=True)
+    run(*fit, "--search", "--set", "search.strategy=random", "--max-latency", "1s", "--out", "fit-searched")
     run("predict", "training", "image.png", "damaged.png", "photos", prints=True)
     common = [*TINY_OPTIONS, *one_epoch, *epochs, "--random-draws", "2"]
     run("compare-strategies", "--strategies", "random,bnas,cpnas", "--seeds", "0", *common, "--out", "one-seed")
