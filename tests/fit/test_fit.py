@@ -11,6 +11,7 @@ from command_line import error_of, invoke
 from killing import kill, start, wait_for_lines
 from photos import make_photos
 
+from cpnas_cli.cli.render.fit import fit_lines
 from cpnas_cli.errors import UsageError
 from cpnas_cli.fit.folder import Asked
 from cpnas_cli.fit.run import SearchClock
@@ -95,6 +96,20 @@ def test_the_summary_says_what_was_done_and_what_to_type_next(fitted: Path, phot
     assert f"  cpnas evaluate {fitted}/train" in next_commands
     notes = (fitted.parent / "stderr.txt").read_text()
     assert f"looking at the photos in {photos}" in notes
+
+
+def test_the_summary_admits_what_was_not_kept(fitted: Path) -> None:
+    document = document_of(fitted)
+    document["seconds"]["training_planned"], document["result"]["seconds_training"] = 50.0, 59.0
+    assert "planned" not in "\n".join(fit_lines(document, fitted))
+    document["result"] |= {"seconds_training": 61.0, "seconds_per_image": 0.0021, "c": None, "c_error": "no room"}
+    document["asked"]["max_latency"] = "2ms"
+    lines = list(fit_lines(document, fitted))
+    (packed,) = (line for line in lines if line.startswith("packed: "))
+    assert packed.endswith("over --max-latency 2ms when it was measured")
+    assert [line for line in lines if "training 1 min 01 s (planned 50.0 s: the machine was slower" in line]
+    assert "no C source: no room" in lines
+    assert not [line for line in lines if "make -C" in line]
 
 
 def test_typed_again_a_finished_fit_prints_the_same_and_trains_nothing(fitted: Path, photos: Path) -> None:
@@ -237,6 +252,7 @@ def test_what_cannot_work_is_one_line_and_leaves_nothing(
     assert [path.name for path in Path("full").iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_the_least_size_that_a_message_names_will_do(photos: Path, tmp_path: Path) -> None:
     message = invoke("fit", photos, *TINY, "--max-size", "1KiB", "--out", tmp_path / "fit").stderr
     least = message.split()[-1]

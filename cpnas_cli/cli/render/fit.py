@@ -35,15 +35,17 @@ def fit_lines(document: Mapping[str, Any], folder: Path) -> Iterator[str]:
         f"(by chance {percent(1 / len(data['classes']))}; its full-precision teacher "
         f"{percent(result['accuracy_parent_test'])})"
     )
+    asked = document["asked"]["max_latency"]
+    is_slow = asked is not None and result["seconds_per_image"] > DURATIONS.value(asked)
     yield (
         f"packed: {result['file_bytes']:,} bytes, {DURATIONS.show(result['seconds_per_image'])} for an image on one "
-        f"thread of this machine"
+        f"thread of this machine{f': over --max-latency {asked} when it was measured' if is_slow else ''}"
     )
     if result["c"] is None:
         yield f"no C source: {result['c_error']}"
     else:
         yield f"C source: flash {result['c']['flash_bytes']:,} and RAM {result['c']['ram_bytes']:,} bytes"
-    yield f"time: {_times(document)} of --time {document['asked']['time']}"
+    yield f"time: {_times(document)}; asked for --time {document['asked']['time']}"
     yield ""
     yield "next:"
     for command in next_commands(document, folder):
@@ -54,7 +56,12 @@ def _times(document: Mapping[str, Any]) -> str:
     seconds = document["seconds"]
     parts = {"photos and measuring": seconds["check"], "search": seconds["search"]}
     parts["training"] = document["result"]["seconds_training"]
-    return ", ".join(f"{name} {duration(value)}" for name, value in parts.items() if value is not None)
+    known = {name: value for name, value in parts.items() if value is not None}
+    text = ", ".join(f"{name} {duration(value)}" for name, value in known.items())
+    planned = seconds["training_planned"]
+    if known["training"] > 1.2 * planned:
+        text += f" (planned {duration(planned)}: the machine was slower than when it was measured)"
+    return text
 
 
 def next_commands(document: Mapping[str, Any], folder: Path) -> list[str]:
