@@ -156,7 +156,7 @@ def choice_of_epochs(asked: Asked, plan: Plan, width: Measured, dataset: Dataset
     if "train.num_epochs" in asked.keys:
         return Choice("train.num_epochs", plan.num_epochs, why, by="--set")
     if plan.num_epochs == 2 * epochs_enough(num_steps):
-        why += ", and more would hardly help"
+        why += ", twice as many as are known to be enough"
     return Choice("train.num_epochs", plan.num_epochs, why)
 
 

@@ -141,29 +141,17 @@ def _request(
 ) -> _Request:
     from cpnas_cli.distributed.processes import this_world
     from cpnas_cli.errors import UsageError
-    from cpnas_cli.genotypes.shipped import ShippedGenotype, shipped_genotype
-    from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.settings import DEFAULT_PRESET
-    from cpnas_cli.storage.genotype_file import read_genotype
     from cpnas_cli.training.trained_networks import trained_networks
 
     named = [] if genotype is None else [genotype]
-    shipped: ShippedGenotype | None = None
     if genotype is None and resume:
         genotype, networks, baseline = _as_it_began(out, networks=networks, baseline=baseline)
-    elif genotype is None:
-        shipped = shipped_genotype()
     if teacher is not None and networks == ("parent",):
         raise UsageError("--precision full trains the Parent, which has no teacher; leave out one of it and --teacher")
     if baseline:
         _check_baseline(networks, num_processes=num_processes)
-    if genotype is None:
-        assert shipped is not None
-        parsed, document, beside = shipped.genotype, shipped.document, None
-    else:
-        parsed, document = read_genotype(genotype)
-        beside = (genotype if genotype.is_dir() else genotype.parent) / RunFolder.CONFIG
-        beside = beside if beside.exists() else None
+    parsed, document, beside, notes = _read(genotype)
     source = options.default_source(out, preset=preset, resume=resume, otherwise=lambda: beside or DEFAULT_PRESET)
     config = options.resolve_config(
         preset=preset,
@@ -188,7 +176,6 @@ def _request(
         words += ["--tensorboard"]
     if num_processes > 1 and this_world().launcher in (None, "cpnas"):
         words += ["--devices", str(num_processes)]
-    notes = [] if shipped is None else [shipped.line]
     if preset is None and not resume:
         notes.append(f"settings: {source if isinstance(source, Path) else f'preset {source}'}")
     return _Request(
@@ -204,6 +191,20 @@ def _request(
         words=("train", *named, *words),
         device=device,
     )
+
+
+def _read(genotype: Path | None) -> "tuple[Genotype, Mapping[str, Any], Path | None, list[str]]":
+    """The genotype that is named, or the shipped one; its document, the settings beside it, and what is said of it."""
+    from cpnas_cli.genotypes.shipped import shipped_genotype
+    from cpnas_cli.runs.folder import RunFolder
+    from cpnas_cli.storage.genotype_file import read_genotype
+
+    if genotype is None:
+        shipped = shipped_genotype()
+        return shipped.genotype, shipped.document, None, [shipped.line]
+    parsed, document = read_genotype(genotype)
+    beside = (genotype if genotype.is_dir() else genotype.parent) / RunFolder.CONFIG
+    return parsed, document, beside if beside.exists() else None, []
 
 
 def _as_it_began(
