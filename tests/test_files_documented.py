@@ -168,6 +168,9 @@ def documents_of_runs(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     watched = ["--set", "data.validation_fraction=0.25"]
     run("train", "of-photos", *photos, *watched, "--out", "trained-on-photos")
     run("train", "--init-from", "trained-on-photos", "--out", "trained-again")
+    fit = ["fit", "photos", "--time", "1h", *TINY_OPTIONS[4:], *one_epoch]
+    run(*fit, "--out", "fit", prints=True)
+    run(*fit, "--search", "--set", "search.strategy=random", "--max-latency", "1s", "--out", "fit-searched")
     run("predict", "training", "image.png", "damaged.png", "photos", prints=True)
     common = [*TINY_OPTIONS, *one_epoch, *epochs, "--random-draws", "2"]
     run("compare-strategies", "--strategies", "random,bnas,cpnas", "--seeds", "0", *common, "--out", "one-seed")

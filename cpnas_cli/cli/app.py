@@ -14,6 +14,7 @@ from cpnas_cli.cli.commands import (
     evaluate,
     export,
     figure,
+    fit,
     frontier,
     predict,
     presets,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.command("search", short_help="Search an architecture on images.")(search.search)
 app.command("train", short_help="Train the 1-bit Child of a genotype.")(train.train)
+app.command("fit", short_help="From photos to a packed model in the time there is.")(fit.fit)
 app.command("data", short_help="What is in a folder of images, before it trains.")(data.data)
 app.command("evaluate", short_help="Accuracy of a trained run, per class, and mistakes.")(evaluate.evaluate)
 app.command("ablate-beta", short_help="Test accuracy over beta_P: an experiment.")(ablate_beta.ablate_beta)

@@ -9,15 +9,18 @@ from cpnas_cli.errors import MaxTimeReached, UsageError
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, *, option: str = "--max-time") -> float:
     """ "90", "90s", "30m", "1.5h" or "1h30m" in seconds.
+
+    Args:
+      option: that it was typed for.
 
     Raises:
       UsageError: anything else.
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip().lower())
     if not parts or "".join(number + unit for number, unit in parts) != text.strip().lower():
-        raise UsageError(f"--max-time expects a duration such as 90s, 30m or 1h30m, got {text!r}")
+        raise UsageError(f"{option} expects a duration such as 90s, 30m or 1h30m, got {text!r}")
     return sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
 
 

@@ -33,6 +33,7 @@ ENVIRONMENT_SCHEMA = "cpnas.environment/1"
 EFFICIENCY_SCHEMA = "cpnas.efficiency/1"
 LOCK_SCHEMA = "cpnas.lock/1"
 RUNS_SCHEMA = "cpnas.runs/1"
+FIT_SCHEMA = "cpnas.fit/1"
 
 VALIDATION_KEYS = ("num_validation_images", "hash_validation")
 """What a dataset's document says of images that validate, where there are some."""

@@ -106,7 +106,6 @@ def contents(folder: Path) -> dict[str, bytes]:
         (["train", "g.json", "--precision", "full", "--with-parent"], ["--precision full", "--with-parent"]),
         (["search", "--resume"], ["--resume", "--out FOLDER"]),
         (["train", "g.json", "--resume"], ["--resume", "--out FOLDER"]),
-        (["train"], ["GENOTYPE", "cpnas search"]),
         (["train", "--resume"], ["--resume", "--out FOLDER"]),
         (["train", "--out", "new", "--resume"], ["no training to resume in new", "GENOTYPE"]),
         (["search", "--data-dir", "."], ["digits", "folder"]),

@@ -43,11 +43,11 @@ def test_other_networks_are_still_refused(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_baseline_that_was_asked_for_is_trained_too(typed: list[str], tmp_path: Path) -> None:
     (tmp_path / "training.json").write_text(json.dumps({"networks": ["child"]}))
     (tmp_path / "environment.json").write_text(json.dumps({"command": typed}))
-    genotype, networks, baseline = _as_it_began(tmp_path, resume=True, networks=("child",), baseline=False)
+    genotype, networks, baseline = _as_it_began(tmp_path, networks=("child",), baseline=False)
     assert (genotype, networks, baseline) == (tmp_path / "genotype.json", ("child",), "--baseline" in typed)
 
 
 def test_the_run_of_a_baseline_is_resumed_by_its_training(tmp_path: Path) -> None:
     (tmp_path / "training.json").write_text(json.dumps({"networks": ["baseline"], "width": 8}))
     with pytest.raises(RunError, match="networks child or parent"):
-        _as_it_began(tmp_path, resume=True, networks=("child",), baseline=False)
+        _as_it_began(tmp_path, networks=("child",), baseline=False)

@@ -33,8 +33,8 @@ def test_help_needs_no_torch():
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     for command in (
-        "search", "train", "data", "evaluate", "ablate-beta", "compare-strategies", "figure", "estimate-efficiency",
-        "efficiency", "export", "predict", "show", "runs", "presets",
+        "search", "train", "fit", "data", "evaluate", "ablate-beta", "compare-strategies", "figure",
+        "estimate-efficiency", "efficiency", "export", "predict", "show", "runs", "presets",
     ):  # fmt: skip
         assert command in answer.stdout
 
@@ -44,6 +44,7 @@ def test_help_needs_no_torch():
     [
         ["search"],
         ["train"],
+        ["fit"],
         ["data"],
         ["evaluate"],
         ["ablate-beta"],

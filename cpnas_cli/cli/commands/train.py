@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def train(
     genotype: Annotated[
         Path | None,
-        typer.Argument(help="A genotype.json, or the folder of a search; not needed with --resume or --init-from."),
+        typer.Argument(
+            help="A genotype.json, or the folder of a search; without it that of --init-from, or a shipped one."
+        ),
     ] = None,
     preset: options.Preset = None,
     precision: Annotated[
@@ -67,7 +69,8 @@ def train(
 ) -> None:
     """Train the 1-bit Child of a genotype with the Child-Parent loss; writes result.json and model.safetensors.
 
-    Without --preset the settings are those of the search that the genotype lies beside.
+    Without GENOTYPE that of a search of ours. Without --preset the settings are those of the search that the genotype
+    lies beside.
     """
     typed = dict(locals())
     with reported_errors():
@@ -110,7 +113,7 @@ class _Request:
 
     Attributes:
       document: of the genotype.
-      source: what is said about where the settings come from.
+      notes: what is said about where genotype and settings come from.
       baseline: whether a plain CNN is trained beside the Child.
       words: of the command that goes on with the run, see `options.resume_line`.
     """
@@ -122,7 +125,7 @@ class _Request:
     baseline: bool
     tensorboard: bool
     folder: Path
-    source: str | None
+    notes: tuple[str, ...]
     num_processes: int
     words: tuple[str | Path, ...]
     device: str
@@ -151,26 +154,20 @@ def _request(
 ) -> _Request:
     from cpnas_cli.distributed.processes import this_world
     from cpnas_cli.errors import UsageError
-    from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.settings import DEFAULT_PRESET
-    from cpnas_cli.storage.genotype_file import read_genotype
     from cpnas_cli.training.trained_networks import trained_networks
 
     named = [] if genotype is None else [genotype]
-    if genotype is None and init_from is not None and not resume:
+    if genotype is None and resume:
+        genotype, networks, baseline = _as_it_began(out, networks=networks, baseline=baseline)
+    elif genotype is None and init_from is not None:
         genotype = _genotype_beside(init_from)
-    elif genotype is None:
-        genotype, networks, baseline = _as_it_began(out, resume=resume, networks=networks, baseline=baseline)
     if teacher is not None and networks == ("parent",):
         raise UsageError("--precision full trains the Parent, which has no teacher; leave out one of it and --teacher")
     if baseline:
         _check_baseline(networks, num_processes=num_processes)
-    parsed, document = read_genotype(genotype)
-    search_folder = genotype if genotype.is_dir() else genotype.parent
-    beside = search_folder / RunFolder.CONFIG
-    source = options.default_source(
-        out, preset=preset, resume=resume, otherwise=lambda: beside if beside.exists() else DEFAULT_PRESET
-    )
+    parsed, document, beside, notes = _read(genotype)
+    source = options.default_source(out, preset=preset, resume=resume, otherwise=lambda: beside or DEFAULT_PRESET)
     config = options.resolve_config(
         preset=preset,
         overrides=overrides,
@@ -183,7 +180,10 @@ def _request(
         },
         stored=options.goes_on(out, resume=resume),
     )
-    name = search_folder.resolve().name if beside.exists() else f"{genotype.stem}-seed{config.seed}"
+    if beside is not None:
+        name = beside.parent.resolve().name
+    else:
+        name = f"{config.data.name if genotype is None else genotype.stem}-seed{config.seed}"
     folder = out or options.new_folder(f"{name}-{'parent' if networks == ('parent',) else 'train'}")
     words = ["--precision", "full"] if networks == ("parent",) else ["--with-parent"] if len(networks) > 1 else []
     words += ["--baseline"] if baseline else []
@@ -194,6 +194,8 @@ def _request(
         words += ["--tensorboard"]
     if num_processes > 1 and this_world().launcher in (None, "cpnas"):
         words += ["--devices", str(num_processes)]
+    if preset is None and not resume:
+        notes.append(f"settings: {source if isinstance(source, Path) else f'preset {source}'}")
     return _Request(
         config,
         parsed,
@@ -202,9 +204,7 @@ def _request(
         baseline,
         tensorboard,
         folder,
-        source=f"settings: {source if isinstance(source, Path) else f'preset {source}'}"
-        if preset is None and not resume
-        else None,
+        notes=tuple(notes),
         num_processes=num_processes,
         words=("train", *named, *words),
         device=device,
@@ -225,8 +225,22 @@ def _genotype_beside(init_from: Path) -> Path:
     return init_from if init_from.is_dir() else init_from.parent
 
 
+def _read(genotype: Path | None) -> "tuple[Genotype, Mapping[str, Any], Path | None, list[str]]":
+    """The genotype that is named, or the shipped one; its document, the settings beside it, and what is said of it."""
+    from cpnas_cli.genotypes.shipped import shipped_genotype
+    from cpnas_cli.runs.folder import RunFolder
+    from cpnas_cli.storage.genotype_file import read_genotype
+
+    if genotype is None:
+        shipped = shipped_genotype()
+        return shipped.genotype, shipped.document, None, [shipped.line]
+    parsed, document = read_genotype(genotype)
+    beside = (genotype if genotype.is_dir() else genotype.parent) / RunFolder.CONFIG
+    return parsed, document, beside if beside.exists() else None, []
+
+
 def _as_it_began(
-    out: Path | None, *, resume: bool, networks: "tuple[NetworkName, ...]", baseline: bool
+    out: Path | None, *, networks: "tuple[NetworkName, ...]", baseline: bool
 ) -> "tuple[Path, tuple[NetworkName, ...], bool]":
     """Genotype, networks and baseline of the training in a folder, for a command that only says to go on with it.
 
@@ -234,14 +248,12 @@ def _as_it_began(
       networks: what was typed beside it; all but the default must be what is trained there.
 
     Raises:
-      UsageError: there is no such training, or nothing says to go on. RunError: a file of it is damaged.
+      UsageError: there is no such training. RunError: a file of it is damaged.
     """
     from cpnas_cli.errors import RunError, UsageError
     from cpnas_cli.runs.folder import RunFolder
     from cpnas_cli.storage.documents import read_document
 
-    if not resume:
-        raise UsageError("expected a GENOTYPE: a genotype.json, or the folder of a search; `cpnas search` makes one")
     if out is None:
         raise UsageError("--resume needs --out FOLDER, the folder of the run to go on with")
     run = RunFolder(out)
@@ -263,8 +275,8 @@ def _train(request: _Request, *, resume: bool, max_time: str | None, json_: bool
     from cpnas_cli.training.checks import check_of_genotype
 
     config, networks = request.config, request.networks
-    if request.source is not None:
-        say(request.source)
+    for note in request.notes:
+        say(note)
     with open_from_options(
         config,
         folder=request.folder,

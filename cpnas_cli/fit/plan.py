@@ -1,0 +1,135 @@
+"""Which width and how many epochs, from measured seconds; pure arithmetic.
+
+    seconds left = (1 - KEPT_BACK) time asked - seconds spent - seconds after the training
+    epochs       = floor(seconds left / (steps of an epoch * seconds of a step)), at most 2 * enough
+    enough       = STEPS_ENOUGH / steps of an epoch, from 20 to 200
+
+where a step is one of the teacher and one of the Child. Chosen is the width with the largest channels * min(epochs,
+enough): twice the channels are taken to be worth twice the epochs, until there are enough of these.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from cpnas_cli.errors import UsageError
+
+KEPT_BACK = 0.1
+"""Of the time, for whatever slows the machine down after it was measured; ours."""
+
+SEARCH_SHARE = 0.5
+"""Of the time, for a search that is asked for; ours: what it finds must still be trained."""
+
+STEPS_ENOUGH = 3750
+"""20 epochs of 6,000 images in batches of 32: what 88.4 % on Fashion-MNIST took (docs/accuracy.md)."""
+
+FEWEST_ENOUGH, MOST_ENOUGH = 20, 200
+
+
+@dataclass(frozen=True)
+class Times:
+    """What a fit has to do besides its epochs, in seconds.
+
+    Attributes:
+      asked: for all of it. spent: so far. after: of evaluation, export and measurement, when the training is over.
+      kept_back: share of what is asked that is not for the training either.
+    """
+
+    asked: float
+    spent: float
+    after: float
+    kept_back: float = KEPT_BACK
+
+    @property
+    def left(self) -> float:
+        """For the training."""
+        return (1 - self.kept_back) * self.asked - self.spent - self.after
+
+    def needed(self, seconds: float) -> float:
+        """What would have to be asked for a training of so many seconds."""
+        return (seconds + self.spent + self.after) / (1 - self.kept_back)
+
+
+@dataclass(frozen=True)
+class Width:
+    """A network that is small and fast enough, and what an epoch of the teacher and one of the Child take together."""
+
+    num_channels: int
+    seconds_of_epoch: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, and how long it will take."""
+
+    num_channels: int
+    num_epochs: int
+    seconds: float
+
+
+def epochs_enough(num_steps: int) -> int:
+    """Epochs from which on a wider network is worth more; see the module's text.
+
+    Args:
+      num_steps: of an epoch.
+    """
+    return min(max(math.ceil(STEPS_ENOUGH / num_steps), FEWEST_ENOUGH), MOST_ENOUGH)
+
+
+def make_plan(widths: Iterable[Width], times: Callable[[], Times], *, enough: int, fixed: int | None = None) -> Plan:
+    """The width and the number of epochs that use the time best; see the module's text.
+
+    Args:
+      widths: from the widest; the next one is asked for, and so measured, only where the last has too few epochs.
+      times: asked after each of them, because measuring takes time too.
+      enough: epochs, see `epochs_enough`. fixed: epochs that are asked for, no more and no fewer.
+
+    Raises:
+      UsageError: not one epoch (or not the fixed number) fits; says what time would do.
+    """
+    measured = list[Width]()
+    most = enough if fixed is None else fixed
+    for width in widths:
+        measured.append(width)
+        if _epochs(width, times(), most=most) == most:
+            break
+    return chosen_plan(measured, times(), enough=enough, fixed=fixed)
+
+
+def chosen_plan(widths: Sequence[Width], times: Times, *, enough: int, fixed: int | None = None) -> Plan:
+    """The same of widths that are all measured; of equally good ones the widest."""
+    at_least, counted, most = (1, enough, 2 * enough) if fixed is None else (fixed, fixed, fixed)
+
+    def worth(width: Width) -> tuple[int, int]:
+        return width.num_channels * _epochs(width, times, most=counted), width.num_channels
+
+    possible = [width for width in widths if _epochs(width, times, most=most) >= at_least]
+    if not possible:
+        quickest = min(widths, key=lambda width: width.seconds_of_epoch)
+        raise UsageError(_too_short(quickest, times, num_epochs=at_least))
+    best = max(possible, key=worth)
+    num_epochs = _epochs(best, times, most=most)
+    return Plan(best.num_channels, num_epochs, num_epochs * best.seconds_of_epoch)
+
+
+def _epochs(width: Width, times: Times, *, most: int) -> int:
+    return max(min(math.floor(times.left / width.seconds_of_epoch), most), 0)
+
+
+def _too_short(width: Width, times: Times, *, num_epochs: int) -> str:
+    epochs = "one epoch" if num_epochs == 1 else f"{num_epochs} epochs"
+    seconds = num_epochs * width.seconds_of_epoch
+    return (
+        f"--time {time_text(times.asked)} is too short: {epochs} of the teacher and the Child with "
+        f"{width.num_channels} channels would take {time_text(seconds)} here, all else "
+        f"{time_text(times.spent + times.after)}; type at least --time {time_text(times.needed(seconds))}"
+    )
+
+
+def time_text(seconds: float) -> str:
+    """As it can be typed, rounded up: 95s, 20m, 21m40s."""
+    whole = math.ceil(seconds)
+    minutes, rest = divmod(whole, 60)
+    if minutes < 2:
+        return f"{whole}s"
+    return f"{minutes}m{rest:02d}s" if rest else f"{minutes}m"
