@@ -43,12 +43,15 @@ MOST_TEST_IMAGES, MOST_TRAIN_IMAGES = 2_000, 20_000
 MOST_CLASSES = 30
 """That a matrix is shown for; of more the largest confusions alone."""
 
+MOST_NAMED, MOST_LETTERS = 12, 7
+"""Of columns that have the names of their classes, not numbers."""
+
 _SIDE = 160  # pixels of a photo in the page
 _NUM_CONFUSIONS = 20
 
 
 def are_at_hand(run: RunFolder) -> bool:
-    """Whether the images of a finished training are there, without a download, and few enough to be looked at at once."""
+    """Whether the images of a finished training are there, without a download, and few."""
     result, seen = document_of(run, RunFolder.RESULT), document_of(run, RunFolder.DATASET)
     if result is None or seen is None or not run.file(RunFolder.MODEL).exists():
         return False
@@ -87,8 +90,8 @@ def answers_blocks(run: RunFolder) -> Blocks:
     if recorded is not None and abs(recorded - document["accuracy_test"]) > 0.5 / document["num_test_images"]:
         blocks.append(
             Paragraph(
-                f"On the images as they are now {words.percent(document['accuracy_test'])} are right; when it was trained "
-                f"it was {words.percent(recorded)}. The images have changed, or the device.",
+                f"On the images as they are now {words.percent(document['accuracy_test'])} are right; when it was "
+                f"trained it was {words.percent(recorded)}. The images have changed, or the device.",
                 "warning",
             )
         )
@@ -134,14 +137,15 @@ def _per_class_table(per_class: Sequence[Mapping[str, Any]]) -> Table:
         cells += [Cell(words.percent(row[key], digits=1), row[key]) for key in ("precision", "recall", "f1")]
         rows.append(tuple(cells))
     caption = (
-        "Each class. Precision: of the images taken for it, how many are it. Recall: of its images, how many are found. "
-        "F1: the harmonic mean of both"
+        "Each class. Precision: of the images taken for it, how many are it. Recall: of its images, how many are "
+        "found. F1: the harmonic mean of both"
     )
     return Table(caption, columns, tuple(rows), label="Each class")
 
 
 def confusion_grid(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> Grid:
     """A row for each class, in it how many of its images are taken for each class; darker: a larger part of the row."""
+    named = len(classes) <= MOST_NAMED and all(len(name) <= MOST_LETTERS for name in classes)
     rows = []
     for index, (name, counts) in enumerate(zip(classes, confusion, strict=True)):
         total = sum(counts)
@@ -154,9 +158,9 @@ def confusion_grid(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -
             )
             for place, count in enumerate(counts)
         )
-        rows.append((f"{index + 1} {name}", shades))
+        rows.append((name if named else f"{name} ({index + 1})", shades))
     caption = "Confusion matrix: rows are what an image is, columns what it is taken for; the diagonal is right"
-    columns = tuple(str(index + 1) for index in range(len(classes)))
+    columns = tuple(classes) if named else tuple(f"({index + 1})" for index in range(len(classes)))
     return Grid(caption, "is \\ taken for", columns, tuple(rows), label="Confusion matrix")
 
 

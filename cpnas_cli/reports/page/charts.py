@@ -1,7 +1,8 @@
 """Charts as SVG within a page: lines and dots over a number, in the page's own colours, so that they are light or dark
 as it is.
 
-A chart is as wide as a phone, so that its texts have one size everywhere; charts stand side by side where there is room.
+A chart is as wide as a phone, so that its texts have one size everywhere; charts stand side by side where there is
+room.
 """
 
 import itertools
@@ -19,8 +20,8 @@ Form = Literal["line", "dashed", "dotted", "dots"]
 Point = tuple[float, float]
 
 NARROW = (360, 230)  # pixels, at a screen of 400
-WIDE = (760, 280)
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 22, 36
+WIDE = (1100, 300)
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 27, 36
 MOST_POINTS = 800
 """That a series is drawn with; of more the lowest and the highest of every stretch."""
 
@@ -177,7 +178,8 @@ def _body(chart: Chart, shown: Sequence[tuple[Series, tuple[Point, ...]]], width
     ]
     middle = LEFT + (width - LEFT - RIGHT) / 2
     parts.append(
-        f'<text class="tick" x="{middle:.1f}" y="{height - 5}" text-anchor="middle">{escape(visible(chart.x_label))}</text>'
+        f'<text class="tick" x="{middle:.1f}" y="{height - 5}" text-anchor="middle">'
+        f"{escape(visible(chart.x_label))}</text>"
     )
     parts += [_mark(mark, frame) for mark in chart.marks]
     if chart.level is not None:
@@ -206,7 +208,8 @@ def _level(value: float, label: str, frame: _Frame) -> str:
     y = frame.y(value)
     return (
         f'<line class="level" x1="{LEFT}" x2="{frame.width - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text class="mark" x="{frame.width - RIGHT - 2}" y="{y - 4:.1f}" text-anchor="end">{escape(visible(label))}</text>'
+        f'<text class="mark" x="{frame.width - RIGHT - 2}" y="{y - 4:.1f}" text-anchor="end">'
+        f"{escape(visible(label))}</text>"
     )
 
 

@@ -1,14 +1,13 @@
 """Size, operations and time of a network: counted, and what has been measured of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cpnas_cli.efficiency.baselines import PARENT, baseline_dataflow
 from cpnas_cli.efficiency.estimate import NetworkEstimate, compare, estimate
 from cpnas_cli.efficiency.named_network import read_named_network
 from cpnas_cli.networks.dataflow import dataflow_of
-from cpnas_cli.reports.efficiency import draw_speedups, speedups_info
-from cpnas_cli.reports.experiments import LOOK
 from cpnas_cli.reports.page import words
 from cpnas_cli.reports.page.blocks import Block, Cell, Column, Details, Facts, Paragraph, Table, Tile, Tiles
 from cpnas_cli.reports.page.drawings import figure_drawing
@@ -169,7 +168,8 @@ def _deployed(run: RunFolder) -> Blocks | None:
         for form in document["networks"]
     )
     columns = (
-        Column("network"), Column("test accuracy", True), Column("itself", True), Column("its file", True), Column("file"),
+        Column("network"), Column("test accuracy", True), Column("itself", True), Column("its file", True),
+        Column("file"),
     )  # fmt: skip
     return (Table("As files for a device", columns, rows),)
 
@@ -194,13 +194,17 @@ def measurement_blocks(document: Mapping[str, Any], *, name: str) -> Blocks:
     Args:
       name: unique in the page.
     """
+    from cpnas_cli.reports.efficiency import draw_speedups, speedups_info  # loads what bootstraps experiments
+    from cpnas_cli.reports.experiments import LOOK
+
     machine = document["environment"]["device_name"]
     info = speedups_info(document)
     figure = figure_drawing(
-        lambda: draw_speedups(info),
+        lambda: draw_speedups(replace(info, caption="")),
         name=name,
         title="Estimated and measured speed-up of every operation",
         description="; ".join(f"{row.label}: measured {row.measured or 'below the noise'}" for row in info.rows),
+        caption=info.caption,
         look=LOOK,
     )
     return (

@@ -1,6 +1,7 @@
 """The chapters of an experiment and of a frontier: figures, tables, every member with a link to its folder."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +35,13 @@ from cpnas_cli.reports.page.blocks import (
     Tiles,
 )
 from cpnas_cli.reports.page.drawings import figure_drawing
+from cpnas_cli.reports.page.links import linked
 from cpnas_cli.reports.page.reading import Blocks, readable, section
 from cpnas_cli.reports.page.what_was_run import environment_facts, genotype_drawing, settings_details
 from cpnas_cli.settings import config_from_document
 from cpnas_cli.storage.genotype_file import parse_genotype
 
 Document = Mapping[str, Any]
-
-REPORT = "report.html"
-"""The name of a run's own page, if it has one."""
-
-
-def linked(folder: Path, text: str, *, page: Path) -> Cell:
-    """A cell with a link to a run: to its page where it has one, else to its folder; a text where it is not there."""
-    if not folder.is_dir():
-        return Cell(text)
-    own = folder / REPORT
-    return Cell(text, href=words.link(own if own.is_file() else folder, page=page))
 
 
 def _sections(parts: Sequence[tuple[str, str, Callable[[], Blocks | None]]], prefix: str) -> tuple[Section, ...]:
@@ -163,18 +154,20 @@ def _experiment_figures(document: Document, name: str) -> Blocks | None:
     accuracy, operations = accuracy_info(document), operations_info(document)
     return (
         figure_drawing(
-            lambda: draw_accuracy(accuracy),
+            lambda: draw_accuracy(replace(accuracy, title="", caption="")),
             name=f"{name}-accuracy",
             title=accuracy.title,
+            caption=f"{accuracy.title}. {accuracy.caption}",
             description="; ".join(
                 f"{group.series} {group.label}: mean {group.mean:.2f} %".strip() for group in accuracy.groups
             ),
             look=LOOK,
         ),
         figure_drawing(
-            lambda: draw_operations(operations),
+            lambda: draw_operations(replace(operations, title="", caption="")),
             name=f"{name}-operations",
             title=operations.title,
+            caption=f"{operations.title}. {operations.caption}",
             description="; ".join(
                 f"{group.series} {group.label}: ".lstrip()
                 + ", ".join(f"{count[0]:.1f} {family}" for family, count in group.counts.items())
@@ -240,9 +233,10 @@ def _frontier_result(document: Document, name: str) -> Blocks:
     info = frontier_info(document)
     blocks.insert(1, Paragraph(info.advice, "good"))
     figure = figure_drawing(
-        lambda: draw_frontier(info),
+        lambda: draw_frontier(replace(info, caption="", advice="")),
         name=name,
         title="Test accuracy over size and over time",
+        caption=info.caption,
         description="; ".join(
             f"{family}: " + ", ".join(f"{point.accuracy:.1f} % at {point.kibibytes:.1f} KiB" for point in points)
             for family, points in info.families.items()
@@ -278,15 +272,16 @@ def _advice_table(rows: Sequence[Mapping[str, Any]], what: str, show: Callable[[
     )
     columns = (
         Column(f"{what}, at most", True), Column("better"), Column("take"), Column("its accuracy", True),
-        Column("best of 1 bit"), Column("its accuracy", True), Column("best of the others"), Column("its accuracy", True),
+        Column("best of 1 bit"), Column("its accuracy", True), Column("best of the others"),
+        Column("its accuracy", True),
     )  # fmt: skip
     return Table(f"What to take, by {what}", columns, cells)
 
 
 def _points_blocks(document: Document) -> Blocks:
     columns = (
-        Column("kind"), Column("width", True), Column("channels", True), Column("test accuracy", True), Column("runs", True),
-        Column("size", True), Column("file", True), Column("time for an image", True),
+        Column("kind"), Column("width", True), Column("channels", True), Column("test accuracy", True),
+        Column("runs", True), Column("size", True), Column("file", True), Column("time for an image", True),
     )  # fmt: skip
     rows = tuple(
         (

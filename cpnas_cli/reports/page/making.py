@@ -7,8 +7,8 @@ from cpnas_cli.experiments.frontier.plan import FrontierFolder
 from cpnas_cli.experiments.plan import ExperimentFolder
 from cpnas_cli.reports.inventory import FoundRun, find_runs, sorted_runs
 from cpnas_cli.reports.page import words
-from cpnas_cli.reports.page.blocks import Cell, Chapter, Column, Page, Paragraph, Section, Table
-from cpnas_cli.reports.page.experiment_chapter import experiment_chapter, frontier_chapter, linked
+from cpnas_cli.reports.page.blocks import Cell, Chapter, Column, Page, Section, Table
+from cpnas_cli.reports.page.links import linked
 from cpnas_cli.reports.page.rendering import render
 from cpnas_cli.reports.page.run_chapter import is_training, run_chapter, subtitle_of
 from cpnas_cli.runs.folder import RunFolder
@@ -44,9 +44,13 @@ def make_page(folder: Path, out: Path, *, images: bool | None = None) -> Page:
     if not folder.is_dir():
         raise RunError(f"no folder at {folder}; name that of a run or an experiment, `cpnas runs` lists them")
     if (folder / FrontierFolder.DOCUMENT).exists():
+        from cpnas_cli.reports.page.experiment_chapter import frontier_chapter  # loads torch
+
         chapter, subtitle = frontier_chapter(folder, title=name, page=out)
         return Page(name, subtitle, (chapter,))
     if (folder / ExperimentFolder.DOCUMENT).exists():
+        from cpnas_cli.reports.page.experiment_chapter import experiment_chapter
+
         chapter, subtitle = experiment_chapter(folder, title=name, page=out)
         return Page(name, subtitle, (chapter,))
     run = RunFolder(folder)

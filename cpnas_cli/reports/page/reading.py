@@ -6,6 +6,7 @@ from typing import Any
 from cpnas_cli.errors import CpnasError
 from cpnas_cli.experiments.member_runs import DAMAGES
 from cpnas_cli.reports.page.blocks import Block, Paragraph, Section
+from cpnas_cli.reports.page.words import ABSENT
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.storage.documents import read_document
 
@@ -41,7 +42,7 @@ def document_of(run: RunFolder, name: str) -> dict[str, Any] | None:
 def text_of(value: Any) -> str:
     """A value of a document, of whatever kind somebody wrote there."""
     if value is None:
-        return "–"
+        return ABSENT
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):

@@ -44,7 +44,7 @@ def run_chapter(run: RunFolder, *, title: str, prefix: str = "", images: bool | 
     add("cells", "The cells", lambda: cells_blocks(run, name=f"{name}-cells"))
     if trained:
         add("training", "The training", lambda: training_blocks(run.history(), name=f"{name}-training", chance=chance))
-        add("answers", "What it takes for what", lambda: _answers(run, images))
+        add("answers", "Answers and mistakes", lambda: _answers(run, images))
     else:
         add(
             "search",

@@ -20,7 +20,7 @@ from cpnas_cli.reports.page.blocks import (
     Side,
     Table,
 )
-from cpnas_cli.reports.page.charts import Chart, Mark, Series, draw, means, series, spaced
+from cpnas_cli.reports.page.charts import Chart, Mark, Series, draw, means, spaced
 from cpnas_cli.reports.page.reading import Blocks
 from cpnas_cli.reports.page.training_part import epoch_charts
 from cpnas_cli.search_space import EDGES, OPERATIONS
@@ -142,7 +142,7 @@ def _draws_chart(history: Sequence[Record], draws: Sequence[Draw], *, name: str,
     marks = _ends_of_rounds(history)
     level = None if chance is None else (chance, "guessing")
     chart = Chart(
-        "Accuracy of what was drawn, on the validation images",
+        "Validation accuracy of every draw",
         "draw",
         tuple(shown),
         is_percent=True,
@@ -221,8 +221,8 @@ def _survival(abandoned: Sequence[Record]) -> Blocks:
     grids = tuple(_survival_grid(kind, died, alive, last) for kind in CELLS)
     return (
         Paragraph(
-            "Which operation died when. The number is the round after which an edge gave the operation up, the darker the "
-            "later; ● is what was left."
+            "Which operation died when. The number is the round after which an edge gave the operation up, the darker "
+            "the later; ● is what was left."
         ),
         Side(grids),
     )

@@ -93,12 +93,14 @@ def _by_network(epochs: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _series(by_network: Mapping[str, Sequence[Record]], keys: Sequence[str]) -> tuple[Series, ...]:
-    """Of each network each of the keys; the first with a line, the next dashed, dotted."""
+    """Of each network each key, but terms of the loss that it has not; the first a line, the next dashed, dotted."""
     forms: tuple[Form, ...] = ("line", "dashed", "dotted")
     found = []
     for network, records in by_network.items():
         label, look = NETWORKS.get(network, (network, 4))
         for index, key in enumerate(keys):
+            if key.startswith("loss") and not _varies(records, key):
+                continue
             title = f"{label}, {_quantity(key)}" if len(keys) > 1 else label
             found.append(series(title, [record.get(key) for record in records], look=look, form=forms[min(index, 2)]))
     return tuple(found)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cpnas_cli.networks.operations.base import operation_of
+from cpnas_cli.networks.operations.base import TIMES, operation_of
 from cpnas_cli.networks.size import precision_parts
 from cpnas_cli.reports.cells import CellInfo, cells_info, draw_cells
 from cpnas_cli.reports.page import words
@@ -82,7 +82,7 @@ def data_blocks(run: RunFolder) -> Blocks | None:
     shape = found.get("image_shape")
     if shape:
         channels, height, width = shape
-        tiles.append(Tile(f"{width} × {height}", "pixels", "grey" if channels == 1 else "colour"))
+        tiles.append(Tile(f"{width} {TIMES} {height}", "pixels", "grey" if channels == 1 else "colour"))
     rows = [("data set", config.name)]
     if config.dir is not None:
         rows.append(("folder", config.dir))
@@ -140,7 +140,8 @@ def cells_blocks(run: RunFolder, *, name: str) -> Blocks | None:
     return (
         Paragraph(
             "A network is a stack of these two cells; the reduction cell halves the image. An arrow is an operation "
-            "that was chosen for this way; what enters a node is averaged, and nodes 2 to 5 together are what a cell gives."
+            "that was chosen for this way; what enters a node is averaged, and nodes 2 to 5 together are what a cell "
+            "gives."
         ),
         *genotype_drawing(genotype, name=name),
         Details("The cells as tables", tuple(_cell_grid(cell, kind) for kind, cell in genotype.cells().items())),

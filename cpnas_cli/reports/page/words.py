@@ -17,11 +17,11 @@ _UNSEEN = re.compile(
 )
 _MOST_CHARACTERS = 4000
 
-ABSENT = "–"
+ABSENT = "\N{EN DASH}"
 
 
 def visible(text: str) -> str:
-    """A text that a user or a file chose, with what would not be seen spelled out; what is longer than a page is cut."""
+    """A text that a user or a file chose, with what would not be seen spelled out; of a very long one the beginning."""
     if len(text) > _MOST_CHARACTERS:
         text = f"{text[:_MOST_CHARACTERS]} … ({len(text):,} characters)"
     return _UNSEEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
