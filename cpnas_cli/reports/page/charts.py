@@ -95,7 +95,7 @@ def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[Point, ..
 
 def ticks(low: float, high: float, *, most: int = 5) -> tuple[float, ...]:
     """Round numbers from at most `low` to at least `high`, 1, 2, 2.5 or 5 times a power of ten apart."""
-    if not high > low:
+    if high - low <= 1e-12 * max(abs(low), abs(high), 1e-30):  # as good as equal
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     power = 10.0 ** math.floor(math.log10((high - low) / most))
@@ -198,9 +198,8 @@ def _row(value: float, frame: _Frame, chart: Chart) -> str:
 
 def _mark(mark: Mark, frame: _Frame) -> str:
     x = frame.x(mark.x)
-    label = (
-        f'<text class="mark" x="{x + 3:.1f}" y="{TOP + 9}">{escape(visible(mark.label))}</text>' if mark.label else ""
-    )
+    beside = f'x="{x + 3:.1f}"' if x < frame.width - 30 else f'x="{x - 3:.1f}" text-anchor="end"'
+    label = f'<text class="mark" {beside} y="{TOP + 9}">{escape(visible(mark.label))}</text>' if mark.label else ""
     return f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{frame.height - BOTTOM}"/>{label}'
 
 

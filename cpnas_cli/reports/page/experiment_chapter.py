@@ -109,7 +109,16 @@ def _experiment_result(document: Document) -> Blocks:
 
 def _summary_table(document: Document) -> Table:
     what = "beta_P" if document["kind"] == "ablation" else "strategy"
-    titles = ("runs", "test accuracy", "difference from cpnas", "search epochs", "search time", "size", *FAMILIES)
+    titles = (
+        "runs",
+        "test accuracy",
+        "difference from cpnas",
+        "search epochs",
+        "search time",
+        "size",
+        "conv",
+        *FAMILIES[1:],
+    )
     columns = [Column(what), *(Column(title, True) for title in titles)]
     shown = document["kind"] == "comparison"
     rows = [_summary_row(row) for row in document["summary"]]

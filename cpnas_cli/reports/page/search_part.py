@@ -136,9 +136,11 @@ def _draws_chart(history: Sequence[Record], draws: Sequence[Draw], *, name: str,
     ]
     shown = [Series("Parent, each draw", tuple(point for _, point in parent), 2, "dots")]
     shown.append(Series("Child, each draw", tuple(point for _, point in child), 1, "dots"))
+    halves = any(record["event"] == "halve" for record in history)
     if len({group for group, _ in child}) > 1:
-        shown.append(Series("Parent, mean of a pass", means(parent), 2, "dashed"))
-        shown.append(Series("Child, mean of a pass", means(child), 1))
+        unit = "round" if halves else "pass"
+        shown.append(Series(f"Parent, mean of a {unit}", means(parent), 2, "dashed"))
+        shown.append(Series(f"Child, mean of a {unit}", means(child), 1))
     marks = _ends_of_rounds(history)
     level = None if chance is None else (chance, "guessing")
     chart = Chart(
@@ -149,9 +151,10 @@ def _draws_chart(history: Sequence[Record], draws: Sequence[Draw], *, name: str,
         marks=spaced(marks, least=max(len(draws) / 14, 1)),
         level=level,
     )
-    caption = (
-        "Upright lines: operations are abandoned there; the number says how many an edge still has." if marks else ""
-    )
+    what = "a round ends there; the number says how many go on"
+    if not halves:
+        what = "operations are abandoned there; the number says how many an edge still has"
+    caption = f"Upright lines: {what}." if marks else ""
     return draw(chart, name=f"{name}-draws", wide=True, caption=caption)
 
 

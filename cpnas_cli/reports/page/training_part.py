@@ -14,6 +14,8 @@ NETWORKS = {"child": ("Child", 1), "parent": ("Parent", 2), "baseline": ("plain 
 """What each is called, and the number of its colour."""
 
 MOST_ROWS = 500
+MOST_TERMS = 12
+"""Charts of a page, whatever a history holds."""
 
 _TERMS = {
     "loss": "loss: the sum of all terms",
@@ -70,13 +72,13 @@ def epoch_charts(epochs: Sequence[Record], *, name: str, chance: float | None) -
     losses = [key for key in _keys(epochs, "loss") if _varies(epochs, key)]
     if losses[:1] == ["loss"] and len(losses) == 2 and _equal(epochs, *losses):
         losses = losses[1:]  # the sum of one term is that term
-    for key in losses:
+    for index, key in enumerate(losses[:MOST_TERMS]):
         keys = [key, *(other for other in _validation_keys(epochs) if key == "loss" and "loss" in other)]
         title = _term(key)
         chart = Chart(title[0].upper() + title[1:], "epoch", _series(by_network, keys), marks=_stages(by_network))
-        found.append(draw(chart, name=f"{name}-{key.replace('_', '-')}"))
+        found.append(draw(chart, name=f"{name}-loss-{index}"))
     others = [key for key in _validation_keys(epochs) if "accuracy" not in key and "loss" not in key]
-    for index, key in enumerate([*others, "learning_rate"]):
+    for index, key in enumerate([*others[:MOST_TERMS], "learning_rate"]):
         if any(words.is_number(record.get(key)) for record in epochs):
             chart = Chart(key.replace("_", " ").capitalize(), "epoch", _series(by_network, [key]))
             found.append(draw(chart, name=f"{name}-other-{index}"))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from cpnas_cli.networks.operations.base import TIMES, operation_of
-from cpnas_cli.networks.size import precision_parts
 from cpnas_cli.reports.cells import CellInfo, cells_info, draw_cells
 from cpnas_cli.reports.page import words
 from cpnas_cli.reports.page.blocks import Block, Command, Details, Facts, Grid, Paragraph, Shade, Tile, Tiles
@@ -185,6 +184,8 @@ def _origin(provenance: Mapping[str, Any]) -> Blocks:
 
 
 def _precision(run: RunFolder) -> Blocks:
+    from cpnas_cli.networks.size import precision_parts  # loads torch
+
     parts = precision_parts(run.config().network, "binary")
     rows = (("1-bit in the Child", ", ".join(parts["binary"])), ("real in the Child", ", ".join(parts["real"])))
     return (Facts(rows),)
