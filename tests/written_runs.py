@@ -181,9 +181,11 @@ def write_training(
     classes: Sequence[str] = ("a", "b"),
     result: Record | None = None,
     networks: Sequence[str] = ("child", "parent"),
+    with_genotype: bool = True,
     **values: Any,
 ) -> Path:
-    write_search(folder, history, classes=classes, **values)
+    """Without a genotype, which every training has, a page is made in a fraction of the time."""
+    write_search(folder, history, done=with_genotype, classes=classes, **values)
     write(folder / "training.json", {"schema": "cpnas.training/1", "networks": list(networks)})
     write(folder / "environment.json", environment_document("train", "g.json", "--out", SCRIPT))
     if result is not None:

@@ -1,5 +1,6 @@
 """The page of a run: what stands in it, from folders written by hand; what a file says is text and nothing else."""
 
+import itertools
 import json
 import re
 import shlex
@@ -46,6 +47,7 @@ from cpnas_cli.reports.page.blocks import (
     Table,
     Tiles,
 )
+from cpnas_cli.reports.page.rendering import render
 from cpnas_cli.reports.page.search_part import draws_of
 from cpnas_cli.reports.page.words import link, shell_line, visible
 from cpnas_cli.runs.folder import RunFolder
@@ -89,9 +91,8 @@ class Elements(HTMLParser):
 
 def blocks_of(page: Page | Chapter) -> Iterator[Block]:
     """All blocks, also those within others."""
-    sections = (
-        [each for chapter in page.chapters for each in chapter.sections] if isinstance(page, Page) else page.sections
-    )
+    chapters = page.chapters if isinstance(page, Page) else (page,)
+    sections = [each for chapter in chapters for each in chapter.sections]
 
     def inside(blocks: tuple[Block, ...]) -> Iterator[Block]:
         for block in blocks:
@@ -105,6 +106,18 @@ def blocks_of(page: Page | Chapter) -> Iterator[Block]:
 def section_of(page: Page, name: str) -> tuple[Block, ...]:
     (found,) = (each for chapter in page.chapters for each in chapter.sections if each.name == name)
     return found.blocks
+
+
+def table_of(page: Page, caption: str) -> Table:
+    (found,) = (block for block in blocks_of(page) if isinstance(block, Table) and block.caption.startswith(caption))
+    return found
+
+
+def assert_tables_are_whole(page: Page) -> None:
+    tables = [block for block in blocks_of(page) if isinstance(block, Table)]
+    assert tables
+    for table in tables:
+        assert {len(row) for row in table.rows} <= {len(table.columns)}, table.caption
 
 
 def paragraphs(page: Page) -> list[str]:
@@ -123,9 +136,14 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_search(tmp_path_factory.mktemp("runs") / "search", search_history())
 
 
-def test_which_operation_died_when(search: Path) -> None:
+@pytest.fixture(scope="module")
+def search_page(search: Path) -> Page:
+    return page_of(search)
+
+
+def test_which_operation_died_when(search_page: Page) -> None:
     """The history was made from the order in which operations die."""
-    grids = [block for block in blocks_of(page_of(search)) if isinstance(block, Grid) and "died" in block.caption]
+    grids = [block for block in blocks_of(search_page) if isinstance(block, Grid) and "died" in block.caption]
     assert len(grids) == len(KINDS)
     columns = tuple(operation_of(op).short for op in OPERATIONS)
     for grid in grids:
@@ -146,15 +164,13 @@ def test_an_unfinished_search_shows_what_is_alive(tmp_path: Path) -> None:
     assert "not finished" in page.subtitle
 
 
-def test_the_draws_are_those_of_the_history(search: Path) -> None:
+def test_the_draws_are_those_of_the_history(search: Path, search_page: Page) -> None:
     history = [json.loads(line) for line in (search / "history.jsonl").read_text().splitlines()]
     draws = [record for record in history if record["event"] == "draw"]
     found = draws_of(history)
     assert [each.accuracy_child for each in found] == [record["accuracy_child"] for record in draws]
     assert [each.number for each in found] == list(range(1, 36))
-    best = next(
-        block for block in blocks_of(page_of(search)) if isinstance(block, Table) and "most accurate" in block.caption
-    )
+    best = table_of(search_page, "The most accurate Children")
     highest = sorted((record["accuracy_child"] for record in draws), reverse=True)[:20]
     assert [row[2].text for row in best.rows] == [f"{100 * value:.2f} %" for value in highest]
 
@@ -172,20 +188,18 @@ def test_a_pass_is_judged_when_it_ends() -> None:
 
 def test_a_random_search_says_that_nothing_was_trained(tmp_path: Path) -> None:
     record = {**search_history()[0], "accuracy_child": None, "accuracy_parent": None, "z": None}
-    page = page_of(write_search(tmp_path / "s", [record], **{"search.strategy": "random"}))
+    page = page_of(write_search(tmp_path / "s", [record], done=False, **{"search.strategy": "random"}))
     assert "drawn at random: nothing was trained" in " ".join(paragraphs(page))
     assert not [block for block in section_of(page, "search") if isinstance(block, Drawing)]
 
 
 def test_thousands_of_draws_fit_a_page(tmp_path: Path) -> None:
-    folder = write_search(tmp_path / "s", search_history(num_passes=300, accuracy=lambda number: number % 97 / 100))
+    history = search_history(num_passes=300, accuracy=lambda n: n % 97 / 100)
+    folder = write_search(tmp_path / "s", history, done=False)
     assert len((folder / "history.jsonl").read_text().splitlines()) == 10507
-    page = write_page(folder, tmp_path / "page.html")
-    assert page.stat().st_size < 700_000
-    table = next(
-        block for block in blocks_of(page_of(folder)) if isinstance(block, Table) and "passes" in block.caption
-    )
-    assert len(table.rows) == 500
+    page = page_of(folder)
+    assert len(render(page)) < 700_000
+    assert len(table_of(page, "The passes of the search").rows) == 500
 
 
 # ---------------------------------------------------------------- a training
@@ -193,22 +207,13 @@ def test_thousands_of_draws_fit_a_page(tmp_path: Path) -> None:
 
 def test_curves_of_every_term_and_of_validation(tmp_path: Path) -> None:
     history = [epoch_record(epoch, "parent") for epoch in range(3)]
-    history += [
-        epoch_record(epoch, stage=1 + epoch // 2, validation_accuracy=0.5, validation_of_ours=epoch)
-        for epoch in range(3)
-    ]
-    page = page_of(write_training(tmp_path / "t", history, result=result_document(("a", "b"))))
+    more = {"validation_accuracy": 0.5, "validation_of_ours": 7}
+    history += [epoch_record(epoch, stage=1 + epoch // 2, **more) for epoch in range(3)]
+    page = page_of(write_training(tmp_path / "t", history, with_genotype=False))
     (charts,) = (block for block in section_of(page, "training") if isinstance(block, Drawings))
     titles = [re.findall(r"<title[^>]*>([^<]*)", str(each.svg))[0] for each in charts.drawings]
-    expected = [
-        "Accuracy",
-        "Loss: the sum of all terms",
-        "Cross entropy",
-        "Kernel term",
-        "Validation of ours",
-        "Learning rate",
-    ]
-    assert titles == expected
+    losses = ["Loss: the sum of all terms", "Cross entropy", "Kernel term"]
+    assert titles == ["Accuracy", *losses, "Validation of ours", "Learning rate"]
     assert [each.name for each in charts.drawings[0].legend] == [
         "Child, in training",
         "Child, validation",
@@ -223,7 +228,7 @@ def test_curves_of_every_term_and_of_validation(tmp_path: Path) -> None:
 
 def test_the_result_is_seen_first(tmp_path: Path) -> None:
     result = result_document(("a", "b"), accuracy_test=0.875, accuracy_parent_test=0.90625)
-    page = page_of(write_training(tmp_path / "t", [epoch_record(0)], result=result))
+    page = page_of(write_training(tmp_path / "t", [epoch_record(0)], result=result, with_genotype=False))
     first = page.chapters[0].sections[0]
     (tiles,) = (block for block in first.blocks if isinstance(block, Tiles))
     found = {tile.label: (tile.value, tile.note) for tile in tiles.tiles}
@@ -235,7 +240,7 @@ def test_the_result_is_seen_first(tmp_path: Path) -> None:
 
 def test_an_unfinished_training_says_how_far_it_is(tmp_path: Path) -> None:
     history = [epoch_record(0, "parent"), epoch_record(0), epoch_record(1)]
-    page = page_of(write_training(tmp_path / "t", history))
+    page = page_of(write_training(tmp_path / "t", history, with_genotype=False))
     assert "Not finished. Parent: 1 of 3 epochs; Child: 2 of 3 epochs" in paragraphs(page)
 
 
@@ -251,7 +256,8 @@ def test_an_unfinished_training_says_how_far_it_is(tmp_path: Path) -> None:
 def test_the_command_that_repeats_it(
     tmp_path: Path, networks: tuple[str, ...], teacher: float, options: list[str]
 ) -> None:
-    folder = write_training(tmp_path / "t t", [epoch_record(0)], networks=networks, **{"train.teacher_weight": teacher})
+    values = {"train.teacher_weight": teacher}
+    folder = write_training(tmp_path / "t t", [epoch_record(0)], networks=networks, with_genotype=False, **values)
     commands = [block.line for block in blocks_of(page_of(folder)) if block.kind == "command"]  # type: ignore[union-attr]
     again = ["cpnas", "train", "t t/genotype.json", "--preset", "t t/config.yaml", *options, "--out", "t t-again"]
     assert shlex.split(commands[1]) == again
@@ -306,11 +312,9 @@ def test_a_network_is_run_only_where_that_is_wanted(mistaken: Path, tmp_path: Pa
 
 
 def test_a_set_that_would_be_downloaded_is_not_looked_for(tmp_path: Path) -> None:
+    values = {"data.name": "cifar10", "data.image_size": 32}
     folder = write_training(
-        tmp_path / "t",
-        [epoch_record(0)],
-        result=result_document(("a", "b")),
-        **{"data.name": "cifar10", "data.image_size": 32},
+        tmp_path / "t", [epoch_record(0)], result=result_document(("a", "b")), with_genotype=False, **values
     )
     write(folder / "model.safetensors", "there")
     assert not are_at_hand(RunFolder(folder))
@@ -364,7 +368,7 @@ def test_a_folder_with_such_a_name(tmp_path: Path) -> None:
 def test_damaged_text_of_a_history_is_text(tmp_path: Path) -> None:
     evil = 'loss"><script>alert(1)</script>'
     history = [epoch_record(epoch, SCRIPT, **{evil: 1.0, 'validation"<b>': 2.0}) for epoch in range(2)]
-    folder = write_training(tmp_path / "t", history)
+    folder = write_training(tmp_path / "t", history, with_genotype=False)
     page = Elements(write_page(folder, tmp_path / "p.html").read_text(encoding="utf-8"))
     assert len(page.all("script")) == 1
     assert not page.all("b")
@@ -432,7 +436,7 @@ def test_headings_names_and_tables_are_in_order(kind: str, mistaken_page: str, s
     levels = [int(tag[1]) for tag, _ in page.found if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     names = [attributes["id"] for _, attributes in page.found if "id" in attributes]
     assert len(names) == len(set(names))
     wanted = [
@@ -453,7 +457,7 @@ def test_headings_names_and_tables_are_in_order(kind: str, mistaken_page: str, s
 
 
 def test_damage_is_said_where_it_is(tmp_path: Path) -> None:
-    folder = write_training(tmp_path / "t", [epoch_record(0)], result=result_document(("a", "b")))
+    folder = write_training(tmp_path / "t", [epoch_record(0)], result=result_document(("a", "b")), with_genotype=False)
     write(folder / "dataset.json", "{")
     write(folder / "history.jsonl", '{"event": "epoch"}\n[1]\n')
     said = [text for text in paragraphs(page_of(folder)) if text.startswith("This cannot be shown:")]
@@ -471,8 +475,8 @@ def test_where_there_is_no_run(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_a_search_and_its_training_shows_both(tmp_path: Path) -> None:
-    write_search(tmp_path / "search", search_history())
-    write_training(tmp_path / "train", [epoch_record(0)], result=result_document(("a", "b")))
+    write_search(tmp_path / "search", search_history(), done=False)
+    write_training(tmp_path / "train", [epoch_record(0)], result=result_document(("a", "b")), with_genotype=False)
     page = page_of(tmp_path)
     assert [chapter.title for chapter in page.chapters] == ["Overview", "Training in train", "Search in search"]
     (table,) = section_of(page, "runs")
@@ -522,9 +526,7 @@ def test_the_tables_of_a_frontier() -> None:
     assert document["advice"]["sentence"] in paragraphs(page)
     table = next(block for block in section_of(page, "networks") if isinstance(block, Table))
     assert [row[5].key for row in table.rows] == [point["bytes"] for point in document["points"]]
-    assert all(
-        len(row) == len(table.columns) for block in blocks_of(page) if isinstance(block, Table) for row in block.rows
-    )
+    assert_tables_are_whole(page)
 
 
 def test_an_experiment_that_has_not_begun(tmp_path: Path) -> None:
@@ -536,9 +538,7 @@ def test_an_experiment_that_has_not_begun(tmp_path: Path) -> None:
     write(tmp_path / "experiment.json", document)
     page = page_of(tmp_path)
     assert "No member has finished yet; there is nothing to draw." in paragraphs(page)
-    assert all(
-        len(row) == len(table.columns) for table in blocks_of(page) if isinstance(table, Table) for row in table.rows
-    )
+    assert_tables_are_whole(page)
 
 
 def test_estimated_and_measured_cost(tmp_path: Path) -> None:
@@ -546,28 +546,16 @@ def test_estimated_and_measured_cost(tmp_path: Path) -> None:
     counted = json.loads(invoke("estimate-efficiency", folder, "--json").stdout)
     measurement = json.loads((RESULTS / "efficiency-peers" / "measurement.json").read_text())
     write(folder / "measured" / "measurement.json", measurement)
-    blocks = list(
-        blocks_of(
-            Page(
-                "",
-                "",
-                (Chapter("", tuple(each for each in page_of(folder).chapters[0].sections if each.name == "cost")),),
-            )
-        )
-    )
-    tables = {block.caption: block for block in blocks if isinstance(block, Table)}
-    rows = {row[0].text: row for row in tables["The 1-bit Child and its full-precision Parent"].rows}
-    for label, key in {
-        "multiply-accumulates": "macs",
-        "of them 1-bit (BOPs)": "bops",
-        "OPs = FLOPs + BOPs / 64": "ops",
-    }.items():
+    page = page_of(folder)
+    rows = {row[0].text: row for row in table_of(page, "The 1-bit Child and its full-precision Parent").rows}
+    keys = {"multiply-accumulates": "macs", "of them 1-bit (BOPs)": "bops", "OPs = FLOPs + BOPs / 64": "ops"}
+    for label, key in keys.items():
         assert [cell.key for cell in rows[label][1:3]] == [counted["totals"][key], counted["baseline"]["totals"][key]]
     assert rows["bytes stored"][3].key == pytest.approx(counted["savings"]["memory"])
-    assert [row[2].key for row in tables["Estimated and measured, times"].rows] == [
+    assert [row[2].key for row in table_of(page, "Estimated and measured, times").rows] == [
         row["measured"] for row in measurement["comparison"]
     ]
-    assert len(tables["Side by side"].rows) == len(measurement["latency"])
+    assert len(table_of(page, "Side by side").rows) == len(measurement["latency"])
 
 
 # ---------------------------------------------------------------- the command
@@ -582,25 +570,26 @@ def test_the_command_writes_and_names_the_page(search: Path, tmp_path: Path) -> 
     assert "holds no run" in error_of(invoke("report", tmp_path / "new"), code=1)
 
 
-def test_the_command_shows_the_page(search: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_shows_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda address: bool(shown.append(address)) or True)
-    invoke("report", search, "--out", tmp_path / "a b.html", "--open")
+    write_search(tmp_path / "s", [], done=False)
+    invoke("report", tmp_path / "s", "--out", tmp_path / "a b.html", "--open")
     assert shown == [f"file://{tmp_path}/a%20b.html"]
 
 
 def test_what_is_asked_for_is_an_error_where_it_cannot_be(tmp_path: Path) -> None:
     """With --images the page says why there are none; the rest is as it would be."""
-    folder = write_training(tmp_path / "t", [epoch_record(0)], result=result_document(("a", "b")))
+    folder = write_training(tmp_path / "t", [epoch_record(0)], result=result_document(("a", "b")), with_genotype=False)
     page = page_of(folder, images=True)
     assert any("holds no trained network" in text for text in paragraphs(page))
-    assert {"result", "training", "cost"} <= {each.name for each in page.chapters[0].sections}
+    assert {"result", "training"} <= {each.name for each in page.chapters[0].sections}
 
 
-def test_facts_of_the_environment(search: Path) -> None:
-    facts = [block for block in blocks_of(page_of(search)) if isinstance(block, Facts)]
+def test_facts_of_the_environment(search_page: Page) -> None:
+    facts = [block for block in blocks_of(search_page) if isinstance(block, Facts)]
     rows = dict(row for block in facts for row in block.rows)
     expected = environment_document()
     assert (rows["Python"], rows["libraries"]) == (expected["python"], "torch 2.11")
     assert rows["fingerprint"].startswith(dataset_document(("a",))["hash"])
-    assert isinstance(section_of(page_of(search), "repeat")[-1], Details)
+    assert isinstance(section_of(search_page, "repeat")[-1], Details)
