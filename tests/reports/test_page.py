@@ -227,7 +227,9 @@ def test_curves_of_every_term_and_of_validation(tmp_path: Path) -> None:
 
 
 def test_the_result_is_seen_first(tmp_path: Path) -> None:
-    result = result_document(("a", "b"), accuracy_test=0.875, accuracy_parent_test=0.90625)
+    best = {"epoch": 1, "accuracy": 0.75, "loss": 0.5, "file": "best.safetensors"}
+    validation = {"num_images": 8, "accuracy": 0.5, "loss": 1.0, "best": best}
+    result = result_document(("a", "b"), accuracy_test=0.875, accuracy_parent_test=0.90625, validation=validation)
     page = page_of(write_training(tmp_path / "t", [epoch_record(0)], result=result, with_genotype=False))
     first = page.chapters[0].sections[0]
     (tiles,) = (block for block in first.blocks if isinstance(block, Tiles))
@@ -236,6 +238,9 @@ def test_the_result_is_seen_first(tmp_path: Path) -> None:
     assert found["test accuracy, its Parent"] == ("90.62 %", "1 bit costs 3.12 points")
     assert found["size for inference"] == ("1.0 KiB", "the Parent 10.0 KiB")
     assert found["of training"] == ("1 min 05 s", "3 epochs")
+    facts = dict(row for block in first.blocks if isinstance(block, Facts) for row in block.rows)
+    assert facts["on validation images"] == "50.00 % after the last epoch"
+    assert facts["the best epoch there"] == "75.00 % after epoch 2, kept as best.safetensors"
 
 
 def test_an_unfinished_training_says_how_far_it_is(tmp_path: Path) -> None:
@@ -256,7 +261,7 @@ def test_an_unfinished_training_says_how_far_it_is(tmp_path: Path) -> None:
 def test_the_command_that_repeats_it(
     tmp_path: Path, networks: tuple[str, ...], teacher: float, options: list[str]
 ) -> None:
-    values = {"train.teacher_weight": teacher}
+    values: dict[str, Any] = {"train.teacher_weight": teacher}
     folder = write_training(tmp_path / "t t", [epoch_record(0)], networks=networks, with_genotype=False, **values)
     commands = [block.line for block in blocks_of(page_of(folder)) if block.kind == "command"]  # type: ignore[union-attr]
     again = ["cpnas", "train", "t t/genotype.json", "--preset", "t t/config.yaml", *options, "--out", "t t-again"]
@@ -312,7 +317,7 @@ def test_a_network_is_run_only_where_that_is_wanted(mistaken: Path, tmp_path: Pa
 
 
 def test_a_set_that_would_be_downloaded_is_not_looked_for(tmp_path: Path) -> None:
-    values = {"data.name": "cifar10", "data.image_size": 32}
+    values: dict[str, Any] = {"data.name": "cifar10", "data.image_size": 32}
     folder = write_training(
         tmp_path / "t", [epoch_record(0)], result=result_document(("a", "b")), with_genotype=False, **values
     )
@@ -338,7 +343,7 @@ def test_names_are_text_and_nothing_else(mistaken_page: str) -> None:
     page = Elements(mistaken_page)
     assert len(page.all("script")) == 1
     assert not page.all("b")
-    assert {attributes["src"][:5] for attributes in page.all("img")} == {"data:"}
+    assert {str(attributes["src"])[:5] for attributes in page.all("img")} == {"data:"}
     handlers = [name for _, attributes in page.found for name in attributes if name.startswith("on")]
     assert handlers == []
     texts = " ".join(page.texts)

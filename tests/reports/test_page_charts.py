@@ -6,7 +6,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cpnas_cli.reports.page.charts import (
@@ -26,6 +26,7 @@ from cpnas_cli.reports.page.charts import (
     ticks,
 )
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 
 
@@ -56,6 +57,7 @@ def test_points_stand_where_their_values_are() -> None:
     assert [x for x, _ in found] == [LEFT, (LEFT + 360 - RIGHT) / 2, 360 - RIGHT]
 
 
+@PATIENT
 @given(st.lists(st.lists(FINITE, max_size=30), min_size=1, max_size=3))
 def test_every_point_is_inside(values: list[list[float]]) -> None:
     chart = Chart("t", "x", tuple(series(f"s{index}", each, look=1) for index, each in enumerate(values)))
@@ -75,6 +77,7 @@ def test_nothing_to_draw() -> None:
     assert "nothing to draw yet" in str(chart_svg(Chart("t", "x", (Series("a", (), 1),)), name="c", size=(360, 230)))
 
 
+@PATIENT
 @given(st.lists(FINITE, max_size=200), st.integers(2, 40))
 def test_of_many_points_the_extremes_stay(values: list[float], most: int) -> None:
     points = [(float(place), value) for place, value in enumerate(values)]
@@ -91,6 +94,7 @@ def test_few_points_stay_all() -> None:
     assert thinned(points, 50) == tuple(points)
 
 
+@PATIENT
 @given(FINITE, FINITE, st.integers(2, 12))
 def test_ticks_are_round_and_hold_all(one: float, other: float, most: int) -> None:
     low, high = min(one, other), max(one, other)

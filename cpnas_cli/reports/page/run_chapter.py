@@ -103,11 +103,24 @@ def _training_result(run: RunFolder, chance: float | None) -> Blocks:
         ("real", ", ".join(result.get("precision", {}).get("real", ())) or "nothing"),
         ("seed", str(result["seed"])),
     ]
+    rows[:0] = _validation_rows(result.get("validation"))
     blocks: list[Block] = [Tiles(tuple(tiles))]
     if chance is not None and result["accuracy_test"] <= 1.5 * chance:
         blocks.append(Paragraph("This is hardly better than guessing: train longer, or with more images.", "warning"))
     blocks.append(Facts(tuple(rows)))
     return tuple(blocks)
+
+
+def _validation_rows(validation: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Of a training with images that validate."""
+    if not validation:
+        return []
+    rows = [("on validation images", f"{words.percent(validation['accuracy'])} after the last epoch")]
+    best = validation.get("best")
+    if best:
+        text = f"{words.percent(best['accuracy'])} after epoch {best['epoch'] + 1}, kept as {best['file']}"
+        rows.append(("the best epoch there", text))
+    return rows
 
 
 def _accuracy_tiles(result: Mapping[str, Any], chance: float | None) -> tuple[Tile, ...]:

@@ -189,12 +189,10 @@ def _meaning(judged: Sequence[Draw], *, is_trained: bool) -> Block:
             ("Parent (A_P)", "the same network in full precision, trained beside it: what 1 bit costs is the gap")
         )
     if any(each.z is not None for each in judged):
-        rows.append(
-            (
-                "z",
-                "the score of a draw, the indicator (4.15): the Child's accuracy and, by beta_P, its gap to the Parent",
-            )
-        )
+        score = "what the search compares draws by"
+        if any(each.accuracy_parent is not None for each in judged):
+            score += ", the indicator (4.15): the Child's accuracy and, by beta_P, its gap to the Parent"
+        rows.append(("z", score))
     if not is_trained:
         rows.append(
             ("pass", "so many draws that each operation alive on an edge was drawn once: passes can be compared")
@@ -210,7 +208,7 @@ def _label(operation: str) -> str:
 
 
 def _survival(abandoned: Sequence[Record]) -> Blocks:
-    """A row for each edge, a column for each operation: in which round it was given up."""
+    """A row for each edge, a column for each operation: when it was given up."""
     rounds = _rounds(abandoned)
     died: dict[tuple[str, tuple[int, int], str], int] = {}
     alive: dict[tuple[str, tuple[int, int]], set[str]] = {}
@@ -224,8 +222,8 @@ def _survival(abandoned: Sequence[Record]) -> Blocks:
     grids = tuple(_survival_grid(kind, died, alive, last) for kind in CELLS)
     return (
         Paragraph(
-            "Which operation died when. The number is the round after which an edge gave the operation up, the darker "
-            "the later; ● is what was left."
+            "Which operation died when. The number is its place in the order in which the edge gave its operations up, "
+            "the darker the later; ● is what was left."
         ),
         Side(grids),
     )
@@ -261,7 +259,7 @@ def _survival_grid(
                 shades.append(Shade(""))
         rows.append((f"{source}→{node}", tuple(shades)))
     title = CELLS[kind].capitalize()
-    return Grid(f"{title}: the round in which each operation died", "edge", tuple(map(_label, OPERATIONS)), tuple(rows))
+    return Grid(f"{title}: when each operation died", "edge", tuple(map(_label, OPERATIONS)), tuple(rows))
 
 
 def _abandoned_table(abandoned: Sequence[Record]) -> Table:
