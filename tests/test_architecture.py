@@ -41,7 +41,7 @@ ROOMS = (
 RANKS = {room: rank for rank, room in enumerate(reversed(ROOMS))}
 
 # A library and the only part of the package that may import it; None: nobody.
-ONLY_IN = {"typer": "cli", "rich": "cli", "matplotlib": "reports", "click": None}
+ONLY_IN = {"typer": "cli", "rich": "cli", "matplotlib": "reports", "jinja2": "reports", "click": None}
 
 
 def read_sources() -> dict[str, str]:

@@ -19,6 +19,7 @@ from cpnas_cli.cli.commands import (
     predict,
     presets,
     rank,
+    report,
     runs,
     search,
     show,
@@ -56,6 +57,7 @@ app.command("estimate-efficiency", short_help="Memory and operations that 1 bit 
 app.add_typer(efficiency.app, name="efficiency")
 app.command("export", short_help="Write a network to deploy: packed, ONNX or C source.")(export.export)
 app.command("predict", short_help="Classify images with a packed model.")(predict.predict)
+app.command("report", short_help="One HTML page of a run or an experiment.")(report.report)
 app.command("show", short_help="Draw the two cells of a genotype.")(show.show)
 app.command("runs", short_help="List the runs and experiments in a folder.")(runs.runs)
 app.add_typer(presets.app, name="presets")

@@ -70,7 +70,7 @@ def have_met() -> bool:
 COMPILING = "compiling the kernels for this processor: once, some 20 seconds"
 
 
-_NOT_IN_RUNTIME = {"torch", "torchvision", "lightning_fabric", "sklearn", "matplotlib", "scipy", "filelock"}
+_NOT_IN_RUNTIME = {"torch", "torchvision", "lightning_fabric", "sklearn", "matplotlib", "jinja2", "scipy", "filelock"}
 """Libraries that cpnas needs and cpnas-runtime, which only predicts, is installed without."""
 
 

@@ -79,6 +79,7 @@ class IdxSet(ImageSource):
       package: of Debian, and where it puts the files; both None where there is none.
     """
 
+    downloads: bool = True
     kind: str = ""
     title: str = ""
     package: str | None = None

@@ -45,11 +45,13 @@ class ImageSource(ABC):
     Attributes:
       name: in `data.name`.
       num_image_channels, num_classes: where they are known before the images are; None: they are as the images are.
+      downloads: whether it fetches from elsewhere what is not there.
     """
 
     name: str
     num_image_channels: int | None = None
     num_classes: int | None = None
+    downloads: bool = False
 
     def check(self, config: DataConfig) -> None:  # noqa: B027  # most have nothing to refuse
         """Refuse settings that the source does not understand, before anything is read.

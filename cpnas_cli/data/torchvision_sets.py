@@ -46,6 +46,7 @@ class TorchvisionSet(ImageSource):
       kind: the class in `torchvision.datasets`. files: what its folder holds, for people.
     """
 
+    downloads: bool = True
     kind: str = ""
     files: str = ""
 

@@ -1,1 +1,1 @@
-"""Figures of genotypes, experiments and measured speed-ups, drawn from records; the only place with matplotlib."""
+"""Figures and pages of genotypes, runs and experiments, made from records; the only place with matplotlib and HTML."""
