@@ -194,4 +194,5 @@ def _hash_of_parts(*parts: Tensor) -> str:
 
 
 def _hash_of_values(tensor: Tensor) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(tensor.numpy()), digest_size=16).hexdigest()  # no copy of most of them
+    values: Any = np.ascontiguousarray(tensor.numpy())  # no copy of images: they may be more than memory has room for
+    return hashlib.blake2b(values, digest_size=16).hexdigest()

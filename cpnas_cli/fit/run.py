@@ -34,7 +34,7 @@ from cpnas_cli.storage.genotype_file import provenance_of, read_genotype
 from cpnas_cli.strategies import run_search, strategy_named
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.checks import check_search
-from cpnas_cli.training.checks import check_training
+from cpnas_cli.training.checks import check_of_genotype
 from cpnas_cli.training.evaluation import evaluation_of
 from cpnas_cli.training.trained_networks import trained_networks
 from cpnas_cli.training.training import Training
@@ -177,7 +177,7 @@ class Fit:
             fabric=self.device,
             resume=True,
             deadline=Deadline(),
-            check=check_training,
+            check=check_of_genotype(genotype, networks, self.place.training.path),
             documents={
                 RunFolder.GENOTYPE: document,
                 RunFolder.TRAINING: {"schema": TRAINING_SCHEMA, "networks": list(networks)},

@@ -5,7 +5,7 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,7 +40,7 @@ def filling(path: Path, name: str, shape: tuple[int, ...], *, schema: str) -> It
         whole.flush()
 
 
-def _header(document: dict[str, object], name: str, shape: tuple[int, ...]) -> bytes:
+def _header(document: Mapping[str, object], name: str, shape: tuple[int, ...]) -> bytes:
     """Of a safetensors file: eight bytes of length, then JSON, filled up with spaces to a multiple of eight."""
     tensor = {"dtype": "U8", "shape": list(shape), "data_offsets": [0, math.prod(shape)]}
     text = json.dumps({"__metadata__": {METADATA_KEY: json.dumps(document)}, name: tensor}).encode()

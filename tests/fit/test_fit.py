@@ -19,6 +19,7 @@ from cpnas_cli.fit.run import SearchClock
 TINY = ["--set", "data.image_size=16", "--set", "network.stem_stride=2", "--set", "network.stem_multiplier=1"]
 EPOCHS = ["--set", "train.num_epochs=2"]
 TIME = ["--time", "1h"]  # never too short, however busy the machine is; nothing takes that long
+PAGE = "report.html"
 C_FILES = {"model.h", "model.c", "example.c", "Makefile", "README.md"}
 
 
@@ -70,6 +71,9 @@ def test_sizes_are_those_of_the_files_and_within_the_budget(fitted: Path) -> Non
     assert document["result"]["file_bytes"] == size <= 9 * 1024
     assert value_of(document, "network.num_channels") == 4  # 8 channels have four times the bits of a convolution
     assert {file.name for file in (fitted / "c").iterdir()} == C_FILES
+    page = (fitted / PAGE).read_text(encoding="utf-8")
+    assert all(name in page for name in ("disc", "box", "cross"))
+    assert PAGE in (fitted.parent / "stdout.txt").read_text()
     assert document["result"]["c"]["flash_bytes"] > 0
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from cpnas_cli.fit.run import Watcher
 
 
+REPORT = "report.html"
+"""In the folder of a fit: the page of `cpnas report`."""
+
+
 def fit(
     photos: Annotated[
         Path | None,
@@ -53,7 +57,7 @@ def fit(
     ] = False,
     json_: options.Json = False,
 ) -> None:
-    """From photos to a packed 1-bit model and its C source, in the time that there is.
+    """From photos to a packed 1-bit model, its C source and a page about it, in the time that there is.
 
     Looks at the photos, takes the widest network that is small and fast enough, as many epochs as there is time for,
     trains its full-precision teacher and the 1-bit Child, evaluates and packs it. Typing the same command again goes
@@ -70,6 +74,10 @@ def fit(
             reported_errors(resume_line=options.resume_line("fit", out=folder, device=device)),
         ):
             document = opened.run()
+            if not (page := folder / REPORT).exists():
+                from cpnas_cli.reports.page import write_page
+
+                write_page(folder, page)
         if json_:
             print_json(document)
         else:
@@ -130,7 +138,8 @@ def _watcher() -> "Watcher":
     import contextlib
     from collections.abc import Iterator
 
-    from cpnas_cli.cli.views.runs import TrainingView, search_view
+    from cpnas_cli.cli.views.runs import search_view
+    from cpnas_cli.cli.views.trainings import TrainingView
     from cpnas_cli.fit.run import Watcher
     from cpnas_cli.networks.shapes import NetworkName
     from cpnas_cli.runs.journal import Notify

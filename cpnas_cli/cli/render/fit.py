@@ -45,6 +45,7 @@ def fit_lines(document: Mapping[str, Any], folder: Path) -> Iterator[str]:
         yield f"no C source: {result['c_error']}"
     else:
         yield f"C source: flash {result['c']['flash_bytes']:,} and RAM {result['c']['ram_bytes']:,} bytes"
+    yield f"page to look at: {shell_word(folder / 'report.html')}"
     yield f"time: {_times(document)}; asked for --time {document['asked']['time']}"
     yield ""
     yield "next:"

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -180,7 +180,7 @@ class SearchView(_View):
         accuracies = Table.grid(padding=(0, 2))
         doing = f"training the {self.training}" if self.done < self.total else "done"
         accuracies.add_row(f"Child {percent(self.child)}", f"Parent {percent(self.parent)}", Text(doing, style="dim"))
-        rows = [status, accuracies]
+        rows: list[RenderableType] = [status, accuracies]
         if self.best is not None:
             draw, child, parent = self.best
             its_parent = "" if parent is None else f", its Parent {percent(parent)}"
