@@ -39,6 +39,8 @@ def kill_and_go_on(folder: Path, *, seed: int, num_kills: int, parts: Sequence[s
         seconds[part] = time.monotonic() - begun
     whole = digest(training)
     assert whole == digest(folder / "training")
+    found_by_search = digest(search)
+    assert found_by_search == digest(folder / "search")
     for number in range(num_kills):
         part = parts[number % len(parts)]
         run = search if part == "search" else training
@@ -47,12 +49,14 @@ def kill_and_go_on(folder: Path, *, seed: int, num_kills: int, parts: Sequence[s
             words = ["export", str(training)]
         else:
             shutil.rmtree(run, ignore_errors=True)  # killed before there was one
-            words = [*words, "--resume"]
         after = generator.uniform(0, seconds.get(part, 0.5))
         ended = made_runs.end(made_runs.start(log, *words), log, after=after)
         found["killed" if ended.code < 0 else "had ended"] += 1
-        again = made_runs.run(log, *words)
-        kept = digest(training) == whole and again.code == 0
+        assert ended.code in (-9, 0), ended.stderr
+        goes_on = part != "export" and (run / "config.yaml").exists()
+        again = made_runs.run(log, *words, *(["--resume"] if goes_on else []))
+        assert again.code == 0, again.stderr
+        kept = digest(training) == whole and digest(search) == found_by_search
         leftovers = list(run.rglob(".*.tmp"))
         found["as undisturbed" if kept else "DIFFERENT"] += 1
         found["left behind"] += len(leftovers)
