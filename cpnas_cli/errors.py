@@ -53,6 +53,10 @@ class ProcessLostError(CpnasError):
     """Another process of the same training is gone, so this one cannot go on."""
 
 
+class OutputError(CpnasError):
+    """Standard output cannot be written to."""
+
+
 class MaxTimeReached(CpnasError):
     """The time given with ``--max-time`` is used up; everything done so far is saved."""
 

@@ -148,6 +148,7 @@ def play(
         watch=watch,
     )
     written = json.loads((folder / "experiment.json").read_text())
+    assert written.pop("blake2b")
     assert written == json.loads(json.dumps(document))
     return written, said
 

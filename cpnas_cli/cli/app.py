@@ -1,7 +1,9 @@
 """The app, assembled from one file per command. Nothing here imports torch."""
 
 import os
+import sys
 from collections.abc import MutableMapping
+from pathlib import Path
 
 import typer
 
@@ -25,6 +27,8 @@ from cpnas_cli.cli.commands import (
     show,
     train,
 )
+from cpnas_cli.cli.console import close_output, open_streams, reported_errors
+from cpnas_cli.errors import UsageError
 
 app = typer.Typer(
     name="cpnas",
@@ -92,6 +96,28 @@ def wait_passively(environment: MutableMapping[str, str]) -> None:
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
+def _check_working_folder() -> None:
+    """
+    Raises:
+      UsageError: it was deleted, so that no path means anything.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError(f"the working folder cannot be used ({error.strerror}); go to another one with cd") from None
+
+
 def main() -> None:
     wait_passively(os.environ)
-    app()
+    open_streams()
+    try:
+        with reported_errors():  # of what is printed outside of commands: help and version
+            _check_working_folder()
+            app()
+    except typer.Exit as error:
+        code: object = error.exit_code
+    except SystemExit as error:
+        code = error.code
+    else:
+        code = 0
+    sys.exit(close_output(code))

@@ -1,21 +1,32 @@
 """What a command prints and how it ends: the record on standard output, everything else on standard error."""
 
 import contextlib
+import io
 import json
+import os
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import typer
 
 from cpnas_cli.distributed.launch import EXIT_LOST
 from cpnas_cli.distributed.processes import this_world
-from cpnas_cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, CpnasError, MaxTimeReached, ProcessLostError
+from cpnas_cli.errors import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    CpnasError,
+    MaxTimeReached,
+    OutputError,
+    ProcessLostError,
+)
 
 # What would break a line or a column, command the terminal, turn the text around, or cannot be written at all
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_UNPRINTABLE_IN_LINES = re.compile(UNPRINTABLE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 
 
 def printable(text: str) -> str:
@@ -23,9 +34,114 @@ def printable(text: str) -> str:
     return spelled_out(UNPRINTABLE, text)
 
 
+def printable_lines(text: str) -> str:
+    """The same of a text that may have lines and tabs of its own."""
+    return spelled_out(_UNPRINTABLE_IN_LINES, text)
+
+
 def spelled_out(pattern: re.Pattern[str], text: str) -> str:
     """The text, with the characters of the pattern as `\\x1b` and the like."""
     return pattern.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+class _Results(io.TextIOWrapper):
+    """Standard output: what cannot be written there is an error of ours, not a traceback after the work is done."""
+
+    @property
+    def rich_proxied_file(self) -> "_Styled":
+        """Where Rich writes, whose commands to the terminal are meant."""
+        return _Styled(self, self._write)
+
+    def write(self, text: str, /) -> int:
+        return self._write(printable_lines(text) if self.isatty() else text)
+
+    def _write(self, text: str) -> int:
+        with _told_apart():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _told_apart():
+            super().flush()
+
+
+@contextlib.contextmanager
+def _told_apart() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # whoever read it wants no more
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to standard output: {error.strerror or error}; files that the command writes are complete"
+        ) from None
+
+
+class _Messages(io.TextIOWrapper):
+    """Standard error: a message that cannot be written there, to a log on a full disk, does not end the work."""
+
+    @property
+    def rich_proxied_file(self) -> "_Styled":
+        """See `_Results`."""
+        return _Styled(self, self._write)
+
+    def write(self, text: str, /) -> int:
+        return self._write(printable_lines(text))
+
+    def _write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
+class _Styled:
+    """A stream to which a text is written as it is; all else is that of the stream."""
+
+    def __init__(self, stream: io.TextIOWrapper, write: Callable[[str], int]) -> None:
+        self._stream, self.write = stream, write
+
+    @property
+    def rich_proxied_file(self) -> "_Styled":
+        """Itself: what asks further is at its end."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def open_streams() -> None:
+    """Standard output and error as this program uses them: any encoding, a full disk, closed ones.
+
+    A character that the encoding lacks is written as `\\xe9`. The place of a closed stream is taken, by something that
+    cannot be written to: else the next file that is opened would be in its place.
+    """
+    while (number := os.open(os.devnull, os.O_RDONLY)) <= 2:  # the lowest that is free
+        pass
+    os.close(number)
+    sys.stdout = _opened(sys.stdout, 1, _Results)
+    sys.stderr = _opened(sys.stderr, 2, _Messages)
+
+
+def _opened(stream: Any, number: int, kind: type[io.TextIOWrapper]) -> io.TextIOWrapper:
+    if stream is None:
+        return kind(open(number, "wb", closefd=False), encoding="utf-8", errors="backslashreplace")
+    settings = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+    return kind(stream.detach(), encoding=stream.encoding, errors="backslashreplace", **settings)
+
+
+def close_output(code: object) -> object:
+    """Write what is left for standard output; returns the exit code of a command that would end with this one."""
+    try:
+        sys.stdout.flush()
+    except (OutputError, BrokenPipeError) as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that Python, which tries once more at its end, succeeds
+        if isinstance(error, OutputError) and not code:  # else it has been said
+            _say(f"cpnas: error: {error}")
+        return code or EXIT_ERROR
+    return code
 
 
 def say(text: str) -> None:
@@ -35,7 +151,7 @@ def say(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable_lines(text), file=sys.stderr, flush=True)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -100,12 +216,18 @@ def reported_errors(*, resume_line: str | None = None) -> Iterator[None]:
         else:  # torchrun's or srun's, before they have found each other: nobody else knows
             _say(f"cpnas: error: {line}")
         raise typer.Exit(error.exit_code) from None
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(EXIT_ERROR) from None
+        if error.filename is None:  # no file of the user's: a defect
+            raise
+        name = printable(str(error.filename))
+        _say(f"cpnas: error: cannot use {name}: {error.strerror}; check its name and its permissions")
+        raise typer.Exit(EXIT_ERROR) from None
     except KeyboardInterrupt:
         if not is_waited_for:
             say(f"cpnas: interrupted{saved_line(resume_line)}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    except BrokenPipeError:
-        raise typer.Exit(1) from None
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library not in _NOT_IN_RUNTIME:

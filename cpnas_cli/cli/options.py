@@ -127,9 +127,10 @@ def default_source(
 
     Raises:
       UsageError: --resume without --out, or without a run there (unless a preset says what to start).
+      RunError: the settings of the run are not those that it was started with.
     """
     from cpnas_cli.errors import UsageError
-    from cpnas_cli.runs.folder import RunFolder
+    from cpnas_cli.runs.folder import RunFolder, check_settings
 
     if not resume:
         return otherwise()
@@ -137,6 +138,7 @@ def default_source(
         raise UsageError("--resume needs --out FOLDER, the folder of the run to go on with")
     stored = out / RunFolder.CONFIG
     if stored.exists():
+        check_settings(out)
         return stored
     if preset is None:
         raise UsageError(f"no run to resume in {out}; leave out --resume to start one, or check the name")

@@ -7,6 +7,7 @@ Only names are read here, and nothing needs torch.
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -218,6 +219,10 @@ def _problems_of_classes(
         for name in classes
         if not _is_text(name)
     ]
+    problems += [
+        f"{folder} has the class folders {one!a} and {other!a}, whose names look alike ({one}); rename or merge them"
+        for one, other in _twins(classes)
+    ]
     present = {label for _, label in images}
     for label, name in enumerate(classes):
         if label not in present:
@@ -228,6 +233,15 @@ def _problems_of_classes(
         hint = f"; if its folders are the classes, name {deeper}" if len(inner) > 1 else ""
         problems.append(f"{folder} has one class ({classes[0]}); a classifier needs at least two{hint}")
     return problems
+
+
+def _twins(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Names that Unicode has two ways of writing: as Linux and a Mac save the same one."""
+    first: dict[str, str] = {}
+    for name in names:
+        same = first.setdefault(unicodedata.normalize("NFC", name), name)
+        if same != name:
+            yield same, name
 
 
 def _but_what(skipped: Sequence[Skipped], folder: Path) -> str:

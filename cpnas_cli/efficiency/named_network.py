@@ -7,7 +7,7 @@ from pathlib import Path
 from cpnas_cli import registry
 from cpnas_cli.errors import RunError, UsageError
 from cpnas_cli.networks.layers import Surroundings
-from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.folder import RunFolder, settings_beside
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import DEFAULT_PRESET, Config, DataConfig, NetworkConfig, load_config
 from cpnas_cli.storage.documents import read_document
@@ -56,10 +56,9 @@ def read_named_network(
             f"{path} is a training, whose network is fixed; leave out --preset, --set, --image-channels and "
             f"--num-classes, or name {path / RunFolder.GENOTYPE} instead"
         )
-    beside = run.file(RunFolder.CONFIG)
-    own = beside if beside.exists() else DEFAULT_PRESET
-    source = own if preset is None else preset
-    config = load_config(source, overrides=overrides, stored=source == beside)
+    beside = settings_beside(run.path) if preset is None else None
+    source = preset if preset is not None else beside or DEFAULT_PRESET
+    config = load_config(source, overrides=overrides, stored=beside is not None)
     known = _recorded(run, config.data) or _known(config.data)
     channels, classes = num_image_channels or known[0], num_classes or known[1]
     if channels is None or classes is None:
@@ -70,9 +69,7 @@ def read_named_network(
         ]
         raise UsageError(f"data.name={config.data.name} does not say what its images are; add {' and '.join(lacking)}")
     shape = Surroundings(config.data.image_size, channels, classes)
-    return NamedNetwork(
-        path, genotype, config.network, shape, str(source) if source is own and beside.exists() else f"preset {source}"
-    )
+    return NamedNetwork(path, genotype, config.network, shape, str(beside) if beside else f"preset {source}")
 
 
 def _known(data: DataConfig) -> tuple[int | None, int | None]:

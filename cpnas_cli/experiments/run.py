@@ -14,10 +14,9 @@ from cpnas_cli.experiments.plan import ExperimentFolder, Plan, difference, plan_
 from cpnas_cli.experiments.schedule import Schedule
 from cpnas_cli.experiments.tasks import Circumstances, Task
 from cpnas_cli.runs.deadline import Deadline
-from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.folder import RunFolder, write_beginning
 from cpnas_cli.runs.lock import locked
-from cpnas_cli.settings import config_yaml
-from cpnas_cli.storage.documents import write_json, write_text
+from cpnas_cli.storage.documents import write_json
 
 
 def stored_plan(path: Path) -> Plan:
@@ -105,8 +104,7 @@ def run_experiment(
         workers = executor()  # before anything is written; from here on it is closed whatever happens
         try:
             if is_new:
-                write_json(place.path / RunFolder.ENVIRONMENT, environment)
-                write_text(place.path / RunFolder.CONFIG, config_yaml(plan.config))
+                write_beginning(place.path, plan.config, environment=environment)
             save()
             stop_at = None if deadline.max_seconds is None else time.time() + deadline.seconds_left()
             schedule = Schedule(

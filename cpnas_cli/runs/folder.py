@@ -12,10 +12,16 @@ from cpnas_cli.errors import CpnasError, RunError
 from cpnas_cli.runs.lock import HOLDER, LOCK, locked
 from cpnas_cli.search_space import EDGES, Genotype
 from cpnas_cli.settings import Config, config_yaml, differing_settings, load_config
+from cpnas_cli.storage.checksum import stated_in, text_checksum
 from cpnas_cli.storage.documents import BRANCH_SCHEMA, VALIDATION_KEYS, read_document, write_json, write_text
 from cpnas_cli.storage.genotype_file import GENOTYPE_FILE, parse_genotype, read_genotype
 
 _FOLLOW = ("mean", "std", "skipped")  # of `dataset.json`
+
+HISTORY_BYTES = "history_bytes"
+"""In the state of a checkpoint: how long the history was, and under the other key its checksum up to there."""
+HISTORY_CHECKSUM = "history_blake2b"
+"""Checkpoints of older versions do not have it."""
 
 
 def branch_document(source: "RunFolder", **inherited: int) -> dict[str, Any]:
@@ -52,12 +58,13 @@ class RunFolder:
         """The settings, also those that an older version wrote.
 
         Raises:
-          UsageError: they cannot be read, or a value is not allowed.
+          UsageError: they cannot be read, or a value is not allowed. RunError: they were changed since.
         """
+        check_settings(self.path)
         return load_config(self.file(self.CONFIG), stored=True)
 
     def history(self, *, num_bytes: int | None = None) -> list[dict[str, Any]]:
-        """The records; with `num_bytes` those of the file's beginning.
+        """The records; with `num_bytes` those of the file's beginning, else what the checkpoint knows of is verified.
 
         Raises:
           RunError: the file is damaged, or cannot be read.
@@ -66,11 +73,31 @@ class RunFolder:
         if not path.exists():
             return []
         try:
-            return [json.loads(line) for line in path.read_bytes()[:num_bytes].decode().splitlines()]
+            content = path.read_bytes()
+            records = [json.loads(line) for line in content[:num_bytes].decode().splitlines()]
         except OSError as error:
             raise RunError(f"cannot read {path}: {error.strerror or error}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path} is damaged ({error}); start a new run") from None
+        for number, record in enumerate(records, start=1):
+            if not isinstance(record, dict) or not isinstance(record.get("event"), str):
+                raise RunError(f"{path} is damaged (line {number} is no record of an event); start a new run")
+        if num_bytes is None:
+            self._verify_history(content)
+        return records
+
+    def _verify_history(self, content: bytes) -> None:
+        """By what the checkpoint says of it, where there is one; whether that is whole is checked where it is used."""
+        try:
+            state = stated_in(self.checkpoint)
+        except (OSError, ValueError, RecursionError):
+            return
+        length, known = state.get(HISTORY_BYTES), state.get(HISTORY_CHECKSUM)
+        if type(length) is int and known is not None and known != text_checksum(content[:length]):
+            raise RunError(
+                f"{self.file(self.HISTORY)} is damaged: its content does not match the checksum in {self.checkpoint}; "
+                "restore it, or start a new run in another --out"
+            )
 
 
 @contextlib.contextmanager
@@ -96,8 +123,6 @@ def open_run(
         damaged. Then it is as it was.
     """
     run, owned = RunFolder(path), owned or {}
-    files = {name: json.dumps(document, indent=2) + "\n" for name, document in owned.items()}
-    files[RunFolder.CONFIG] = config_yaml(config)
     _check_folder(path)
     try:
         _check_usable(run, config, resume=resume, owned=owned)
@@ -110,10 +135,7 @@ def open_run(
         if run.file(RunFolder.CONFIG).exists():
             _remove_leftovers(run, owned)
         if not run.file(RunFolder.CONFIG).exists():
-            # config.yaml last: a folder that has it has everything
-            write_json(run.file(RunFolder.ENVIRONMENT), environment)
-            for name, text in files.items():
-                write_text(run.file(name), text)
+            write_beginning(path, config, environment=environment, owned=owned)
         yield run
 
 
@@ -181,6 +203,80 @@ def _check_same_run(run: RunFolder, config: Config, owned: Mapping[str, Mapping[
     for name in differences_of_owned(run, owned):
         what = "other images" if name == RunFolder.DATASET else f"another {name}"
         raise RunError(f"{run.path} was started with {what}; choose another --out")
+
+
+# ---------------------------------------------------------------- the settings, as they were written
+
+
+def write_beginning(
+    folder: Path,
+    config: Config,
+    *,
+    environment: Mapping[str, Any],
+    owned: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Write what defines a run, an experiment or a frontier: a folder that has `config.yaml`, the last, has everything.
+
+    `environment.json` knows the checksum of the settings.
+
+    Args:
+      owned: further files {name: JSON object}.
+
+    Raises:
+      RunError: one of them cannot be written.
+    """
+    text = config_yaml(config)
+    documents = {RunFolder.ENVIRONMENT: {**environment, SETTINGS_CHECKSUM: text_checksum(text.encode())}}
+    for name, document in {**documents, **(owned or {})}.items():
+        write_json(folder / name, document)
+    write_text(folder / RunFolder.CONFIG, text)
+
+
+def settings_beside(folder: Path) -> Path | None:
+    """The settings of the run in this folder; None if it holds none.
+
+    Raises:
+      RunError: see `check_settings`.
+    """
+    path = folder / RunFolder.CONFIG
+    if not path.exists():
+        return None
+    check_settings(folder)
+    return path
+
+
+SETTINGS_CHECKSUM = "config_blake2b"
+"""In `environment.json`."""
+
+_ALWAYS = ("seed", "data", "network", "search", "train")  # the sections that every version has written
+
+
+def check_settings(folder: Path) -> None:
+    """Refuse the settings of a run, an experiment or a frontier that are not those that it was started with.
+
+    Of an older version, whose `environment.json` does not know their checksum, every section must be there. Settings
+    without an environment are of no run: somebody has put them there.
+
+    Raises:
+      RunError: they were changed, are cut off, or cannot be read; or the environment cannot be read.
+    """
+    path, environment = folder / RunFolder.CONFIG, folder / RunFolder.ENVIRONMENT
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}") from None
+    if not environment.exists():
+        return
+    known = read_document(environment).get(SETTINGS_CHECKSUM)
+    if known is not None and known != text_checksum(content):
+        raise RunError(
+            f"{path} was changed since the run was started: its content does not match its checksum in {environment}; "
+            "restore the file, or start a new run with --preset and the changed file"
+        )
+    lines = content.split(b"\n")
+    for section in _ALWAYS:
+        if known is None and not any(line.startswith(f"{section}:".encode()) for line in lines):
+            raise RunError(f"{path} has no {section}: what a run has stored is complete; restore the file")
 
 
 # ---------------------------------------------------------------- whether a run is the same

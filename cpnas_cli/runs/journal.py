@@ -18,7 +18,8 @@ from typing import Any
 from torch import Tensor
 
 from cpnas_cli.errors import CheckpointError, RunError
-from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.folder import HISTORY_BYTES, HISTORY_CHECKSUM, RunFolder
+from cpnas_cli.storage.checksum import text_checksum
 from cpnas_cli.storage.documents import advice_for, write_text
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
 
@@ -33,8 +34,6 @@ MOST_RECORDS = 2
 
 BEGINNING = "budgets"
 """The event of a record that may stand before the first commit and is not counted: what the run decides by."""
-
-_LENGTH = "history_bytes"  # in the state of a checkpoint: of the history that belongs to it
 
 
 def ignore(_: Mapping[str, Any]) -> None:
@@ -73,7 +72,7 @@ class Journal:
     def __init__(
         self, run: RunFolder, *, schema: str, keys: Sequence[str] = (), most_records: int = MOST_RECORDS
     ) -> None:
-        self.run, self.schema, self.keys, self.most_records = run, schema, (*keys, _LENGTH), most_records
+        self.run, self.schema, self.keys, self.most_records = run, schema, (*keys, HISTORY_BYTES), most_records
 
     @property
     def checkpoint(self) -> Path:
@@ -90,7 +89,7 @@ class Journal:
         """
         assert 1 <= len(records) <= self.most_records + (records[0].get("event") == BEGINNING)
         length = self._append("".join(map(_line, records)))
-        save_tensors(self.checkpoint, tensors, schema=self.schema, state={**state, _LENGTH: length})
+        self._save(tensors, state, _read(self.run.file(RunFolder.HISTORY))[:length])
 
     def resume(self) -> Saved | None:
         """What is committed, to be restored from and then accepted; None for a run that has committed nothing.
@@ -112,7 +111,7 @@ class Journal:
         Raises:
           RunError: the history cannot be written.
         """
-        self._cut(saved.state[_LENGTH])
+        self._cut(saved.state[HISTORY_BYTES])
 
     def peek(self) -> Saved | None:
         """What is committed, as `resume` returns it; nothing is changed."""
@@ -136,24 +135,35 @@ class Journal:
         text = "".join(map(_line, records))
         write_text(self.run.file(RunFolder.HISTORY), text)
         if tensors is not None:
-            length = len(text.encode())
-            save_tensors(self.checkpoint, tensors, schema=self.schema, state={**(state or {}), _LENGTH: length})
+            self._save(tensors, state or {}, text.encode())
+
+    def _save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], history: bytes) -> None:
+        """Replace the checkpoint by this one, which belongs to this history."""
+        belongs = {HISTORY_BYTES: len(history), HISTORY_CHECKSUM: text_checksum(history)}
+        save_tensors(self.checkpoint, tensors, schema=self.schema, state={**state, **belongs})
 
     def _load(self) -> Saved:
         tensors, state = load_tensors(self.checkpoint, schema=self.schema, keys=self.keys)
-        history, length, size = self.run.file(RunFolder.HISTORY), state[_LENGTH], self._size()
+        history, length, size = self.run.file(RunFolder.HISTORY), state[HISTORY_BYTES], self._size()
         if type(length) is not int or length < 0:
             raise CheckpointError(
-                f"{self.checkpoint} has {_LENGTH} {length!r}, expected a whole number; restore it, or start a new run"
+                f"{self.checkpoint} has {HISTORY_BYTES} {length!r}, expected a whole number; restore it, or "
+                "start a new run"
             )
         if size < length:
             raise RunError(
                 f"{history} does not fit {self.checkpoint}: it has {size} bytes of the {length}; start a new run"
             )
-        if length and not _read(history)[:length].endswith(b"\n"):  # as everything that was ever committed does
+        committed = _read(history)[:length] if length else b""
+        if length and not committed.endswith(b"\n"):  # as everything that was ever committed does
             raise RunError(
                 f"{history} does not fit {self.checkpoint}: one is of another search or another network; restore it, "
                 "or start a new run in another --out"
+            )
+        if state.get(HISTORY_CHECKSUM, known := text_checksum(committed)) != known:
+            raise RunError(
+                f"{history} is damaged: its content does not match the checksum in {self.checkpoint}; restore it, or "
+                "start a new run in another --out"
             )
         return Saved(tensors, state, self.run.history(num_bytes=length))
 

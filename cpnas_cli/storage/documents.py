@@ -6,6 +6,7 @@ full disk leaves the old one as it was.
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cpnas_cli.errors import RunError
+from cpnas_cli.storage.checksum import ChangedError, with_checksum, without_checksum
 
 GENOTYPE_SCHEMA = "cpnas.genotype/1"
 RESULT_SCHEMA = "cpnas.result/1"
@@ -37,6 +39,11 @@ FIT_SCHEMA = "cpnas.fit/1"
 
 VALIDATION_KEYS = ("num_validation_images", "hash_validation")
 """What a dataset's document says of images that validate, where there are some."""
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -65,11 +72,11 @@ def replacing(path: Path, *, advice: str | None = None) -> Iterator[Path]:
       RunError: the disk is full or the folder cannot be written; `path` is as it was before.
     """
     temporary: Path | None = None
+    handle: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        _remove_leftovers(path)
+        handle, temporary = _new_temporary(path)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -80,6 +87,33 @@ def replacing(path: Path, *, advice: str | None = None) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)  # lets go of its lock
+
+
+def _new_temporary(path: Path) -> tuple[int | None, Path]:
+    """A new file beside `path`, open, and locked as long as it is: by that others know that somebody writes it."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        if fcntl is None:
+            os.close(handle)
+            return None, Path(name)
+        with contextlib.suppress(OSError):  # a disk without locks: leftovers stay there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):  # removed before it was locked
+            if os.path.samestat(os.fstat(handle), os.stat(name)):
+                return handle, Path(name)
+        os.close(handle)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """The temporary files of writers of `path` that were killed: nobody holds their locks."""
+    if fcntl is None:
+        return
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError), leftover.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
 
 
 def _umask() -> int:
@@ -95,15 +129,31 @@ def write_text(path: Path, text: str, *, advice: str | None = None) -> None:
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    """See `replacing`; the file also carries the checksum of what it says.
+
+    Raises:
+      RunError: see `replacing`. ValueError: the document is no JSON (it holds NaN, for one); nothing is written.
+    """
+    write_text(path, json_text(document))
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """The file of a document, see `write_json`."""
+    return json.dumps(with_checksum(document), indent=2, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
-    """The parsed file.
+    """The parsed file; of an object without the checksum, if it carries one.
 
     Raises:
-      OSError: it cannot be read. ValueError: it is not JSON in UTF-8 (truncated, for example).
+      OSError: it cannot be read. ValueError: it is not JSON in UTF-8 (truncated, for example), or was changed since.
     """
+    document = parse_json(path)
+    return without_checksum(document) if isinstance(document, dict) else document
+
+
+def parse_json(path: Path) -> Any:
+    """The parsed file, whether it was changed or not; for the errors see `read_json`."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -115,6 +165,8 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     try:
         document = read_json(path)
+    except ChangedError as error:
+        raise RunError(f"{path} is damaged: {error}; restore the file or start a new run") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):

@@ -1,15 +1,23 @@
 """A genotype as a document: cpnas.genotype/1."""
 
+import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cpnas_cli.errors import GenotypeError
 from cpnas_cli.search_space import CELL_KINDS, EDGES, CellGenotype, Genotype, check_cell
-from cpnas_cli.storage.documents import GENOTYPE_SCHEMA, read_json
+from cpnas_cli.storage.checksum import CHECKSUM_KEY, ChangedError, without_checksum
+from cpnas_cli.storage.documents import GENOTYPE_SCHEMA, parse_json
 
 GENOTYPE_FILE = "genotype.json"
 """Its name in the folder of a run."""
+
+MOST_BYTES = 1 << 22
+"""Of a file: what is larger is no genotype, whatever it is."""
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def genotype_document(genotype: Genotype, *, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,12 +80,14 @@ def read_genotype(path: Path) -> tuple[Genotype, dict[str, Any]]:
     """Genotype and document of a genotype file, or of a run folder that holds one.
 
     Raises:
-      GenotypeError: missing, truncated, or not a valid genotype; the message names the file.
+      GenotypeError: missing, truncated, too large, or not a valid genotype; the message names the file.
     """
     try:
         if path.is_dir():
             path = path / GENOTYPE_FILE
-        document = read_json(path)
+        if path.stat().st_size > MOST_BYTES:
+            raise GenotypeError(f"{path} has {path.stat().st_size:,} bytes; a genotype takes some 3,000")
+        document = parse_json(path)
     except FileNotFoundError:
         raise GenotypeError(f"no genotype at {path}; `cpnas search` writes one") from None
     except OSError as error:
@@ -85,6 +95,21 @@ def read_genotype(path: Path) -> tuple[Genotype, dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise GenotypeError(f"{path} is not complete JSON ({error}); it may be truncated") from None
     try:
-        return parse_genotype(document), document
+        genotype = parse_genotype(document)
+        json.dumps(document, allow_nan=False)  # it goes on into the files of runs
     except GenotypeError as error:
         raise GenotypeError(f"{path}: {error}") from None
+    except RecursionError:
+        raise GenotypeError(f"{path} is nested too deeply; leave out what is in its provenance") from None
+    except ValueError:
+        raise GenotypeError(f"{path}: it holds NaN or Infinity; write null, or leave it out") from None
+    return genotype, _unchanged(path, document)
+
+
+def _unchanged(path: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """Without its checksum; people may write genotypes by hand, so that one that does not match is noted."""
+    try:
+        return without_checksum(document)
+    except ChangedError as error:
+        _LOGGER.warning("%s was edited or is damaged: %s", path, error)
+        return {key: value for key, value in document.items() if key != CHECKSUM_KEY}

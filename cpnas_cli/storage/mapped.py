@@ -11,9 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cpnas_cli.storage.checksum import CHECKSUM_KEY, Content, checksum
+from cpnas_cli.storage.checksum import CHECKSUM_KEY, METADATA_KEY, Content, checksum
 from cpnas_cli.storage.documents import replacing
-from cpnas_cli.storage.tensors import METADATA_KEY
 
 
 @contextlib.contextmanager

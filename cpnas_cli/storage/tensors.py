@@ -16,10 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cpnas_cli.errors import CheckpointError
-from cpnas_cli.storage.checksum import CHECKSUM_KEY, Content, checksum, verify
+from cpnas_cli.storage.checksum import CHECKSUM_KEY, METADATA_KEY, Content, checksum, verify
 from cpnas_cli.storage.documents import replacing
-
-METADATA_KEY = "cpnas"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, schema: str, state: Mapping[str, Any]) -> None:

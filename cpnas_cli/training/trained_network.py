@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor
 
 from cpnas_cli.errors import CheckpointError, GenotypeError, RunError, shell_word
+from cpnas_cli.networks.layers import Surroundings, layers_of
 from cpnas_cli.networks.network import Network, build_network
 from cpnas_cli.networks.shapes import PRECISIONS, NetworkName, Precision
 from cpnas_cli.runs.folder import RunFolder
@@ -259,6 +260,7 @@ def read_trained_file(path: Path) -> TrainedNetwork:
     except ValidationError as error:
         raise CheckpointError(f"{path} {_reason(error)}; {_ADVICE}") from None
     genotype = parse_genotype(description.genotype)
+    _check_size(description, genotype, tensors, path)
     network = build_network(
         description.config.network,
         precision=description.precision,
@@ -278,6 +280,16 @@ def read_trained_file(path: Path) -> TrainedNetwork:
         Normalization(description.mean, description.std),
         description.num_image_channels,
     )
+
+
+def _check_size(description: _Description, genotype: Genotype, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a small file that describes a large network, before that takes memory."""
+    shape = Surroundings(description.config.data.image_size, description.num_image_channels, len(description.classes))
+    layers = layers_of(description.config.network, genotype, shape, precision=description.precision)
+    needed = sum(layer.num_binary_weights + layer.num_real_weights for layer in layers)
+    found = sum(tensor.numel() for tensor in tensors.values())
+    if needed > found:
+        raise CheckpointError(f"{path} describes a network of {needed:,} weights and holds {found:,} values; {_ADVICE}")
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

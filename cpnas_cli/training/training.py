@@ -24,8 +24,9 @@ from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.runs.journal import Journal, Notify, Saved, ignore
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config
-from cpnas_cli.storage.documents import read_document, write_json
+from cpnas_cli.storage.documents import write_json
 from cpnas_cli.storage.genotype_file import genotype_document
+from cpnas_cli.storage.result_file import read_result
 from cpnas_cli.training.auxiliary_head import AuxiliaryHead, build_auxiliary_head
 from cpnas_cli.training.compilation import compile_network
 from cpnas_cli.training.drop_path import draw_kept, drop_probability
@@ -124,7 +125,7 @@ class Training:
 
     def _finished_result(self) -> dict[str, Any] | None:
         path = self.run.file(RunFolder.RESULT)
-        return read_document(path) if path.exists() else None
+        return read_result(path) if path.exists() else None
 
     def _new_network_training(self, name: NetworkName) -> NetworkTraining:
         train = self.config.train

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from cpnas_cli.cli.app import app
 from cpnas_cli.data.dataset import load_dataset
 from cpnas_cli.settings import load_config
+from cpnas_cli.storage.documents import read_document
 from cpnas_cli.storage.genotype_file import genotype_document
 
 runner = CliRunner()
@@ -47,7 +48,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 @pytest.mark.slow
 def test_a_whole_frontier(whole: tuple[Path, dict[str, Any]]) -> None:
     folder, document = whole
-    assert document == json.loads((folder / "frontier.json").read_text())
+    assert document == read_document(folder / "frontier.json")
     assert {member["name"]: member["state"] for member in document["members"]} == dict.fromkeys(
         ["search", "width-1-seed-0", "width-2-seed-0", "cnn-2-seed-0"], "finished"
     )
@@ -98,7 +99,7 @@ def test_typing_it_again_trains_and_times_nothing(whole: tuple[Path, dict[str, A
         assert document["advice"]["sentence"] in answer.stdout
         assert "timing" not in answer.stderr
     assert files == {path: path.stat().st_mtime_ns for path in (folder / "members").rglob("*")}
-    assert json.loads((folder / "frontier.json").read_text()) == document
+    assert read_document(folder / "frontier.json") == document
     again = folder.parent / "again"
     answer = runner.invoke(app, ["figure", str(folder), "--out", str(again)])
     assert answer.stdout.split() == [str(again / "frontier.svg"), str(again / "frontier.png")]
@@ -121,7 +122,7 @@ def test_a_baseline_beside_a_child(found: Path, tmp_path: Path) -> None:
     answer = runner.invoke(app, [*words, "--baseline", "--resume", "--json"])  # also of a run that is there
     assert answer.exit_code == 0, answer.stderr
     result = json.loads(answer.stdout)
-    assert result == json.loads((tmp_path / "run/result.json").read_text())
+    assert result == read_document(tmp_path / "run/result.json")
     baseline = result.pop("baseline")
     assert result == {key: value for key, value in json.loads(plain.stdout).items() if key != "baseline"}
     assert baseline["child_bytes"] == -(-result["size_bits"] // 8)

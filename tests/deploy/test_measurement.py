@@ -26,6 +26,7 @@ from cpnas_cli.reports.efficiency import draw_speedups, speedups_info
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import OPERATIONS, Genotype
 from cpnas_cli.settings import NetworkConfig
+from cpnas_cli.storage.documents import read_document
 from cpnas_cli.training.trained_network import TrainedNetwork, save_trained
 
 SETTINGS = NetworkConfig(num_cells=3, num_channels=6, stem_multiplier=3)
@@ -190,7 +191,7 @@ def measured(tiny_search: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.mark.slow
 def test_measure_reports_every_runtime(measured: Path) -> None:
     document = json.loads((measured / "answer.json").read_text())
-    assert document == json.loads((measured / "measured/measurement.json").read_text())
+    assert document == read_document(measured / "measured/measurement.json")
     assert document["schema"] == "cpnas.measurement/1"
     assert len(document["latency"]) + 2 * len(document["not_measured"]) == 2 * 11
     for row in document["latency"]:
@@ -218,7 +219,7 @@ def test_measure_reports_every_runtime(measured: Path) -> None:
 
 @pytest.mark.slow
 def test_the_figure_is_drawn_from_the_document(measured: Path) -> None:
-    document = json.loads((measured / "measured/measurement.json").read_text())
+    document = read_document(measured / "measured/measurement.json")
     info = speedups_info(document)
     assert [row.measured for row in info.rows] == [row["speedup_measured"] for row in document["operations"]]
     (axes,) = draw_speedups(info).axes

@@ -19,6 +19,7 @@ from cpnas_cli.experiments.tasks import Circumstances
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import load_config
+from cpnas_cli.storage.documents import write_json
 from cpnas_cli.strategies.cpnas.search import CHECKPOINT_KEYS, journal_of
 from cpnas_cli.strategies.cpnas.state import SearchState
 
@@ -142,7 +143,7 @@ def test_a_line_that_is_no_record_fails_its_member_alone(folder: ExperimentFolde
     commit(run, [*first_round()[:3], json.loads(line)], weight=1.0)
     document, _ = play(ABLATION, folder.path, PlayedExecutor())
     assert list(errors(document)) == [LEADER.name]
-    assert f"a file of {LEADER.name} is damaged" in errors(document)[LEADER.name]
+    assert "history.jsonl is damaged (line 4 is no record of an event)" in errors(document)[LEADER.name]
 
 
 # ---------------------------------------------------------------- numbers that are none
@@ -179,7 +180,7 @@ def test_a_damaged_document_is_refused_and_leaves_no_executor_open(tmp_path: Pat
     plan, folder = random_plan(1), ExperimentFolder(tmp_path / "run")
     play(plan, folder.path)
     document = json.loads(folder.document.read_text())
-    folder.document.write_text(json.dumps({name: value for name, value in document.items() if name != key}))
+    write_json(folder.document, {name: value for name, value in document.items() if name != key})
     is_open: set[PlayedExecutor] = set()
 
     class Watched(PlayedExecutor):

@@ -13,6 +13,7 @@ from cpnas_cli.experiments.plan import ExperimentFolder
 from cpnas_cli.experiments.tasks import Circumstances, SearchTask, Task, TaskEnd, TrainingTask, run_task
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.settings import load_config
+from cpnas_cli.storage.documents import write_json
 from cpnas_cli.training import training
 
 CONFIG = load_config(overrides=[*TINY_SETTINGS, "train.num_epochs=2"])
@@ -75,7 +76,7 @@ def test_what_a_run_notes_is_in_the_end_of_its_task(place, monkeypatch):
     assert end.state == "stopped"
     assert end.notes == ("the child is trained without torch.compile: no compiler",)  # and not that it is compiling
     file = folder.training(member.name).file(RunFolder.ENVIRONMENT)
-    file.write_text(json.dumps({**json.loads(file.read_text()), "num_threads": 64}))
+    write_json(file, {**json.loads(file.read_text()), "num_threads": 64})
     end = run_task(TrainingTask(circumstances(folder), member))
     assert end.notes[0] == "num_threads differs from the start of the run, so the bits will too (64)"
 

@@ -29,6 +29,7 @@ from cpnas_cli.experiments.tasks import Circumstances, SearchTask, TrainingTask,
 from cpnas_cli.runs.folder import open_run
 from cpnas_cli.runs.lock import locked
 from cpnas_cli.settings import load_config
+from cpnas_cli.storage.documents import read_document
 
 ROOT = Path(cpnas_cli.__file__).parents[1]
 
@@ -176,7 +177,7 @@ def test_of_several_that_open_one_folder_at_once_one_has_it(tmp_path: Path) -> N
         assert len(accepted) == 1
         assert len(messages) == 3
         assert all("is in use by " in message or "already holds a run" in message for message in messages)
-        assert json.loads((folder / "environment.json").read_text()) == {"seed": accepted[0]}
+        assert read_document(folder / "environment.json")["seed"] == accepted[0]
 
 
 OPEN_AT_ONCE = """

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from command_line import DOCUMENT, error_of, invoke
 from conftest import TINY_OPTIONS
+from older_versions import drop_checksums
 
 UNFIT = {
     "pcdarts.frozen_epochs=999": ("frozen_epochs", 999),
@@ -34,6 +35,7 @@ def as_an_older_version_wrote(run: Path) -> list[str]:
     text = "\n".join(lines) + "\n"
     assert all(f"  {key}: {value}\n" in text for key, value in UNFIT.values())
     (run / "config.yaml").write_text(text)
+    drop_checksums(run)
     return [word for setting in UNFIT for word in ("--set", setting)]
 
 
@@ -78,6 +80,7 @@ def test_an_older_experiment_goes_on(tmp_path: Path) -> None:
         section, _, key = setting.partition("=")[0].partition(".")
         document["config"][section][key] = value
     (tmp_path / "run/experiment.json").write_text(json.dumps(document))
+    drop_checksums(tmp_path)
     works("compare-strategies", "--out", "run", "--device", "cpu", "--resume")
 
 
@@ -91,6 +94,7 @@ def test_a_search_from_before_there_were_two_indicators_goes_on_as_printed(tmp_p
     for section in ("halving", "fair"):
         del document[section]
     config.write_text(yaml.safe_dump(document, sort_keys=False))
+    drop_checksums(tmp_path)
     assert invoke("search", "--out", "run", "--resume", "--max-time", "0.01s").exit_code == 75
     draws = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
     assert len(draws) == 2

@@ -10,6 +10,8 @@ from conftest import TINY_OPTIONS
 from killing import kill, start, wait_for_lines, without_seconds
 from safetensors.numpy import load_file
 
+from cpnas_cli.storage.documents import read_document
+
 
 def assert_same_tensors(first: Path, second: Path) -> None:
     one, two = load_file(first), load_file(second)
@@ -99,5 +101,5 @@ def test_a_finished_run_is_not_run_again(cpnas_here, tmp_path, tiny_search):
     shutil.copytree(tiny_search, run)
     answer = cpnas_here("search", "--out", "run", "--resume", "--json")
     assert answer.returncode == 0
-    assert json.loads(answer.stdout) == json.loads((tiny_search / "genotype.json").read_text())
+    assert json.loads(answer.stdout) == read_document(tiny_search / "genotype.json")
     assert (run / "history.jsonl").read_bytes() == (tiny_search / "history.jsonl").read_bytes()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cpnas_cli.cli import options
-from cpnas_cli.cli.console import print_json, reported_errors, say
+from cpnas_cli.cli.console import print_json, printable, reported_errors, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +76,7 @@ def _print(document: "Mapping[str, Any]", *, settings: str | None, layers: bool,
         say(f"settings: {settings}")
     print_estimate(document, layers=layers)
     if csv is not None:
-        print(f"\nlayers: {csv}")
+        print(f"\nlayers: {printable(str(csv))}")
 
 
 def _number(option: str, text: str | None, *, allowed: tuple[int, ...] = ()) -> int | None:

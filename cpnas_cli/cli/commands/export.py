@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cpnas_cli.cli import options
-from cpnas_cli.cli.console import COMPILING, print_json, reported_errors, said_if_slow, say
+from cpnas_cli.cli.console import COMPILING, print_json, printable, reported_errors, said_if_slow, say
 
 
 def export(
@@ -52,7 +52,8 @@ def export(
             device = "" if needed is None else f"; flash {needed.flash:,} and RAM {needed.ram:,} bytes"
             header = "" if exported.header_bytes is None else f", {exported.header_bytes:,} of them header"
             print(
-                f"{exported.file}: {exported.num_bytes:,} bytes{header} ({exported.format}, {exported.network}){device}"
+                f"{printable(str(exported.file))}: "
+                f"{exported.num_bytes:,} bytes{header} ({exported.format}, {exported.network}){device}"
             )
         if (exported.format, exported.network) == ("onnx", "child"):
             from cpnas_cli.deploy.export import ONNX_SIZE

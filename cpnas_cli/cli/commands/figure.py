@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cpnas_cli.cli.console import reported_errors
+from cpnas_cli.cli.console import printable, reported_errors
 
 
 def figure(
@@ -20,7 +20,7 @@ def figure(
     with reported_errors():
         folder = out or (experiment if experiment.is_dir() else experiment.parent)
         for path in _save(experiment, folder):
-            print(path)
+            print(printable(str(path)))
 
 
 def _save(experiment: Path, folder: Path) -> list[Path]:

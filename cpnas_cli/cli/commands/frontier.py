@@ -129,7 +129,7 @@ def _genotype_and_config(
     genotype: Path | None, typed: experiment.ExperimentOptions, *, seed: int
 ) -> "tuple[Mapping[str, Any] | None, Config]":
     """The genotype's document, and the settings: of the preset, or of the search that the genotype lies beside."""
-    from cpnas_cli.runs.folder import RunFolder
+    from cpnas_cli.runs.folder import settings_beside
     from cpnas_cli.settings import DEFAULT_PRESET
     from cpnas_cli.storage.genotype_file import read_genotype
 
@@ -137,8 +137,7 @@ def _genotype_and_config(
     default: str | Path = DEFAULT_PRESET
     if genotype is not None:
         document = read_genotype(genotype)[1]
-        beside = (genotype if genotype.is_dir() else genotype.parent) / RunFolder.CONFIG
-        default = beside if beside.exists() else default
+        default = settings_beside(genotype if genotype.is_dir() else genotype.parent) or default
     config = options.resolve_config(
         preset=typed.preset,
         overrides=typed.overrides,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cpnas_cli.cli import options
-from cpnas_cli.cli.console import print_json, reported_errors, say
+from cpnas_cli.cli.console import print_json, printable, reported_errors, say
 from cpnas_cli.strategies import reference_strategy, strategies, strategy_named
 
 if TYPE_CHECKING:
@@ -154,6 +154,6 @@ def _search(
                 say(f"next, train the 1-bit Child:  {next_line}")
             else:
                 print_genotype_summary(document, genotype_file)
-                print(f"\nnext, train the 1-bit Child:  {next_line}")
+                print(f"\nnext, train the 1-bit Child:  {printable(next_line)}")
             if warning := indicator_warning(document):
                 say(f"warning: {warning}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cpnas_cli.cli import options
-from cpnas_cli.cli.console import print_json, reported_errors
+from cpnas_cli.cli.console import print_json, printable, reported_errors
 
 
 def show(
@@ -17,9 +17,12 @@ def show(
     """Draw the two cells of a genotype, with what is 1-bit and what is real."""
     with reported_errors():
         from cpnas_cli.cli.render.runs import describe_origin, print_genotype
+        from cpnas_cli.runs.folder import settings_beside
         from cpnas_cli.storage.genotype_file import read_genotype
 
         parsed, document = read_genotype(genotype)
+        folder = genotype if genotype.is_dir() else genotype.parent
+        settings_beside(folder)  # before anything is printed: they say what is 1-bit
         if out is not None:
             from cpnas_cli.reports.cells import cells_info, save_cells
 
@@ -27,6 +30,6 @@ def show(
         if json_:
             print_json(document)
         else:
-            print_genotype(parsed, document, folder=genotype if genotype.is_dir() else genotype.parent)
+            print_genotype(parsed, document, folder=folder)
             if out is not None:
-                print(f"\npicture: {out}")
+                print(f"\npicture: {printable(str(out))}")

@@ -154,6 +154,7 @@ def _request(
 ) -> _Request:
     from cpnas_cli.distributed.processes import this_world
     from cpnas_cli.errors import UsageError
+    from cpnas_cli.runs.folder import settings_beside
     from cpnas_cli.settings import DEFAULT_PRESET
     from cpnas_cli.training.trained_networks import trained_networks
 
@@ -167,7 +168,11 @@ def _request(
     if baseline:
         _check_baseline(networks, num_processes=num_processes)
     parsed, document, beside, notes = _read(genotype)
-    source = options.default_source(out, preset=preset, resume=resume, otherwise=lambda: beside or DEFAULT_PRESET)
+
+    def beside_or_default() -> str | Path:
+        return (settings_beside(beside.parent) if beside and preset is None else None) or DEFAULT_PRESET
+
+    source = options.default_source(out, preset=preset, resume=resume, otherwise=beside_or_default)
     config = options.resolve_config(
         preset=preset,
         overrides=overrides,

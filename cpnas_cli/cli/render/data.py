@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cpnas_cli.cli.console import printable
+
 _MOST_NAMES = 10
 _MOST_CLASSES = 50
 _TITLES = {"validation": "val"}
@@ -10,7 +12,7 @@ _TITLES = {"validation": "val"}
 
 def print_inspection(document: Mapping[str, Any]) -> None:
     for line in inspection_lines(document):
-        print(line.encode("utf-8", "backslashreplace").decode())
+        print(printable(line))
 
 
 def inspection_lines(document: Mapping[str, Any]) -> Iterator[str]:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
+
+from cpnas_cli.cli.styled_console import StyledConsole
 
 FULL_WIDTH, MAX_WIDTH = 120, 160
 
@@ -37,9 +38,9 @@ def size(bits: float) -> str:
 
 def print_estimate(document: Mapping[str, Any], *, layers: bool) -> None:
     """The totals of Child and baseline side by side, the ratios, what they do not say, and `layers`, one by one."""
-    console = Console()
+    console = StyledConsole()
     if not console.is_terminal:  # a file or a pager has room for whole lines
-        console = Console(width=MAX_WIDTH)
+        console = StyledConsole(width=MAX_WIDTH)
     console.print(totals_table(document))
     console.print(savings_table(document), highlight=False)
     console.print(f"\n{WHAT_IT_SAYS}", highlight=False)
@@ -49,7 +50,7 @@ def print_estimate(document: Mapping[str, Any], *, layers: bool) -> None:
     wide = console.width >= FULL_WIDTH
     console.print(layer_table(document, wide=wide))
     if not wide:
-        console.print(f"[dim]{FULL_WIDTH} columns show shapes and values too; so do --csv and --json[/dim]")
+        console.print(f"{FULL_WIDTH} columns show shapes and values too; so do --csv and --json", style="dim")
 
 
 def layer_table(document: Mapping[str, Any], *, wide: bool) -> Table:

@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cpnas_cli.cli.console import printable
 from cpnas_cli.cli.render.runs import percent
+from cpnas_cli.cli.styled_console import StyledConsole
 
 MOST_CLASSES = 20
 """Of which each has its row; of more the least recognized are shown."""
@@ -29,7 +29,7 @@ _LEAST_LABEL = 10  # cells of a name beside a row of counts
 def print_evaluation(document: Mapping[str, Any]) -> None:
     """What `cpnas.evaluation/1` says, the accuracies first."""
     print_accuracies(document)
-    console = Console()
+    console = StyledConsole()
     _print_classes(document, console)
     _print_confusion(document, console)
     _print_mistakes(document, console)
@@ -51,7 +51,7 @@ def print_accuracies(document: Mapping[str, Any]) -> None:
         print(f"at the end of the training it was {percent(document['recorded_accuracy_test'])}")
 
 
-def _print_classes(document: Mapping[str, Any], console: Console) -> None:
+def _print_classes(document: Mapping[str, Any], console: StyledConsole) -> None:
     rows: Sequence[Mapping[str, Any]] = document["per_class"]
     title = "per class"
     if len(rows) > MOST_CLASSES:
@@ -75,7 +75,7 @@ def _fractions(row: Mapping[str, Any]) -> list[str]:
     return [percent(row[key]) for key in ("precision", "recall", "f1")]
 
 
-def _print_confusion(document: Mapping[str, Any], console: Console) -> None:
+def _print_confusion(document: Mapping[str, Any], console: StyledConsole) -> None:
     """The matrix, if it fits; else what is taken for what most often."""
     if not document["num_mistakes"]:
         return
@@ -138,7 +138,7 @@ def largest_confusions(confusion: Sequence[Sequence[int]]) -> list[tuple[int, in
     return sorted(found, key=lambda each: (-each[0], each[1], each[2]))
 
 
-def _print_mistakes(document: Mapping[str, Any], console: Console) -> None:
+def _print_mistakes(document: Mapping[str, Any], console: StyledConsole) -> None:
     shown = document["mistakes"][:FEW]
     if not shown:
         return
@@ -167,7 +167,7 @@ def _table() -> Table:
     return Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
-def _print_table(title: str, table: Table, console: Console) -> None:
+def _print_table(title: str, table: Table, console: StyledConsole) -> None:
     console.print(Text(title, style="bold"))
     console.print(table, highlight=False)
 

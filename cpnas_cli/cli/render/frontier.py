@@ -5,23 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from cpnas_cli.cli.console import printable
 from cpnas_cli.cli.render.runs import percent
+from cpnas_cli.cli.styled_console import StyledConsole
 
 
 def print_frontier(document: Mapping[str, Any], files: Sequence[Path]) -> None:
     """Every point; what to take for each size and time; the advice in a sentence; where everything is."""
-    console = Console()
+    console = StyledConsole()
     console.print(points_table(document), highlight=False)
     for kind, title in (("sizes", "at most"), ("times", "at most")):
         if document["advice"][kind]:
             console.print(_advice_table(document["advice"][kind], title=title), highlight=False)
     print(document["advice"]["sentence"])
     for warning in document["warnings"]:
-        print(f"warning: {warning}")
-    print("\n" + "\n".join(str(file) for file in files))
+        print(f"warning: {printable(warning)}")
+    print("\n" + "\n".join(printable(str(file)) for file in files))
 
 
 def points_table(document: Mapping[str, Any]) -> Table:

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cpnas_cli.cli.console import printable
+from cpnas_cli.cli.styled_console import StyledConsole
 from cpnas_cli.reports.inventory import FoundRun
 
 _STYLES = {"running": "green", "failed": "red", "damaged": "red", "stopped": "yellow"}
@@ -41,7 +41,7 @@ def print_runs(found: Sequence[FoundRun], document: Mapping[str, Any]) -> None:
     table.add_column("folder", overflow="fold", min_width=10)
     for run, *cells in zip(found, *columns.values(), strict=True):
         table.add_row(*cells, Text(printable(run.folder)))
-    Console().print(table, highlight=False)
+    StyledConsole().print(table, highlight=False)
     print(f"\n{_summary(found)} in {printable(document['folder'])}")
     if any(run.best for run in found):
         print("*: the most accurate Child on its data, of the trainings")

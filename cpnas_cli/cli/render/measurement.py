@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from cpnas_cli.cli.render.efficiency import MAX_WIDTH, size
+from cpnas_cli.cli.styled_console import StyledConsole
 
 _SLOWER = "*"
 
@@ -17,9 +17,9 @@ def print_measurement(document: Mapping[str, Any]) -> None:
 
     Of a document from before there were other runtimes or the fastest of them, what it has.
     """
-    console = Console()
+    console = StyledConsole()
     if not console.is_terminal:
-        console = Console(width=MAX_WIDTH)
+        console = StyledConsole(width=MAX_WIDTH)
     for threads, batch in sorted({(row["threads"], row["batch_size"]) for row in document["latency"]}):
         console.print(latency_table(document, threads=threads, batch_size=batch), highlight=False)
         for line in fastest_lines(document, threads=threads, batch_size=batch):
@@ -68,7 +68,7 @@ def _is_slower(row: Mapping[str, Any]) -> bool:
     return any((row.get(key) or 1) < 1 for key in ("speedup_measured", "speedup_fastest"))
 
 
-def _print_agreement(console: Console, agreement: Mapping[str, Any]) -> None:
+def _print_agreement(console: StyledConsole, agreement: Mapping[str, Any]) -> None:
     console.print(
         f"Engine and PyTorch Child on {agreement['num_images']} test images: the same class {agreement['same_class']} "
         f"times; logits differ by at most {agreement['largest_relative_difference']:.1e} of the image's largest, by "

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from cpnas_cli.cli.render.runs import percent
+from cpnas_cli.cli.styled_console import StyledConsole
 
 
 def print_ranking(document: Mapping[str, Any]) -> None:
     """What ranks well, from nothing at all to whole trainings and searches."""
-    console = Console()
+    console = StyledConsole()
     child = document["accuracy_child"]
     print(
         f"{document['num_genotypes']} architectures, each trained with seeds {', '.join(map(str, document['seeds']))}: "

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cpnas_cli.cli.console import printable
+from cpnas_cli.cli.styled_console import StyledConsole
 from cpnas_cli.errors import shell_word
 from cpnas_cli.networks.operations.base import FAMILIES, operation_of
 from cpnas_cli.registry import BLOCKS
@@ -109,7 +110,7 @@ def cell_table(cell: CellGenotype, *, title: str) -> Table:
 
 
 def print_genotype(genotype: Genotype, document: Mapping[str, Any], *, folder: Path) -> None:
-    console = Console()
+    console = StyledConsole()
     origin = describe_origin(document)
     if origin:
         console.print(f"found by: {origin}", highlight=False)
@@ -117,7 +118,7 @@ def print_genotype(genotype: Genotype, document: Mapping[str, Any], *, folder: P
         title = "normal cell" if kind == "normal" else "reduction cell (stride 2 from nodes 0 and 1)"
         console.print()
         console.print(cell_table(cell, title=title))
-        console.print(f"[dim]{operations_line(cell)}[/dim]", highlight=False)
+        console.print(operations_line(cell), style="dim", highlight=False)
     print_precision(document, folder=folder)
 
 
@@ -137,7 +138,7 @@ def print_precision(document: Mapping[str, Any], *, folder: Path) -> None:
         if isinstance(block, str) and block in BLOCKS:
             settings = settings.model_copy(update={"block": block})
     parts = precision_parts(settings, "binary")
-    console = Console()
+    console = StyledConsole()
     console.print(f"\n1-bit in the Child: {', '.join(parts['binary'])}", highlight=False)
     console.print(f"real in the Child:  {', '.join(parts['real'])}", highlight=False)
 
@@ -145,12 +146,12 @@ def print_precision(document: Mapping[str, Any], *, folder: Path) -> None:
 def print_genotype_summary(document: Mapping[str, Any], path: Path) -> None:
     from cpnas_cli.storage.genotype_file import parse_genotype
 
-    console = Console()
+    console = StyledConsole()
     for kind, cell in parse_genotype(document).cells().items():
         console.print(cell_table(cell, title="normal cell" if kind == "normal" else "reduction cell"))
     for setting, report in provenance_of(document).get("budgets", {}).items():
         print(budget_line(setting, report))
-    print(f"\ngenotype: {path}")
+    print(f"\ngenotype: {printable(str(path))}")
     if line := indicator_line(document):
         print(line)
 
@@ -170,11 +171,11 @@ def budget_line(setting: str, report: Mapping[str, Any]) -> str:
 
 
 def print_result(result: Mapping[str, Any], folder: Path) -> None:
-    console = Console()
+    console = StyledConsole()
     table = Table(show_header=False, box=None)
     name = "1-bit Child" if result["network"] == "child" else "full-precision Parent"
     kind = f"of {result['num_test_images']} test images, last of {result['num_epochs']} epochs"
-    table.add_row(f"{name}, test accuracy", f"[bold]{percent(result['accuracy_test'])}[/bold]  ({kind})")
+    table.add_row(f"{name}, test accuracy", Text.assemble((percent(result["accuracy_test"]), "bold"), f"  ({kind})"))
     if result["network"] == "child" and result["accuracy_parent_test"] is not None:
         gap = result["accuracy_parent_test"] - result["accuracy_test"]
         table.add_row("its Parent, test accuracy", f"{percent(result['accuracy_parent_test'])}  (gap {percent(gap)})")
@@ -199,7 +200,7 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     table.add_row("time", duration(result["seconds"] + (result["seconds_parent"] or 0)))
     table.add_row("run", str(folder))
     console.print(table, highlight=False)
-    print(f"\nnext, evaluate it again:  cpnas evaluate {shell_word(folder)}")
+    print(f"\nnext, evaluate it again:  cpnas evaluate {printable(shell_word(folder))}")
 
 
 def _add_validation(table: Table, validation: Mapping[str, Any]) -> None:
@@ -241,7 +242,7 @@ def print_experiment(document: Mapping[str, Any], files: Sequence[Path]) -> None
         table.add_column(title, justify="right")
     for row in document["summary"]:
         table.add_row(*group_cells(document["kind"], row["group"]), *_experiment_cells(row, ablation=ablation))
-    Console().print(table, highlight=False)
+    StyledConsole().print(table, highlight=False)
     epochs = document["num_epochs"]
     print(
         f"epochs trained, of those that separate runs would take: "
@@ -252,8 +253,8 @@ def print_experiment(document: Mapping[str, Any], files: Sequence[Path]) -> None
     if names:
         print(f"indicator: {' and '.join(names)}")
     for warning in document["warnings"]:
-        print(f"warning: {warning}")
-    print("\n" + "\n".join(str(file) for file in files))
+        print(f"warning: {printable(warning)}")
+    print("\n" + "\n".join(printable(str(file)) for file in files))
 
 
 def group_titles(kind: str, groups: Sequence[str]) -> list[str]:

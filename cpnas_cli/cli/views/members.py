@@ -3,8 +3,10 @@
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
+
+from cpnas_cli.cli.styled_console import StyledConsole
 
 if TYPE_CHECKING:
     from cpnas_cli.experiments.schedule import Progress
@@ -16,7 +18,7 @@ class MembersView(ABC):
     """A live table on a terminal; elsewhere only what is said."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
+        self.console = StyledConsole(stderr=True)
         self.live: Live | None = None
         self._phases: dict[str, str] = {}
         self._progress: dict[str, Progress] = {}

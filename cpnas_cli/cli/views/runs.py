@@ -9,13 +9,14 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from cpnas_cli.cli.render.runs import duration, percent
+from cpnas_cli.cli.styled_console import StyledConsole
 from cpnas_cli.networks.operations.base import operation_of
 from cpnas_cli.search_space import CELL_KINDS, EDGES, OPERATIONS
 from cpnas_cli.settings import Config
@@ -44,7 +45,7 @@ class _View:
     """A Rich live display where standard error is a terminal, else plain lines; nothing with a quiet console."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
+        self.console = StyledConsole(stderr=True)
         self.live: Live | None = None
         self._seconds: deque[float] = deque(maxlen=50)
         self._unit_started = time.monotonic()

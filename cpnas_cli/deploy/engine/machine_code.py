@@ -5,6 +5,7 @@ cannot be written, a warning says so and every process compiles for itself. Numb
 and of the time of a start, is imported to compile only.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -13,7 +14,7 @@ import logging
 import os
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def _name() -> str:
     """A hash over all that the code depends on: sources, compiler, processor, and what changes the compiler's mind."""
     features = llvm.get_host_cpu_features().flatten()
     parts = [_sources(), version("numba"), version("llvmlite"), llvm.get_process_triple(), llvm.get_host_cpu_name()]
-    settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
+    settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_") and item[0] not in _NOT_OURS)
     text = json.dumps([*parts, features, sys.implementation.cache_tag, settings])
     return f"engine-{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.bin"
 
@@ -130,9 +131,27 @@ def _digest(content: bytes) -> bytes:
 
 
 def _compiled() -> tuple[str, bytes]:
-    from cpnas_cli.deploy.engine.walk import compiled_object
+    with _without(_NOT_OURS):
+        import numba
 
-    return compiled_object()
+        numba.config.DISABLE_JIT = 0  # where somebody has imported it before
+        from cpnas_cli.deploy.engine.walk import compiled_object
+
+        return compiled_object()
+
+
+_NOT_OURS = ("NUMBA_DISABLE_JIT", "NUMBA_NUM_THREADS")
+"""What numba is told for other programs: this one is compiled in any case, and starts none of numba's threads."""
+
+
+@contextlib.contextmanager
+def _without(names: Sequence[str]) -> Iterator[None]:
+    """The environment without these variables."""
+    taken = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
 
 
 _ENGINES = list[llvm.ExecutionEngine]()  # the code lives as long as they do

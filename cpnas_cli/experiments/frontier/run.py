@@ -23,10 +23,9 @@ from cpnas_cli.experiments.frontier.timing import time_points
 from cpnas_cli.experiments.run import check_folder
 from cpnas_cli.experiments.tasks import Circumstances
 from cpnas_cli.runs.deadline import Deadline
-from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.folder import write_beginning
 from cpnas_cli.runs.lock import locked
-from cpnas_cli.settings import config_yaml
-from cpnas_cli.storage.documents import write_json, write_text
+from cpnas_cli.storage.documents import write_json
 
 
 def stored_frontier_plan(path: Path) -> FrontierPlan:
@@ -70,8 +69,7 @@ def run_frontier(
         _check_folder(place, plan)  # again: another process may have been faster
         stored = _stored(place) if place.document.exists() else None
         if stored is None:
-            write_json(place.path / RunFolder.ENVIRONMENT, environment)
-            write_text(place.path / RunFolder.CONFIG, config_yaml(plan.config))
+            write_beginning(place.path, plan.config, environment=environment)
         state = _State(plan, MemberFolders(place, dataset), environment, stored)
         workers = executor()
         try:

@@ -1,0 +1,60 @@
+"""A small part of the fault suite; all of it: `python -m tests.faults` (docs/robustness.md)."""
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+import changed_bytes
+import killed_commands
+import made_runs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With `search/` and `training/`; a test leaves them as they are."""
+    folder = tmp_path_factory.mktemp("faults")
+    made_runs.make(folder, export=False)
+    return folder
+
+
+FILES = [name for name in changed_bytes.READERS if not name.endswith("packed.safetensors")]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_change_to_a_file_of_a_run_is_another_answer_in_silence(folder: Path, name: str) -> None:
+    found = changed_bytes.outcomes(folder, name, seed=0, num_changes=12)
+    assert found["WRONG"] == 0, found
+    assert found["refused"] > 12
+    assert found["noted"] == 0 or name.endswith("genotype.json")  # which people write by hand
+
+
+def test_what_is_read_otherwise_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle sees a reader that takes whatever there is."""
+    monkeypatch.setitem(changed_bytes.READERS, "training/config.yaml", lambda path: path.read_bytes().decode("latin-1"))
+    found = changed_bytes.outcomes(folder, "training/config.yaml", seed=0, num_changes=5)
+    assert found == Counter({"WRONG": 15})
+
+
+@pytest.mark.slow
+def test_a_clock_that_is_set_back_changes_nothing(folder: Path) -> None:
+    assert killed_commands.clock_set_back(folder)
+
+
+@pytest.mark.slow
+def test_two_of_every_command_at_once(folder: Path) -> None:
+    found = killed_commands.two_at_once(folder)
+    assert found["worked"] + found["refused"] == 4, found
+    assert found["worked"] == 2
+    assert found["as undisturbed"] == 1
+
+
+@pytest.mark.slow
+def test_killed_search_and_training_go_on_to_the_same_bytes(folder: Path) -> None:
+    found = killed_commands.kill_and_go_on(folder, seed=1, num_kills=4, parts=("search", "training"))
+    assert found["DIFFERENT"] == 0, found
+    assert found["left behind"] == 0, found
