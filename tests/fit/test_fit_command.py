@@ -70,6 +70,7 @@ def test_sizes_are_those_of_the_files_and_within_the_budget(fitted: Path) -> Non
     assert document["result"]["file_bytes"] == size <= 9 * 1024
     assert value_of(document, "network.num_channels") == 4  # 8 channels have four times the bits of a convolution
     assert {file.name for file in (fitted / "c").iterdir()} == C_FILES
+    assert (fitted / "report.html").read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html>")
     assert document["result"]["c"]["flash_bytes"] > 0
 
 
