@@ -115,7 +115,7 @@ def main() -> None:
             _check_working_folder()
             app()
     except typer.Exit as error:
-        code: object = error.exit_code
+        code: int | str | None = error.exit_code
     except SystemExit as error:
         code = error.code
     else:

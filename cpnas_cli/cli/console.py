@@ -132,7 +132,7 @@ def _opened(stream: Any, number: int, kind: type[io.TextIOWrapper]) -> io.TextIO
     return kind(stream.detach(), encoding=stream.encoding, errors="backslashreplace", **settings)
 
 
-def close_output(code: object) -> object:
+def close_output(code: int | str | None) -> int | str | None:
     """Write what is left for standard output; returns the exit code of a command that would end with this one."""
     try:
         sys.stdout.flush()

@@ -1,10 +1,10 @@
 """What the photos decide, and what cannot work with them; pure functions of what `cpnas data` finds."""
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cpnas_cli.data.mirroring import one_sided_classes
 from cpnas_cli.errors import DataError, shell_word
 
 FEWEST_IMAGES = 5
@@ -86,19 +86,7 @@ def choices_of_photos(data: Mapping[str, Any], *, asked: Collection[str], image_
         choices.append(Choice("data.image_size", image_size, why))
     if "data.crop_padding" not in asked:
         choices.append(Choice("data.crop_padding", image_size // 10, "a tenth of the side"))
-    if "data.flip" not in asked and (name := one_sided_class(data["classes"])) is not None:
-        why = f"the class {name} may be another thing in the mirror; --set data.flip=true if it is not"
+    if "data.flip" not in asked and (names := one_sided_classes(data["classes"])):
+        why = f"the class {names[0]} may be another thing in the mirror; --set data.flip=true if it is not"
         choices.append(Choice("data.flip", False, why))
     return choices
-
-
-_ONE_SIDED = {"left", "right", "arrow", "arrows", "digit", "digits", "letter", "letters", "clockwise"}
-
-
-def one_sided_class(classes: Collection[str]) -> str | None:
-    """The first class whose name says that left and right matter: a digit, a letter, an arrow; None: there is none."""
-    for name in classes:
-        words = set(re.findall("[a-z]+", name.lower()))
-        if len(name) == 1 or (name.isascii() and name.isdigit()) or words & _ONE_SIDED:
-            return name
-    return None

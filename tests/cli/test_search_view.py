@@ -4,14 +4,13 @@ import io
 import json
 from pathlib import Path
 
-from rich.console import Console
-
+from cpnas_cli.cli.styled_console import StyledConsole
 from cpnas_cli.cli.views.runs import SearchView, trend
 from cpnas_cli.settings import load_config
 
 
 def lines_of(view: SearchView, width: int) -> list[str]:
-    view.console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    view.console = StyledConsole(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     view.console.print(view.render())
     return view.console.file.getvalue().splitlines()  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cpnas_cli.errors import DataError
-from cpnas_cli.fit.choices import check_photos, choices_of_photos, notes_on, one_sided_class
+from cpnas_cli.fit.choices import check_photos, choices_of_photos, notes_on
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -85,18 +85,3 @@ def test_what_is_asked_for_is_not_chosen() -> None:
     assert choices_of_photos(data, asked=("data.image_size",), image_size=128)[0].value == 12
     asked = ("data.image_size", "data.crop_padding", "data.flip")
     assert choices_of_photos(data, asked=asked, image_size=128) == []
-
-
-@pytest.mark.parametrize(
-    ("classes", "name"),
-    [
-        (["cat", "dog"], None),
-        (["sparrow", "bright", "turnip", "Leftovers"], None),
-        (["10", "cat"], "10"),
-        (["cat", "Q"], "Q"),
-        (["keep-right", "stop"], "keep-right"),
-        (["stop", "Arrow_up"], "Arrow_up"),
-    ],
-)
-def test_names_of_what_has_a_left_and_a_right(classes: list[str], name: str | None) -> None:
-    assert one_sided_class(classes) == name

@@ -132,9 +132,9 @@ def _digest(content: bytes) -> bytes:
 
 def _compiled() -> tuple[str, bytes]:
     with _without(_NOT_OURS):
-        import numba
+        from numba.core import config
 
-        numba.config.DISABLE_JIT = 0  # where somebody has imported it before
+        config.__dict__["DISABLE_JIT"] = 0  # where somebody has imported it before
         from cpnas_cli.deploy.engine.walk import compiled_object
 
         return compiled_object()
