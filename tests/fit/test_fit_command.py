@@ -41,7 +41,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
 
 
 def document_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "fit.json").read_text(encoding="utf-8"))
+    return read_document(folder / "fit.json")
 
 
 def value_of(document: dict[str, Any], setting: str) -> Any:
