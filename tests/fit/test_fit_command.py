@@ -15,6 +15,7 @@ from cpnas_cli.cli.render.fit import fit_lines
 from cpnas_cli.errors import UsageError
 from cpnas_cli.fit.folder import Asked
 from cpnas_cli.fit.run import SearchClock
+from cpnas_cli.storage.documents import read_document
 
 TINY = ["--set", "data.image_size=16", "--set", "network.stem_stride=2", "--set", "network.stem_multiplier=1"]
 EPOCHS = ["--set", "train.num_epochs=2"]
@@ -40,7 +41,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
 
 
 def document_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "fit.json").read_text(encoding="utf-8"))
+    return read_document(folder / "fit.json")
 
 
 def value_of(document: dict[str, Any], setting: str) -> Any:
@@ -87,7 +88,7 @@ def test_the_training_stands_alone(fitted: Path) -> None:
     for line in ("num_channels: 4", "crop_padding: 1", "num_epochs: 2", "max_size: 9KiB"):
         assert f"  {line}\n" in config
     genotype = Path(__file__).parents[2] / "cpnas_cli/genotypes/fashion-mnist-small.json"
-    assert json.loads((fitted / "train/genotype.json").read_text()) == json.loads(genotype.read_text())
+    assert read_document(fitted / "train/genotype.json") == read_document(genotype)
 
 
 def test_the_summary_says_what_was_done_and_what_to_type_next(fitted: Path, photos: Path) -> None:
