@@ -594,7 +594,8 @@ def test_a_checkpoint_of_a_training_of_another_network(training_run: Path, tmp_p
         Path("other.json").write_text(json.dumps(genotype_document(change, provenance={})))
         words = ["train", "other.json", *TINY_OPTIONS, *options, "--out", name]
         assert invoke(*words, "--max-time", "0.01s").exit_code == 75
-        shutil.copy(tmp_path / name / "checkpoint/state.safetensors", training_run / "checkpoint/state.safetensors")
+        for file in ("checkpoint/state.safetensors", "history.jsonl"):  # which belong together
+            shutil.copy(tmp_path / name / file, training_run / file)
         message = refused_checkpoint(training_run, "train", "g.json")
         assert "another network" in message
 

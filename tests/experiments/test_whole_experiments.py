@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from command_line import invoke
 from conftest import TINY_SETTINGS, run_cpnas
+from older_versions import without_checksum
 from rich.console import Console
 
 from cpnas_cli.cli.views.experiments import ExperimentView
@@ -137,7 +138,7 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_document(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "experiment.json").read_text())
+    return without_checksum(folder / "experiment.json")
 
 
 def without_seconds(document: Any) -> Any:

@@ -20,8 +20,11 @@ OF_THE_PROGRAM = {
     "cli/console.py": 1,
     "deploy/onnx.py": 1,  # a key of the versions that a file carries
     "deploy/packed_file.py": 1,
+    "reports/page/run_chapter.py": 1,  # commands to type again
+    "reports/page/what_was_run.py": 1,
+    "reports/page/words.py": 2,
     "runs/environment.py": 1,
-    "storage/tensors.py": 1,
+    "storage/checksum.py": 1,
 }
 
 
