@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cpnas_cli.library.paths import AnyPath
-from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.folder import RunFolder, settings_beside
 from cpnas_cli.settings import Config, load_config
 
 
@@ -33,10 +33,14 @@ def settings_of(
 
 
 def source_of(out: AnyPath, *, resume: bool, preset: AnyPath | None, otherwise: AnyPath) -> AnyPath:
-    """Where the settings are read: of the run in the folder, if that is to go on, else the preset, else `otherwise`."""
-    if goes_on(out, resume=resume) and preset is None:
-        return Path(out) / RunFolder.CONFIG
-    return otherwise if preset is None else preset
+    """Where the settings are read: of the run in the folder, if that is to go on, else the preset, else `otherwise`.
+
+    Raises:
+      RunError: the settings of the run are not those that it was started with.
+    """
+    if preset is not None:
+        return preset
+    return (settings_beside(Path(out)) if resume else None) or otherwise
 
 
 def goes_on(out: AnyPath, *, resume: bool) -> bool:

@@ -12,7 +12,7 @@ from cpnas_cli.library.searching import Event, Found
 from cpnas_cli.library.settings import goes_on, settings_of, source_of
 from cpnas_cli.library.table import html_table, percent
 from cpnas_cli.runs.deadline import Deadline
-from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.folder import RunFolder, settings_beside
 from cpnas_cli.settings import DEFAULT_PRESET
 
 
@@ -110,9 +110,9 @@ def train(
 
     path = genotype.genotype_file if isinstance(genotype, Found) else Path(genotype)
     parsed, document = read_genotype(path)
-    beside = (path if path.is_dir() else path.parent) / RunFolder.CONFIG
+    beside = settings_beside(path if path.is_dir() else path.parent) if preset is None else None
     config = settings_of(
-        source_of(out, resume=resume, preset=preset, otherwise=beside if beside.exists() else DEFAULT_PRESET),
+        source_of(out, resume=resume, preset=preset, otherwise=beside or DEFAULT_PRESET),
         settings=settings,
         values={
             "train.teacher": None if teacher is None else str(Path(teacher).resolve()),

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -97,6 +98,18 @@ def test_what_is_typed_wrongly_is_said_to_whoever_iterates(tmp_path: Path) -> No
     with pytest.raises(cpnas.CpnasError, match=r"search\.beta_p"):
         list(cpnas.start_search(out=tmp_path / "b", settings={"search.beta_p": -1}))
     assert not list(tmp_path.iterdir())
+
+
+def test_settings_that_were_changed_since_are_refused(tiny_search: Path, tmp_path: Path) -> None:
+    """As by the commands: of a run that is to go on, and of the search that a genotype lies beside."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_search, run)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text[: text.index("train:")])
+    for call in (lambda: cpnas.search(out=run, resume=True), lambda: cpnas.train(run, out=tmp_path / "training")):
+        with pytest.raises(cpnas.CpnasError, match="was changed since the run was started"):
+            call()
+    assert not (tmp_path / "training").exists()
 
 
 def test_work_stands_still_until_it_is_asked_on() -> None:
