@@ -13,6 +13,7 @@ from cpnas_cli.distributed.collectives import by_all, by_first
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.environment import describe_environment, differences
 from cpnas_cli.runs.folder import RunFolder, open_run
+from cpnas_cli.runs.threads import threads_of_run
 from cpnas_cli.settings import Config
 from cpnas_cli.storage.documents import VALIDATION_KEYS, read_document
 
@@ -52,9 +53,9 @@ def open_run_for(
 ) -> Iterator[OpenedRun]:
     """Load the images, then make the folder; whatever fails, fails before anything is written.
 
-    Nobody else has the folder until the block ends. Of several processes each loads the images, and the first one
-    makes and locks the folder. A run that has begun without images that validate, when there were none or in an older
-    version, goes on without.
+    Nobody else has the folder until the block ends, and on a CPU PyTorch computes on the threads of `threads_of_run`.
+    Of several processes each loads the images, and the first one makes and locks the folder. A run that has begun
+    without images that validate, when there were none or in an older version, goes on without.
 
     Args:
       config: the resolved settings.
@@ -78,8 +79,10 @@ def open_run_for(
 
     images = by_all(fabric, load)
     owned = {**(documents or {}), RunFolder.DATASET: describe_dataset(images)}
-    environment = describe_environment(fabric, command=command)
     with contextlib.ExitStack() as held:
+        if fabric.device.type == "cpu":
+            held.enter_context(threads_of_run(config, folder))
+        environment = describe_environment(fabric, command=command)
 
         def start() -> tuple[RunFolder, tuple[str, ...], bool]:
             opened = open_run(
