@@ -145,13 +145,6 @@ def default_source(
     return otherwise()
 
 
-def goes_on(out: Path | None, *, resume: bool) -> bool:
-    """Whether the folder holds a run that is resumed, which then has settings of its own."""
-    from cpnas_cli.runs.folder import RunFolder
-
-    return resume and out is not None and (out / RunFolder.CONFIG).exists()
-
-
 def new_folder(name: str) -> Path:
     """A new folder runs/NAME, or runs/NAME-2 and so on: whoever else asks at the same moment gets another one.
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cpnas_cli.library.paths import AnyPath
-from cpnas_cli.library.settings import goes_on, settings_of, source_of
+from cpnas_cli.library.settings import settings_of, source_of
 from cpnas_cli.library.stepwise import stepwise
 from cpnas_cli.runs.deadline import Deadline
-from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.folder import RunFolder, goes_on
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import DEFAULT_PRESET, Config
 from cpnas_cli.storage.genotype_file import parse_genotype
@@ -86,7 +86,7 @@ def search(
         values={"search.strategy": strategy},
         data_dir=data_dir,
         seed=seed,
-        stored=goes_on(out, resume=resume),
+        stored=goes_on(Path(out), resume=resume),
     )
     return _search(config, Path(out), device=device, resume=resume, max_seconds=max_seconds, notify=notify)
 

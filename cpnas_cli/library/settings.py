@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cpnas_cli.library.paths import AnyPath
-from cpnas_cli.runs.folder import RunFolder, settings_beside
+from cpnas_cli.runs.folder import settings_beside
 from cpnas_cli.settings import Config, load_config
 
 
@@ -41,8 +41,3 @@ def source_of(out: AnyPath, *, resume: bool, preset: AnyPath | None, otherwise: 
     if preset is not None:
         return preset
     return (settings_beside(Path(out)) if resume else None) or otherwise
-
-
-def goes_on(out: AnyPath, *, resume: bool) -> bool:
-    """Whether the folder holds a run that goes on."""
-    return resume and (Path(out) / RunFolder.CONFIG).exists()

@@ -9,10 +9,10 @@ from cpnas_cli.library.classifying import Classifier, load
 from cpnas_cli.library.evaluating import Evaluated, evaluate
 from cpnas_cli.library.paths import AnyPath
 from cpnas_cli.library.searching import Event, Found
-from cpnas_cli.library.settings import goes_on, settings_of, source_of
+from cpnas_cli.library.settings import settings_of, source_of
 from cpnas_cli.library.table import html_table, percent
 from cpnas_cli.runs.deadline import Deadline
-from cpnas_cli.runs.folder import RunFolder, settings_beside
+from cpnas_cli.runs.folder import RunFolder, goes_on, settings_beside
 from cpnas_cli.settings import DEFAULT_PRESET
 
 
@@ -120,7 +120,7 @@ def train(
         },
         data_dir=data_dir,
         seed=seed,
-        stored=goes_on(out, resume=resume),
+        stored=goes_on(Path(out), resume=resume),
     )
     networks = trained_networks(config, ("child", "parent") if with_parent else ("child",))
     with open_run_for(

@@ -4,6 +4,7 @@ The history is the source: what is written is what `history.jsonl` holds, also a
 """
 
 import importlib.util
+import json
 import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -49,17 +50,21 @@ class TensorBoardLog:
             self._writer = SummaryWriter(str(folder))
         except OSError as error:
             raise RunError(f"cannot write {folder}: {error.strerror or error}") from None
-        self._run, self._num_read, self._num_draws = run, 0, 0
+        self._history, self._num_bytes, self._num_draws = run.file(RunFolder.HISTORY), 0, 0
 
     def notify(self, record: Mapping[str, Any]) -> None:
         if record["event"] not in _PASSING:
             self._catch_up()
 
     def _catch_up(self) -> None:
-        records = self._run.history()
-        for record in records[self._num_read :]:
-            self._add(record)
-        self._num_read = len(records)
+        """What came since the last time: a history of thousands of draws is read once, not at each of them."""
+        if not self._history.exists():
+            return
+        with self._history.open("rb") as file:
+            file.seek(self._num_bytes)
+            for line in file:
+                self._num_bytes += len(line)
+                self._add(json.loads(line))
         self._writer.flush()
 
     def _add(self, record: Mapping[str, Any]) -> None:

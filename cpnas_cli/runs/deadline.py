@@ -1,4 +1,4 @@
-"""The time a run may take (`--max-time`)."""
+"""Durations as people write them, and the time a run may take (`--max-time`)."""
 
 import re
 import time
@@ -22,6 +22,16 @@ def parse_duration(text: str, *, option: str = "--max-time") -> float:
     if not parts or "".join(number + unit for number, unit in parts) != text.strip().lower():
         raise UsageError(f"{option} expects a duration such as 90s, 30m or 1h30m, got {text!r}")
     return sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
+
+
+def duration(seconds: float) -> str:
+    """At most two units: 7.3 s, 2 min 05 s, 1 h 20 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 @dataclass

@@ -232,6 +232,11 @@ def write_beginning(
     write_text(folder / RunFolder.CONFIG, text)
 
 
+def goes_on(folder: Path | None, *, resume: bool) -> bool:
+    """Whether the folder holds a run that is resumed, which then has settings of its own."""
+    return resume and folder is not None and (folder / RunFolder.CONFIG).exists()
+
+
 def settings_beside(folder: Path) -> Path | None:
     """The settings of the run in this folder; None if it holds none.
 

@@ -71,6 +71,7 @@ def search(
     With no option at all: scikit-learn's digits, about a minute on two cores.
     """
     with reported_errors():
+        from cpnas_cli.runs.folder import goes_on
         from cpnas_cli.settings import DEFAULT_PRESET
 
         config = options.resolve_config(
@@ -87,7 +88,7 @@ def search(
                 "search.max_ops": max_ops,
                 "search.max_latency": max_latency,
             },
-            stored=options.goes_on(out, resume=resume),
+            stored=goes_on(out, resume=resume),
         )
         if beta_p is not None:
             strategy_named(config.search.strategy).check_beta_p(beta_p, instead=reference_strategy().name)

@@ -154,7 +154,7 @@ def _request(
 ) -> _Request:
     from cpnas_cli.distributed.processes import this_world
     from cpnas_cli.errors import UsageError
-    from cpnas_cli.runs.folder import settings_beside
+    from cpnas_cli.runs.folder import goes_on, settings_beside
     from cpnas_cli.settings import DEFAULT_PRESET
     from cpnas_cli.training.trained_networks import trained_networks
 
@@ -183,7 +183,7 @@ def _request(
             "train.teacher": None if teacher is None else str(teacher.resolve()),
             "train.init_from": None if init_from is None else str(init_from.resolve()),
         },
-        stored=options.goes_on(out, resume=resume),
+        stored=goes_on(out, resume=resume),
     )
     if beside is not None:
         name = beside.parent.resolve().name

@@ -6,8 +6,9 @@ from typing import Any
 
 from cpnas_cli.cli.console import printable
 from cpnas_cli.cli.render.evaluation import print_evaluation
-from cpnas_cli.cli.render.runs import duration, percent
+from cpnas_cli.cli.render.runs import percent
 from cpnas_cli.errors import shell_word
+from cpnas_cli.runs.deadline import duration
 from cpnas_cli.settings.amounts import DURATIONS
 
 

@@ -13,6 +13,7 @@ from cpnas_cli.cli.styled_console import StyledConsole
 from cpnas_cli.errors import shell_word
 from cpnas_cli.networks.operations.base import FAMILIES, operation_of
 from cpnas_cli.registry import BLOCKS
+from cpnas_cli.runs.deadline import duration
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import (
     EDGES,
@@ -29,16 +30,6 @@ from cpnas_cli.storage.genotype_file import provenance_of
 
 def percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.2f} %"
-
-
-def duration(seconds: float) -> str:
-    """At most two units: 7.3 s, 2 min 05 s, 1 h 20 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def describe_origin(document: Mapping[str, Any]) -> str:

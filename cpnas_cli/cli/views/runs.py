@@ -15,9 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cpnas_cli.cli.render.runs import duration, percent
+from cpnas_cli.cli.render.runs import percent
 from cpnas_cli.cli.styled_console import StyledConsole
 from cpnas_cli.networks.operations.base import operation_of
+from cpnas_cli.runs.deadline import duration
 from cpnas_cli.search_space import CELL_KINDS, EDGES, OPERATIONS
 from cpnas_cli.settings import Config
 from cpnas_cli.strategies import strategy_named

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from cpnas_cli.runs import deadline
+
 # Control characters, lone surrogates, what ends a line, and what turns the text around or cannot be seen; joiners
 # (U+200C, U+200D) stay, for names are written with them
 _UNSEEN = re.compile(
@@ -49,15 +51,7 @@ def number(value: Any) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """At most two units: 7.3 s, 2 min 05 s, 1 h 20 min."""
-    if seconds is None or not is_number(seconds):
-        return ABSENT
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return ABSENT if seconds is None or not is_number(seconds) else deadline.duration(seconds)
 
 
 def milliseconds(seconds: float | None) -> str:
