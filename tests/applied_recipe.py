@@ -32,7 +32,7 @@ def apply_recipe(section: str, *, table: str, folder: Path) -> Path:
     Returns the path of the new file.
     """
     copy = folder / "copy"
-    shutil.copytree(Path(cpnas_cli.__file__).parent, copy / "cpnas_cli", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(cpnas_cli.__file__).parent, copy / "cpnas_cli")
     shutil.copytree(presets_folder(), copy / "presets", dirs_exist_ok=True)
     blocks = blocks_of(section)
     line = blocks.pop(f"{REGISTRY}, in {table}")

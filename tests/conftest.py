@@ -30,6 +30,19 @@ TINY_SETTINGS = (
 TINY_OPTIONS = [word for setting in TINY_SETTINGS for word in ("--set", setting)]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a fixture of their module run on one worker, which makes it once; and before the others.
+
+    Long ones are among them: begun last, one worker would work on them alone.
+    """
+    for item in items:
+        known = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009
+        if any(definitions[-1].scope == "module" for definitions in known.values()):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Bits depend on the number of threads, also those of fixtures that are made before any of a test."""
