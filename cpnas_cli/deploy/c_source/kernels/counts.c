@@ -11,6 +11,15 @@
 #define COUNT(x) ((vector_u)_mm_popcnt_epi32((__m128i)(x)))
 #endif
 
+/* Of every lane the sum of its two halves, which are below 2^15. */
+#if VECTOR == 4 && defined(__SSE2__)
+#define SUM_OF_HALVES(x) ((vector_u)_mm_madd_epi16((__m128i)(x), _mm_set1_epi16(1)))
+#elif VECTOR == 8
+#define SUM_OF_HALVES(x) ((vector_u)_mm256_madd_epi16((__m256i)(x), _mm256_set1_epi16(1)))
+#else
+#define SUM_OF_HALVES(x) (((x) & 0xffffu) + ((x) >> 16))
+#endif
+
 /* Differing bits of a vector of filters, of those that are 1 in the mask, if there is one. */
 INLINE void count_vector(const uint32_t *filters, const uint32_t *patch, const uint32_t *mask, int words, uint32_t *counts)
 {
