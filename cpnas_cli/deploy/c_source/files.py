@@ -125,7 +125,7 @@ def _model_c(model: PackedModel, written: Written) -> str:
     places = [f"#define {buffer.name} ({buffer.array} + {buffer.offset})" for buffer in written.buffers]
     parts = [
         _text("head.c"),
-        f"#define LANES {written.lanes}",
+        f"#define LANES {written.lanes}\n#define HAS_GROUPED {int('grouped' in written.kernels)}",
         _text("common.c"),
         _part("Memory: everything that is written to, laid over one another where it is not needed at once"),
         "\n".join(memory),
