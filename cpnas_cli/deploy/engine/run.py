@@ -1,7 +1,7 @@
 """Runs packed models on the CPU, without torch.
 
-The whole network is one compiled function that walks the program (`team`, `walk`); it is compiled at the first use and kept
-(`machine_code`).
+The whole network is one compiled function that walks the program (`team`, `walk`); it is compiled at the first use and
+kept (`machine_code`).
 """
 
 import os
