@@ -63,6 +63,13 @@ typedef float real;
 #define LARGER(a, b) SELECT((a) > (b), (a), (b))
 #endif
 
+/* In front of a loop of few turns, whose number is known: -O2 keeps it as it is. */
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 8 && WIDE
+#define UNROLL _Pragma("GCC unroll 9")
+#else
+#define UNROLL
+#endif
+
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("fp-contract=off")
 #else

@@ -59,7 +59,7 @@ typedef struct {
     { \
         int d; \
         *carry = ~(count[0] ^ count[0]); \
-        for (d = 0; d < digits; ++d) { \
+        UNROLL for (d = 0; d < digits; ++d) { \
             *carry = MAJORITY(count[d], threshold[d * step], *carry); \
         } \
     }
@@ -115,8 +115,8 @@ INLINE uint32_t depthwise_sign(const uint32_t *x, const uint32_t *threshold, int
         const int length = p->size + 2 * p->padding; \
         word agree[25], count[5], carry; \
         int line, column, d; \
-        for (line = 0; line < kernel; ++line) { \
-            for (column = 0; column < kernel; ++column) { \
+        UNROLL for (line = 0; line < kernel; ++line) { \
+            UNROLL for (column = 0; column < kernel; ++column) { \
                 const int tap = line * kernel + column; \
                 agree[tap] = (word){0}; \
                 if (line >= first && line < end) { \
@@ -137,7 +137,7 @@ INLINE uint32_t depthwise_sign(const uint32_t *x, const uint32_t *threshold, int
         } \
         if (inside) { \
             carry = ~(count[0] ^ count[0]); \
-            for (d = 0; d < digits; ++d) { \
+            UNROLL for (d = 0; d < digits; ++d) { \
                 word digit; \
                 LOAD(digit, threshold + d * 8); \
                 carry = MAJORITY(count[d], digit, carry); \

@@ -102,14 +102,14 @@ INLINE void add_pointwise_vector(const pointwise_of *p, const uint32_t *filters,
         EACH_PIXEL(COUNT_WORD);
     }
 #else
-    /* in nibbles, which hold the counts of three words and a tail, then in bytes, which hold those of 24 */
+    /* in nibbles, which hold the counts of three words and a tail, then in bytes, of which two hold those of 12 */
     vector_u x, nibbles0, nibbles1, nibbles2, nibbles3, bytes0 = {0}, bytes1 = {0}, bytes2 = {0}, bytes3 = {0};
     const int full = words - (tail > 0);
     int begin = 0;
     do {
         const int end = begin + 3 < full ? begin + 3 : full;
         nibbles0 = nibbles1 = nibbles2 = nibbles3 = (vector_u){0};
-        for (i = begin; i < end; ++i) {
+        UNROLL for (i = begin; i < end; ++i) {
             LOAD(filter, filters + i * LANES);
 #define COUNT_WORD(k) \
     x = differing(filter, bits, (k) * words + i); \
@@ -127,9 +127,9 @@ INLINE void add_pointwise_vector(const pointwise_of *p, const uint32_t *filters,
         }
 #define ADD_NIBBLES(k) bytes##k += (nibbles##k & 0x0f0f0f0fu) + ((nibbles##k >> 4) & 0x0f0f0f0fu)
         EACH_PIXEL(ADD_NIBBLES);
-        if (begin == full || begin % 24 == 0) {
+        if (begin == full || begin % 12 == 0) {
 #define ADD_BYTES(k) \
-    total##k += SUM_OF_HALVES((bytes##k & 0x00ff00ffu) + ((bytes##k >> 8) & 0x00ff00ffu)); \
+    total##k += SUM_OF_HALVES((bytes##k + (bytes##k >> 8)) & 0x00ff00ffu); \
     bytes##k = (vector_u){0}
             EACH_PIXEL(ADD_BYTES);
         }
