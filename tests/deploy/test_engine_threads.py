@@ -13,7 +13,7 @@ import pytest
 from children import Child, every_operation, make_child
 from engine_nodes import check_every_node
 
-from cpnas_cli.deploy.engine import Engine, Runner, run, sharing
+from cpnas_cli.deploy.engine import Engine, Runner, product_columns, run, sharing
 from cpnas_cli.deploy.engine import program as p
 from cpnas_cli.deploy.engine import team_columns as c
 from cpnas_cli.deploy.engine.compiler import compile_program
@@ -175,16 +175,37 @@ def test_threads_end_with_their_engine(engine: tuple[Engine, np.ndarray, np.ndar
     assert not any(thread.is_alive() for thread in started)
 
 
-def test_a_helper_that_is_late_takes_nothing(engine: tuple[Engine, np.ndarray, np.ndarray]) -> None:
-    """It comes when the job is done, and what stands there of another one is not to be had yet."""
+@pytest.mark.parametrize("count", [1, 9])  # by rows, and image by image
+def test_a_helper_that_is_late_takes_nothing(count: int, engine: tuple[Engine, np.ndarray, np.ndarray]) -> None:
+    """It comes when the job is done, and what stands there of the next one is not to be had yet."""
     runner = engine[0].runner
-    job, taken = runner._team.copy(), runner._arguments[0].copy()
-    runner._arguments[0, c.IMAGES :] = 0  # addresses that end the process if anyone reads them
+    engine[0].logits(engine[1][:count])
+    job, columns = runner._team.copy(), runner._arguments[0].copy()
+    runner._arguments[0, c.IMAGES : c.SHARES] = 0  # addresses that nobody may read
+    runner._arguments[0, c.NUM_IMAGES] = 1000
     runner._arguments[1, c.PATIENCE] = 5
     run.machine_code.run_images()(runner._addresses[1])
     np.testing.assert_array_equal(runner._team, job)
-    runner._arguments[0] = taken
+    runner._arguments[0] = columns
     np.testing.assert_array_equal(engine[0].logits(engine[1]), engine[2])
+
+
+def test_every_thread_has_room_of_its_own_for_a_row_of_signs(child: Child) -> None:
+    """Behind what they share; what a 1x1 convolution reads there is what the convolution before it wrote."""
+    program = compile_program(child.model)
+    depthwise = np.isin(program.steps[:, p.KIND], p.DEPTHWISE_KINDS)
+    shared = program.num_words - program.num_slot_words
+    taken = np.zeros(shared + 3 * program.num_slot_words, int)
+    for number in range(3):
+        steps, products = program.tables_of_thread(number)
+        own = np.zeros_like(taken)
+        for step in steps[depthwise]:
+            own[step[p.SLOT] : step[p.SLOT] + step[p.NUM_WORDS] * step[p.WIDTH]] = 1
+        assert not own[:shared].any()
+        read = products[products[:, product_columns.ROW] == 0, product_columns.WORDS]
+        assert set(read) == set(steps[depthwise, p.SLOT])
+        taken += own
+    assert taken.max(initial=0) <= 1
 
 
 # ---------------------------------------------------------------- how many
