@@ -83,7 +83,7 @@ def test_every_node_in_any_order_of_the_rows(child: Child, order: str, monkeypat
         """Instead of one instruction the whole network up to it, by rows, after another image."""
         del first
         program = dataclasses.replace(runner.program, instructions=runner.program.instructions[:last].copy())
-        part = Runner(program, lookup=runner._kept[4], num_threads=5)
+        part = Runner(program, lookup=runner._lookup, num_threads=5)
         if order == "backwards":
             backwards(part)
         part.run(255 - images)

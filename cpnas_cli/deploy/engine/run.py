@@ -87,15 +87,25 @@ class Runner:
         tables = [program.tables_of_thread(number) for number in range(self.num_threads)]
         constants = [_aligned(array) for array in (program.constants, program.reals, program.doubles)]
         ends = np.array(program.stem, np.int64), np.array(program.head, np.int64)
-        lookup = np.zeros(1) if lookup is None else lookup
+        self._lookup = np.zeros(1) if lookup is None else lookup
         self._shares = shares_of(program, self.num_row_threads)
         self._working = _working_memory(program, self.num_threads)
         self._team = _zeros(1, c.TAKEN + len(self._shares), np.int64)
         self._arguments = _zeros(self.num_threads, c.NUM_COLUMNS, np.int64)
-        self._kept = program, tables, constants, ends, lookup, self._shares, self._working, self._team, self._arguments
+        self._kept = (
+            program,
+            tables,
+            self._lookup,
+            constants,
+            ends,
+            self._shares,
+            self._working,
+            self._team,
+            self._arguments,
+        )
         self._addresses = [row.ctypes.data for row in self._arguments]
         for number, (row, (steps, products)) in enumerate(zip(self._arguments, tables, strict=True)):
-            arrays = (program.instructions, steps, products, program.table, *constants, *ends, lookup)
+            arrays = (program.instructions, steps, products, program.table, *constants, *ends, self._lookup)
             working = [memory[number] for memory in self._working]
             row[: c.NUMBER] = [array.ctypes.data for array in (*arrays, *working)]
             row[c.NUMBER : c.IMAGES] = number, self._team.ctypes.data, self._addresses[0], let_others_run(), _PATIENCE
