@@ -91,6 +91,8 @@ def test_a_grouped_convolution_with_its_residual(
         assert instructions[index, p.KIND] == p.GATHER
         walk.gather_patches(
             index * p.NUM_COLUMNS,
+            0,
+            num_blocks(instructions[index, p.GATHER_PIXELS]),
             instructions.ctypes.data,
             memory.table.ctypes.data,
             memory.constants.ctypes.data,

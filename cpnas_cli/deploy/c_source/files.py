@@ -107,9 +107,13 @@ def _model_c(model: PackedModel, written: Written) -> str:
     kernels = [_text(f"{name}.c") for name in _KERNELS if name in written.kernels]
     memory = [f"static {_BYTES[array][0]} {array}[{size} + ROOM];" for array, size in written.sizes.items() if size]
     memory.insert(0, "#define ROOM (WIDE ? LANES : 0) /* vectors are read whole */")
-    memory += [f"static uint32_t patch[{written.patch_words}];"] if written.patch_words else []
+    memory += [f"static uint32_t patch[(WIDE ? 16 : 1) * {written.patch_words}];"] if written.patch_words else []
     memory += [f"static uint32_t mask[{written.patch_words}];"] if written.has_masks else []
     memory += [f"static float features[{written.num_features}];"]
+    if written.padded_words:
+        memory.append(f"#if WIDE\nstatic uint32_t padded_lines[{written.padded_words}];\n#endif")
+    if written.patch_reals:
+        memory.append(f"#if WIDE\nstatic double reals_of_patch[{4 * written.patch_reals}];\n#endif")
     if written.patch_steps:
         size = written.patch_steps
         memory.append(
@@ -121,7 +125,7 @@ def _model_c(model: PackedModel, written: Written) -> str:
     places = [f"#define {buffer.name} ({buffer.array} + {buffer.offset})" for buffer in written.buffers]
     parts = [
         _text("head.c"),
-        f"#define LANES {written.lanes}",
+        f"#define LANES {written.lanes}\n#define HAS_GROUPED {int('grouped' in written.kernels)}",
         _text("common.c"),
         _part("Memory: everything that is written to, laid over one another where it is not needed at once"),
         "\n".join(memory),

@@ -52,6 +52,25 @@ def words_of_filters(bits: np.ndarray, lanes: int) -> np.ndarray:
     return words.reshape(groups, -1, lanes, words.shape[2]).transpose(0, 1, 3, 2)
 
 
+def tail_of(inputs: int) -> int:
+    """How many bits each nibble of the last word holds, which a popcount is spared so: 1 or 2; 0: as they come."""
+    rest = inputs % _WORD_BITS
+    return 1 if 0 < rest <= 8 else 2 if 0 < rest <= 16 else 0
+
+
+def with_tail(bits: np.ndarray) -> np.ndarray:
+    """Filters bool (..., inputs) with the bits of the last word spread over its nibbles: (..., whole words)."""
+    inputs = bits.shape[-1]
+    tail, full = tail_of(inputs), inputs // _WORD_BITS * _WORD_BITS
+    if tail == 0:
+        return bits
+    spread = np.zeros((*bits.shape[:-1], full + _WORD_BITS), bool)
+    spread[..., :full] = bits[..., :full]
+    rest = np.arange(inputs - full)
+    spread[..., full + rest // tail * 4 + rest % tail] = bits[..., full:]
+    return spread
+
+
 def blocks_of_filters(weights: np.ndarray, lanes: int) -> np.ndarray:
     """(C_out, C_in, k, k) -> float32 (blocks, taps, lanes), of a tap its input channels side by side."""
     out_channels = weights.shape[0]

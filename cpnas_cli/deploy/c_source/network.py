@@ -93,6 +93,8 @@ class _NetworkWriter(StepWriter):
         if is_whole:
             self.out.patch_steps = max(self.out.patch_steps, taps)
             self.out.stem_filters = max(self.out.stem_filters, filters.size)
+        else:
+            self.out.patch_reals = max(self.out.patch_reals, taps)
         image = "image" if before is None else before.name
         if is_whole:
             return f"whole_row({step}, {image}, y, {layer.out_size}"

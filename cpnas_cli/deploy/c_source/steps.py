@@ -10,6 +10,8 @@ from cpnas_cli.deploy.c_source.layout import (
     depthwise_taps,
     depthwise_thresholds,
     num_words,
+    tail_of,
+    with_tail,
     words_of_filters,
 )
 from cpnas_cli.deploy.c_source.writing import Rows, Value, Writer
@@ -67,7 +69,8 @@ class StepWriter(Writer):
             "num_sources": len(signs),
             **shape,
             "words": words,
-            "filters": self.constants.array(f"{name}_filters", words_of_filters(bits, self.lanes)),
+            "tail": tail_of(layer.in_channels),
+            "filters": self.constants.array(f"{name}_filters", words_of_filters(with_tail(bits), self.lanes)),
             **self.affine(name, own),
         }
         return self.constants.struct("pointwise_of", name, fields)
@@ -125,6 +128,8 @@ class StepWriter(Writer):
         own, size = self.arrays[depthwise.name], depthwise.out_size
         self.out.kernels |= {"counts", "depthwise"}
         slot = self.buffer(f"{name}_row", "words", num_words(depthwise.out_channels) * size)
+        padded = (depthwise.kernel_size + 1) * (depthwise.in_size + 2 * depthwise.padding)
+        self.out.padded_words = max(self.out.padded_words, padded)
         digits, which, thresholds = depthwise_thresholds(depthwise, own.thresholds)
         fields = {
             "signs": members(self.signs_of(source)),

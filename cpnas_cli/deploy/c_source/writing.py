@@ -47,6 +47,8 @@ class Written:
     sizes: dict[str, int] = field(default_factory=dict)
     patch_words: int = 0
     patch_steps: int = 0
+    patch_reals: int = 0
+    padded_words: int = 0
     stem_filters: int = 0
     num_features: int = 0
     has_masks: bool = False

@@ -20,6 +20,7 @@ from cpnas_cli.deploy.engine.layout import (
     threshold_planes,
     whole_vectors,
 )
+from cpnas_cli.deploy.engine.order import Order
 from cpnas_cli.deploy.engine.plan import Constants, Memory
 from cpnas_cli.deploy.engine.program import (
     AFTER,
@@ -27,6 +28,7 @@ from cpnas_cli.deploy.engine.program import (
     BLOCKS,
     BLOCKS_OF,
     DEPTHWISE,
+    DEPTHWISE_KINDS,
     DILATION,
     ENDING,
     FIRST_PART,
@@ -88,6 +90,7 @@ from cpnas_cli.deploy.engine.program import (
     START_ROWS,
     STRIDE,
     THRESHOLDS,
+    WAITS,
     WEIGHTS,
     WIDTH,
     Values,
@@ -96,12 +99,18 @@ from cpnas_cli.deploy.engine.program import (
 from cpnas_cli.deploy.packed_file import LayerArrays
 from cpnas_cli.networks.layer import Layer
 
+# Words in front of a thread's slots: a page, so that no processor fetches ahead what another one writes all the time.
+_SLOT_GAP = 1024
+
 
 class ProgramBuilder:
     """Collects constants, instructions and the plan of memory."""
 
     def __init__(self) -> None:
         self.value_memory, self.word_memory, self.double_memory = Memory(), Memory(), Memory()
+        self.slot_memory = Memory()  # behind the words
+        self.slot_memory.region("gap", _SLOT_GAP)
+        self.order = Order()
         self.constants, self.reals, self.doubles = Constants(np.uint32), Constants(np.float32), Constants(np.float64)
         self.instructions = list[list[int]]()
         self.steps, self.products, self.table = list[list[int]](), list[list[int]](), list[int]()
@@ -121,10 +130,21 @@ class ProgramBuilder:
     def slot(self, index: int, layer: Layer) -> Words:
         """Room for one row of signs."""
         width, words = whole_vectors(layer.out_size), num_words(layer.out_channels)
-        return Words(self.word_memory.region(("slot", index), width * words), 0, width, words)
+        return Words(self.slot_memory.region(index, width * words), 0, width, words)
 
-    def instruction(self, kind: int, columns: Mapping[int, int]) -> None:
-        self.instructions.append(_row(kind, columns))
+    def instruction(
+        self, kind: int, columns: Mapping[int, int], *, num_rows: int = 0, writes: Sequence[Values | Words] = ()
+    ) -> None:
+        """`num_rows`: of what it computes and of what its rows read; 0: its rows are others."""
+        self.instructions.append(_row(kind, {**columns, WAITS: self.order.waits(num_rows, writes)}))
+
+    def tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and products, with the slots behind all other words."""
+        steps = np.array(self.steps, np.int64).reshape(-1, NUM_COLUMNS)
+        products = np.array(self.products, np.int64).reshape(-1, product_columns.PRODUCT_COLUMNS)
+        steps[np.isin(steps[:, KIND], DEPTHWISE_KINDS), SLOT] += self.word_memory.size
+        products[products[:, product_columns.ROW] == 0, product_columns.WORDS] += self.word_memory.size
+        return steps, products
 
     # constants
 
@@ -178,6 +198,7 @@ class ProgramBuilder:
     def depthwise(self, layer: Layer, arrays: LayerArrays, source: Words, slot: Words) -> list[int]:
         """Leaves a row of signs in its slot."""
         offsets = [self.constants.add(planes) for planes in threshold_planes(layer, arrays.signs, arrays.thresholds)]
+        self.order.reads_around(source)
         rows = len(self.table)
         self.table += [offsets[index] for index in row_patterns(layer)]
         columns = {
@@ -252,6 +273,7 @@ class ProgramBuilder:
         return _row(IDENTITY, columns)
 
     def pool(self, layer: Layer, arrays: LayerArrays, source: Values, *, is_max: bool, keep: bool) -> list[int]:
+        self.order.reads_around(source)
         columns = {
             KEEP: keep,
             SOURCE: source.offset,
@@ -314,6 +336,7 @@ class ProgramBuilder:
                 NUM_PARTS: len(ranges),
             }
             self.table += parts
+            self.order.reads_around(signs)
             self.instruction(GATHER, columns)
             self.gathered[key] = patches
         return self.gathered[key]
@@ -346,7 +369,7 @@ class ProgramBuilder:
         columns = {OUT: out.offset, PIXEL: out.pixel, SIZE: out.size, BLOCKS: num_blocks(channels)}
         columns |= {FIRST_STEP: len(self.steps), NUM_STEPS: len(steps), **self.signs_columns(signs, channels, shift)}
         self.steps += steps
-        self.instruction(NODE, columns)
+        self.instruction(NODE, columns, num_rows=out.size, writes=(out, signs))
 
 
 def _patches_plane(layer: Layer, signs: Words) -> int:

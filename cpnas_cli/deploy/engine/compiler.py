@@ -108,17 +108,19 @@ class _Compiler:
 
     def finish(self, *, head: tuple[int, ...] = ()) -> Program:
         builder = self.builder
+        steps, products = builder.tables()
         return Program(
             instructions=np.array(builder.instructions, np.int64),
-            steps=np.array(builder.steps, np.int64),
-            products=np.array(builder.products, np.int64),
+            steps=steps,
+            products=products,
             table=np.array(builder.table, np.int64),
             constants=builder.constants.array(),
             reals=builder.reals.array(),
             doubles=builder.doubles.array(),
             num_values=builder.value_memory.size,
-            num_words=builder.word_memory.size,
+            num_words=builder.word_memory.size + builder.slot_memory.size,
             num_doubles=builder.double_memory.size,
+            num_slot_words=builder.slot_memory.size,
             stem=tuple(builder.stem),
             head=head,
         )
@@ -162,11 +164,13 @@ class _Compiler:
                 pairs,
             ]
             columns = {FIRST_STEM: first_stem, SIZE: layer.out_size, BLOCKS: num_blocks(layer.out_channels)}
+            written, num_rows = list[Values | Words](), 0
             if layer is last:
+                written, num_rows = [values, signs], layer.out_size
                 columns |= {OUT: values.offset, PIXEL: values.pixel, FIRST_STEP: len(builder.steps)}
                 columns |= {NUM_STEPS: len(steps), **builder.signs_columns(signs, layer.out_channels, shift)}
                 builder.steps += steps
-            builder.instruction(STEM, columns)
+            builder.instruction(STEM, columns, num_rows=num_rows, writes=written)
         return _Image(values, signs, last.out_channels)
 
     def _stem_image(self, index: int, layer: Layer, *, is_whole: bool) -> tuple[int, int, int, int]:
@@ -233,7 +237,7 @@ class _Compiler:
         for number in range(NUM_INPUT_NODES, NUM_NODES):
             own = nodes[number].signs
             builder.table += [own.offset, own.row, own.plane]
-        builder.instruction(CONCATENATE, columns)
+        builder.instruction(CONCATENATE, columns, num_rows=cell.out_size, writes=[signs])
         return _Image(output, signs, 4 * channels)
 
     def preprocessing(self, cell: CellLayers, number: int, source: _Image) -> _Image:

@@ -34,7 +34,7 @@ def folders() -> list[Path]:
 
 @functools.cache
 def run_images() -> Callable[[int], object]:
-    """`walk.run_images` for this processor; it does not hold Python's lock while it runs."""
+    """`team.run_images` for this processor; it does not hold Python's lock while it runs."""
     code = _kept()
     if code is None:
         code = _compiled()
@@ -61,8 +61,9 @@ def _name() -> str:
     return f"engine-{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.bin"
 
 
-# All that `walk` imports of this project: what is compiled.
+# All that `team` imports of this project: what is compiled.
 COMPILED = (
+    "deploy/engine/atomics.py",
     "deploy/engine/bit_kernels.py",
     "deploy/engine/grouped_kernels.py",
     "deploy/engine/lanes.py",
@@ -71,6 +72,8 @@ COMPILED = (
     "deploy/engine/program.py",
     "deploy/engine/real_kernels.py",
     "deploy/engine/stem_kernels.py",
+    "deploy/engine/team.py",
+    "deploy/engine/team_columns.py",
     "deploy/engine/walk.py",
     "networks/layer.py",
     "networks/stem_arithmetic.py",
@@ -135,7 +138,7 @@ def _compiled() -> tuple[str, bytes]:
         from numba.core import config
 
         config.__dict__["DISABLE_JIT"] = 0  # where somebody has imported it before
-        from cpnas_cli.deploy.engine.walk import compiled_object
+        from cpnas_cli.deploy.engine.team import compiled_object
 
         return compiled_object()
 

@@ -17,15 +17,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cpnas_cli.deploy.engine import product_columns
+
 # Kinds of instructions and of steps of a node.
 STEM, NODE, CONCATENATE, CLASSIFY, GATHER = range(5)
 DEPTHWISE_3X3, DEPTHWISE_5X5, PRODUCTS, REAL_PRODUCT, IDENTITY, POOL, SHORTCUT, DEPTHWISE, GROUPED, ENDING = range(10)
 # Sizes of filters with a kernel of their own; DEPTHWISE takes any up to 11x11.
 OWN_KERNELS = {3: DEPTHWISE_3X3, 5: DEPTHWISE_5X5}
+DEPTHWISE_KINDS = (DEPTHWISE_3X3, DEPTHWISE_5X5, DEPTHWISE)
 
 NUM_COLUMNS = 24
 KIND = 0
 # Columns of an instruction. CONCATENATE has the table of its sources and the nodes' channels in place of the steps.
+# WAITS: whether a row reads or overwrites what other rows of the instructions before have to do with (see `sharing`).
 (
     OUT,
     PIXEL,
@@ -40,7 +44,8 @@ KIND = 0
     MASKS,
     SIGN_SHIFT,
     FIRST_STEM,
-) = range(1, 14)
+    WAITS,
+) = range(1, 15)
 FIRST_SOURCE, CHANNELS = FIRST_STEP, NUM_STEPS
 # Of GATHER: the word of the first pixel, words to the next, pixels, words from one of a patch to the next, and where in
 # the table its parts begin: where the pieces of each stand in the table and in the constants, words of a patch, and
@@ -109,6 +114,7 @@ class Program:
       table: int64; offsets of thresholds by row, and sources of concatenations.
       constants, reals, doubles: uint32, float32, float64.
       num_values, num_words, num_doubles: the working memory for one image.
+      num_slot_words: the last ones of these words, which hold a row of signs; every thread needs its own.
       stem: the columns of its convolutions, one after the other. head: its columns. Empty where there is none.
     """
 
@@ -122,6 +128,7 @@ class Program:
     num_values: int
     num_words: int
     num_doubles: int
+    num_slot_words: int
     stem: tuple[int, ...]
     head: tuple[int, ...]
 
@@ -129,3 +136,10 @@ class Program:
     def num_working_bytes(self) -> int:
         """Of the working memory for one image."""
         return 4 * self.num_values + 4 * self.num_words + 8 * self.num_doubles
+
+    def tables_of_thread(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """`steps` and `products` for one of several threads that share the working memory: it has slots of its own."""
+        steps, products = self.steps.copy(), self.products.copy()
+        steps[np.isin(steps[:, KIND], DEPTHWISE_KINDS), SLOT] += number * self.num_slot_words
+        products[products[:, product_columns.ROW] == 0, product_columns.WORDS] += number * self.num_slot_words
+        return steps, products

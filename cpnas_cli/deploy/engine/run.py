@@ -1,27 +1,28 @@
 """Runs packed models on the CPU, without torch.
 
-The whole network is one compiled function that walks the program (`walk`); it is compiled at the first use and kept
-(`machine_code`).
+The whole network is one compiled function that walks the program (`team`, `walk`); it is compiled at the first use and
+kept (`machine_code`).
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from cpnas_cli.deploy.engine import machine_code
 from cpnas_cli.deploy.engine import program as p
+from cpnas_cli.deploy.engine import team_columns as c
 from cpnas_cli.deploy.engine.compiler import compile_program
+from cpnas_cli.deploy.engine.helpers import Helpers, let_others_run
 from cpnas_cli.deploy.engine.program import Program
+from cpnas_cli.deploy.engine.sharing import shares_of, threads_for_rows
 from cpnas_cli.deploy.packed_file import PackedModel, load_packed
 from cpnas_cli.errors import DataError, RunError, UsageError
 from cpnas_cli.networks.layers import stem_layers
 from cpnas_cli.networks.stem_arithmetic import IMAGE_STEPS, largest_step_of
 
 _ALIGNMENT = 64  # bytes of a cache line, and of a vector: one that lies across two lines takes twice as long
-# What `walk.run_images` reads: see there.
-(LOOKUP, IMAGES, IMAGE_BYTES, VALUES, WORDS, DOUBLES, FIRST, LAST, SCORES, SCORE_BYTES, NUM_IMAGES) = range(9, 20)
+_PATIENCE = 2000  # how often a thread that helps looks for work before it sleeps: some 50 us
 
 
 def num_available_threads() -> int:
@@ -53,7 +54,7 @@ def _working_memory(program: Program, count: int) -> tuple[np.ndarray, np.ndarra
             raise MemoryError
         return (
             _zeros(count, program.num_values, np.float32),
-            _zeros(count, program.num_words, np.uint32),
+            _zeros(count, program.num_words + (count - 1) * program.num_slot_words, np.uint32),
             _zeros(count, program.num_doubles, np.float64),
         )
     except MemoryError:
@@ -68,7 +69,8 @@ class Runner:
 
     Args:
       lookup: normalized pixels by channel and byte, float64 (C, 256); a program without a stem needs none.
-      num_threads: at most this many; several images are shared out among them, one image runs on one. None: all.
+      num_threads: at most this many; several images are shared out among them, and the rows of one where it is large
+        enough for that. None: all.
 
     Raises:
       UsageError: `num_threads` is not positive. RunError: there is not enough memory.
@@ -80,19 +82,35 @@ class Runner:
             raise UsageError(f"expected at least 1 thread, got {num_threads}")
         self.program = program
         self.num_threads = min(num_threads or available, available)
+        self.num_row_threads = min(self.num_threads, threads_for_rows(program))
         # what the addresses point to: kept here for as long as they are used
+        tables = [program.tables_of_thread(number) for number in range(self.num_threads)]
+        constants = [_aligned(array) for array in (program.constants, program.reals, program.doubles)]
+        ends = np.array(program.stem, np.int64), np.array(program.head, np.int64)
         self._lookup = np.zeros(1) if lookup is None else lookup
-        tables = (program.instructions, program.steps, program.products, program.table)
-        constants = map(_aligned, (program.constants, program.reals, program.doubles))
-        self._arrays = (*tables, *constants, np.array(program.stem, np.int64), np.array(program.head, np.int64))
+        self._shares = shares_of(program, self.num_row_threads)
         self._working = _working_memory(program, self.num_threads)
-        self._arguments = np.zeros((self.num_threads, NUM_IMAGES + 1), np.int64)
-        self._arguments[:, :LOOKUP] = [array.ctypes.data for array in self._arrays]
-        self._arguments[:, LOOKUP] = self._lookup.ctypes.data
-        for column, memory in zip((VALUES, WORDS, DOUBLES), self._working, strict=True):
-            self._arguments[:, column] = memory.ctypes.data + np.arange(self.num_threads) * memory.strides[0]
+        self._team = _zeros(1, c.TAKEN + len(self._shares), np.int64)
+        self._arguments = _zeros(self.num_threads, c.NUM_COLUMNS, np.int64)
+        self._kept = (
+            program,
+            tables,
+            self._lookup,
+            constants,
+            ends,
+            self._shares,
+            self._working,
+            self._team,
+            self._arguments,
+        )
         self._addresses = [row.ctypes.data for row in self._arguments]
-        self._others: ThreadPoolExecutor | None = None
+        for number, (row, (steps, products)) in enumerate(zip(self._arguments, tables, strict=True)):
+            arrays = (program.instructions, steps, products, program.table, *constants, *ends, self._lookup)
+            working = [memory[number] for memory in self._working]
+            row[: c.NUMBER] = [array.ctypes.data for array in (*arrays, *working)]
+            row[c.NUMBER : c.IMAGES] = number, self._team.ctypes.data, self._addresses[0], let_others_run(), _PATIENCE
+            row[c.SHARES :] = self._shares.ctypes.data, len(self._shares)
+        self._helpers = Helpers(self._addresses[1:], self._kept)
 
     def run(self, images_BCHW: np.ndarray, first: int = 0, last: int | None = None) -> np.ndarray:
         """Class scores, float32 (B, classes), of uint8 images (B, C, S, S) that fit the program.
@@ -104,26 +122,20 @@ class Runner:
         logits = np.zeros((count, self.program.head[p.HEAD_CLASSES] if self.program.head else 1), np.float32)
         if count == 0:
             return logits
-        images, num_parts = np.ascontiguousarray(images_BCHW), min(self.num_threads, count)
+        images = np.ascontiguousarray(images_BCHW)
         last = len(self.program.instructions) if last is None else last
-        for part in range(num_parts):
-            begin, end = part * count // num_parts, (part + 1) * count // num_parts
-            own_images = images.ctypes.data + begin * images.strides[0], images.strides[0]
-            own_scores = logits.ctypes.data + begin * logits.strides[0], logits.strides[0]
-            self._arguments[part, IMAGES : IMAGE_BYTES + 1] = own_images
-            self._arguments[part, FIRST:] = first, last, *own_scores, end - begin
+        is_whole = first == 0 and last == len(self.program.instructions)
+        by_rows = is_whole and self.num_row_threads > 1 and count < 2 * self.num_threads
+        num_threads = min(self.num_threads, count) if not by_rows else self.num_row_threads
         run_images = machine_code.run_images()
-        if num_parts == 1:
-            run_images(self._addresses[0])
-            return logits
-        if self._others is None:
-            self._others = ThreadPoolExecutor(self.num_threads - 1)
-        running = [self._others.submit(run_images, address) for address in self._addresses[1:num_parts]]
-        try:
-            run_images(self._addresses[0])
-        finally:
-            for each in running:
-                each.result()
+        if self._helpers.are_lost:
+            self._team[:] = 0
+            self._helpers = Helpers(self._addresses[1:], self._kept)
+        self._arguments[0, c.TEAM] = self._team.ctypes.data if num_threads > 1 else 0
+        places = images.ctypes.data, images.strides[0], logits.ctypes.data, logits.strides[0]
+        self._arguments[0, c.IMAGES : c.SHARES] = (*places, count, first, last, by_rows)
+        self._helpers.wake(num_threads - 1)
+        run_images(self._addresses[0])
         return logits
 
 

@@ -2,10 +2,8 @@
 
 # numba compiles the functions of this module: to a type checker they are plain Python without types.
 # pyright: basic, reportCallIssue=false
-import re
-
 import numpy as np
-from numba import njit, types
+from numba import njit
 
 from cpnas_cli.deploy.engine import program as p
 from cpnas_cli.deploy.engine.bit_kernels import (
@@ -30,9 +28,6 @@ from cpnas_cli.deploy.engine.real_kernels import (
     fill_row,
 )
 from cpnas_cli.deploy.engine.stem_kernels import stem_row, stem_row_whole
-
-# What the compiled code may call.
-C_FUNCTIONS = ("memset", "memcpy", "memmove")
 
 
 @njit
@@ -118,13 +113,16 @@ def add_grouped_row(step, y, steps, table, constants, reals, words, values, out,
 
 
 @njit
-def gather_patches(row, instructions, table, constants, words):
+def gather_patches(row, begin, end, instructions, table, constants, words):
+    """From vector `begin` of an image's pixels to before vector `end`."""
+    plane, stride = get_i(instructions, row + p.GATHER_PLANE), get_i(instructions, row + p.GATHER_STRIDE)
+    source = get_i(instructions, row + p.GATHER_SOURCE) + begin * LANES * stride
+    count = min(end * LANES, get_i(instructions, row + p.GATHER_PIXELS)) - begin * LANES
     for index in range(get_i(instructions, row + p.NUM_PARTS)):
         part = get_i(instructions, row + p.FIRST_PART) + index * p.PART_COLUMNS
         gather(words, constants, table, get_i(table, part + p.PART_PIECES), get_i(table, part + p.PART_BITS),
-               get_i(table, part + p.PART_WORDS), get_i(instructions, row + p.GATHER_SOURCE),
-               get_i(instructions, row + p.GATHER_STRIDE), get_i(instructions, row + p.GATHER_PIXELS),
-               get_i(table, part + p.PART_OUT), get_i(instructions, row + p.GATHER_PLANE))  # fmt: skip
+               get_i(table, part + p.PART_WORDS), source, stride, count,
+               get_i(table, part + p.PART_OUT) + begin * LANES, plane)  # fmt: skip
 
 
 @njit
@@ -159,24 +157,24 @@ def _pack_row(row, y, memory):
 
 
 @njit
-def _concatenate(row, memory):
+def _concatenate(row, begin, end, memory):
     instructions, _, _, table, _, _, _, _, words, _ = memory
-    size, first = get_i(instructions, row + p.SIZE), get_i(instructions, row + p.FIRST_SOURCE)
+    first = get_i(instructions, row + p.FIRST_SOURCE)
     channels, num_words = get_i(instructions, row + p.CHANNELS), get_i(instructions, row + p.NUM_SIGN_WORDS)
     plane, signs_row = get_i(instructions, row + p.SIGNS_PLANE), get_i(instructions, row + p.SIGNS_ROW)
-    for y in range(size):
+    for y in range(begin, end):
         out = get_i(instructions, row + p.SIGNS) + y * signs_row
         concatenate_row(words, table, first, y, channels, num_words, out, plane, signs_row)
 
 
 @njit
-def _read_image(stem, image, lookup, words, doubles):
-    """The image as the stem reads it: channels last, with a border of zeros."""
+def read_image(stem, begin, end, image, lookup, words, doubles):
+    """Rows of the image as the stem reads them: channels last, with a border of zeros."""
     in_size, channels = get_i(stem, p.STEM_SIZE), get_i(stem, p.STEM_CHANNELS)
     border, is_whole = get_i(stem, p.STEM_KERNEL) // 2, get_i(stem, p.WHOLE) == 1
     in_row = (in_size + 2 * border) * channels
     for c in range(channels):
-        for y in range(in_size):
+        for y in range(begin, end):
             place = get_i(stem, p.STEM_SOURCE) + (y + border) * in_row + border * channels + c
             for x in range(in_size):
                 byte = np.int64(get_b(image, (c * in_size + y) * in_size + x))
@@ -188,12 +186,10 @@ def _read_image(stem, image, lookup, words, doubles):
 
 
 @njit
-def _stem(row, stems, image, lookup, memory):
+def _stem(row, begin, end, stems, memory):
     """One convolution of the stem; `row`: where its instruction begins."""
     instructions, _, _, _, constants, reals, filters, values, words, doubles = memory
     stem = stems + get_i(instructions, row + p.FIRST_STEM) * 8
-    if get_i(stem, p.READS_IMAGE) == 1:
-        _read_image(stem, image, lookup, words, doubles)
     kernel_size, stride = get_i(stem, p.STEM_KERNEL), get_i(stem, p.STEM_STRIDE)
     source_pixel, channels = get_i(stem, p.STEM_PIXEL), get_i(stem, p.STEM_CHANNELS)
     source_row = (get_i(stem, p.STEM_SIZE) + 2 * (kernel_size // 2)) * source_pixel
@@ -207,7 +203,7 @@ def _stem(row, stems, image, lookup, memory):
         pixel, out_row = get_i(stem, p.NEXT_PIXEL), get_i(stem, p.NEXT_ROW)
         first = get_i(stem, p.NEXT) + kernel_size // 2 * (out_row + pixel)
     results = values if finish == p.STORE else doubles if finish == p.RECTIFY else words
-    for y in range(size):
+    for y in range(begin, end):
         source = get_i(stem, p.STEM_SOURCE) + y * stride * source_row
         if is_whole:
             stem_row_whole(words, constants, reals, source, source_row, source_pixel, get_i(stem, p.RUNS),
@@ -223,58 +219,46 @@ def _stem(row, stems, image, lookup, memory):
 
 
 @njit
-def run_program(program, lookup, image, values, words, doubles, first, last, logits):
-    """The instructions from `first` to before `last`, for one image; all arguments but these two are addresses."""
-    instructions, steps, products, table, constants, reals, filters, stem, head = program
-    memory = (instructions, steps, products, table, constants, reals, filters, values, words, doubles)
+def num_rows_of(row, instructions):
+    """Rows of an instruction; of GATHER vectors of pixels."""
+    kind = get_i(instructions, row + p.KIND)
+    if kind == p.CLASSIFY:
+        return 1
+    if kind == p.GATHER:
+        return (get_i(instructions, row + p.GATHER_PIXELS) + LANES - 1) // LANES
+    return get_i(instructions, row + p.SIZE)
+
+
+@njit
+def run_rows(index, begin, end, stem, head, logits, memory):
+    """Rows of an instruction, from `begin` to before `end`."""
+    instructions, _, _, table, constants, reals, _, values, words, _ = memory
+    row = index * p.NUM_COLUMNS
+    kind = get_i(instructions, row + p.KIND)
+    if kind == p.NODE:
+        for y in range(begin, end):
+            _node_row(row, y, memory, False)
+    elif kind == p.GATHER:
+        gather_patches(row, begin, end, instructions, table, constants, words)
+    elif kind == p.CONCATENATE:
+        _concatenate(row, begin, end, memory)
+    elif kind == p.STEM:
+        _stem(row, begin, end, stem, memory)
+    else:
+        classify(values, reals, get_i(head, p.HEAD_SOURCE), get_i(head, p.HEAD_PIXEL), get_i(head, p.HEAD_PIXELS),
+                 get_i(head, p.HEAD_FEATURES), get_i(head, p.HEAD_WEIGHTS), get_i(head, p.HEAD_BIAS),
+                 get_i(head, p.HEAD_CLASSES), get_i(head, p.HEAD_MEANS), logits)  # fmt: skip
+
+
+@njit(inline="always")
+def run_program(first, last, stem, head, image, lookup, logits, memory):
+    """The instructions from `first` to before `last`, for one image; all others are addresses."""
+    instructions, words, doubles = memory[0], memory[8], memory[9]
     for index in range(first, last):
         row = index * p.NUM_COLUMNS
-        kind = get_i(instructions, row + p.KIND)
-        if kind == p.NODE:
-            for y in range(get_i(instructions, row + p.SIZE)):
-                _node_row(row, y, memory, False)
-        elif kind == p.GATHER:
-            gather_patches(row, instructions, table, constants, words)
-        elif kind == p.CONCATENATE:
-            _concatenate(row, memory)
-        elif kind == p.STEM:
-            _stem(row, stem, image, lookup, memory)
-        else:
-            classify(values, reals, get_i(head, p.HEAD_SOURCE), get_i(head, p.HEAD_PIXEL), get_i(head, p.HEAD_PIXELS),
-                     get_i(head, p.HEAD_FEATURES), get_i(head, p.HEAD_WEIGHTS), get_i(head, p.HEAD_BIAS),
-                     get_i(head, p.HEAD_CLASSES), get_i(head, p.HEAD_MEANS), logits)  # fmt: skip
-
-
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def run_images(arguments):
-    """One image after the other through a program.
-
-    Args:
-      arguments: address of whole numbers, most of them addresses: the arrays of the program; normalized pixels; images,
-        and bytes from one to the next; the three working memories; instructions from the first to before the last;
-        scores, and bytes from one to the next; images.
-    """
-    program = (get_i(arguments, 0), get_i(arguments, 1), get_i(arguments, 2), get_i(arguments, 3),
-               get_i(arguments, 4), get_i(arguments, 5), get_i(arguments, 6), get_i(arguments, 7),
-               get_i(arguments, 8))  # fmt: skip
-    for index in range(get_i(arguments, 19)):
-        image = get_i(arguments, 10) + index * get_i(arguments, 11)
-        scores = get_i(arguments, 17) + index * get_i(arguments, 18)
-        run_program(program, get_i(arguments, 9), image, get_i(arguments, 12), get_i(arguments, 13),
-                    get_i(arguments, 14), get_i(arguments, 15), get_i(arguments, 16), scores)  # fmt: skip
-
-
-def compiled_object() -> tuple[str, bytes]:
-    """`run_images` as an object file for this processor, and the name of the function in it.
-
-    Raises:
-      RuntimeError: it calls what no process has that loads it.
-    """
-    run_images.compile((types.int64,))
-    (result,) = run_images.overloads.values()
-    called = re.findall(r"^declare .*@([\w.]+)\(", result.library.get_llvm_str(), re.MULTILINE)
-    unknown = [name for name in called if not name.startswith("llvm.") and name not in C_FUNCTIONS]
-    if unknown:
-        raise RuntimeError(f"the engine's code calls {', '.join(unknown)}")
-    _, _, (code, _) = result.library.serialize_using_object_code()
-    return result.fndesc.llvm_func_name, code
+        num_rows = num_rows_of(row, instructions)
+        if get_i(instructions, row + p.KIND) == p.STEM:
+            own = stem + get_i(instructions, row + p.FIRST_STEM) * 8
+            if get_i(own, p.READS_IMAGE) == 1:
+                read_image(own, 0, get_i(own, p.STEM_SIZE), image, lookup, words, doubles)
+        run_rows(index, 0, num_rows, stem, head, logits, memory)

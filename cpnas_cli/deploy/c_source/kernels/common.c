@@ -43,13 +43,31 @@
 typedef uint32_t vector_u __attribute__((vector_size(4 * VECTOR)));
 typedef int32_t vector_i __attribute__((vector_size(4 * VECTOR)));
 typedef float real __attribute__((vector_size(4 * VECTOR)));
+typedef float four_f __attribute__((vector_size(16)));
 #define LOAD(vector, from) __builtin_memcpy(&(vector), (from), sizeof(vector))
 #define SELECT(condition, a, b) ((real)(((vector_i)(a) & (condition)) | ((vector_i)(b) & ~(condition))))
+#if VECTOR == 16
+#define LARGER(a, b) ((real)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#elif VECTOR == 8
+#define LARGER(a, b) ((real)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#elif defined(__SSE2__)
+#define LARGER(a, b) ((real)_mm_max_ps((__m128)(a), (__m128)(b)))
+#endif
 #else
 #define BLOCK 1
 typedef float real;
 #define LOAD(value, from) ((value) = *(from))
 #define SELECT(condition, a, b) ((condition) ? (a) : (b))
+#endif
+#if !defined(LARGER) /* a where it is larger, else b */
+#define LARGER(a, b) SELECT((a) > (b), (a), (b))
+#endif
+
+/* In front of a loop of few turns, whose number is known: -O2 keeps it as it is. */
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 8 && WIDE
+#define UNROLL _Pragma("GCC unroll 9")
+#else
+#define UNROLL
 #endif
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -85,9 +103,19 @@ INLINE void put(float *out, const real *value, int n, int keep)
         __builtin_memcpy(out, &sum, sizeof sum);
     } else {
         float values[BLOCK];
-        int i;
+        int i = 0;
         __builtin_memcpy(values, value, sizeof values);
-        for (i = 0; i < n; ++i) {
+        for (; i + 4 <= n; i += 4) {
+            four_f sum;
+            LOAD(sum, values + i);
+            if (keep) {
+                four_f before;
+                LOAD(before, out + i);
+                sum = before + sum;
+            }
+            __builtin_memcpy(out + i, &sum, sizeof sum);
+        }
+        for (; i < n; ++i) {
             out[i] = keep ? out[i] + values[i] : values[i];
         }
     }
@@ -103,6 +131,23 @@ INLINE uint32_t sign_bits(const float *values, const float *shift, int n)
 {
     uint32_t bits = 0;
     int i = 0;
+#if defined(__AVX512F__) && !defined(MODEL_NO_VECTORS)
+    for (; i + 16 <= n; i += 16) {
+        __m512 v = _mm512_loadu_ps(values + i);
+        if (shift) {
+            v = _mm512_add_ps(v, _mm512_loadu_ps(shift + i));
+        }
+        bits |= (uint32_t)_mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_GE_OQ) << i;
+    }
+#elif defined(__AVX__) && !defined(MODEL_NO_VECTORS)
+    for (; i + 8 <= n; i += 8) {
+        __m256 v = _mm256_loadu_ps(values + i);
+        if (shift) {
+            v = _mm256_add_ps(v, _mm256_loadu_ps(shift + i));
+        }
+        bits |= (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_GE_OQ)) << i;
+    }
+#endif
 #if defined(__SSE2__) && !defined(MODEL_NO_VECTORS)
     for (; i + 4 <= n; i += 4) {
         __m128 v = _mm_loadu_ps(values + i);

@@ -11,6 +11,16 @@
 #define COUNT(x) ((vector_u)_mm_popcnt_epi32((__m128i)(x)))
 #endif
 
+/* Of every lane the sum of its two halves, which are below 2^15. */
+#if VECTOR == 4 && defined(__SSE2__)
+#define SUM_OF_HALVES(x) ((vector_u)_mm_madd_epi16((__m128i)(x), _mm_set1_epi16(1)))
+#elif VECTOR == 8
+#define SUM_OF_HALVES(x) ((vector_u)_mm256_madd_epi16((__m256i)(x), _mm256_set1_epi16(1)))
+#else
+#define SUM_OF_HALVES(x) (((x) & 0xffffu) + ((x) >> 16))
+#endif
+
+#if HAS_GROUPED
 /* Differing bits of a vector of filters, of those that are 1 in the mask, if there is one. */
 INLINE void count_vector(const uint32_t *filters, const uint32_t *patch, const uint32_t *mask, int words, uint32_t *counts)
 {
@@ -56,6 +66,7 @@ INLINE void count_differing(const uint32_t *filters, const uint32_t *patch, cons
         count_vector(filters + lane, patch, mask, words, counts + lane);
     }
 }
+#endif
 #else
 
 INLINE uint32_t nibbles(uint32_t x)
@@ -100,6 +111,7 @@ static void count_differing(const uint32_t *filters, const uint32_t *patch, cons
 }
 #endif
 
+#if HAS_GROUPED || !WIDE /* the other ones have vectors of their own */
 /* out (+)= (agreeing - differing) * scale + shift, then the residual if there is one. */
 INLINE void add_counts(const uint32_t *counts, int bits, const float *scale, const float *shift, const float *residual,
                        float *out, int n, int keep)
@@ -124,21 +136,7 @@ INLINE void add_counts(const uint32_t *counts, int bits, const float *scale, con
         put(out + i, &value, n - i < BLOCK ? n - i : BLOCK, keep);
     }
 }
-
-/* Puts bits into a patch; words are begun with their first bit. */
-INLINE void append(uint32_t *patch, int at, uint32_t bits, int width)
-{
-    const int shift = at & 31;
-    uint32_t *word = patch + (at >> 5);
-    if (shift == 0) {
-        *word = bits;
-    } else {
-        *word |= bits << shift;
-        if (shift + width > 32) {
-            word[1] = bits >> (32 - shift);
-        }
-    }
-}
+#endif
 
 INLINE uint32_t all_ones(int width)
 {

@@ -59,7 +59,7 @@ typedef struct {
     { \
         int d; \
         *carry = ~(count[0] ^ count[0]); \
-        for (d = 0; d < digits; ++d) { \
+        UNROLL for (d = 0; d < digits; ++d) { \
             *carry = MAJORITY(count[d], threshold[d * step], *carry); \
         } \
     }
@@ -105,20 +105,28 @@ INLINE uint32_t depthwise_sign(const uint32_t *x, const uint32_t *threshold, int
 }
 
 #if WIDE
-/* Some pixels of a row at stride 1, whose columns lie inside the image; of lines that do not, no tap agrees. */
+/* Some pixels of a row at stride 1, from `lines` with zeros around them; of lines beyond the image no tap agrees. Near
+   the border: `inside`, ones where a column lies in the image, and thresholds of each pixel, digit by digit. */
 #define PIXELS(word, suffix) \
-    INLINE void depthwise_pixels##suffix(const depthwise_of *p, int place, int first, int end, const uint32_t *taps, \
-                                         const uint32_t *threshold, int words, uint32_t *out, int kernel, int digits) \
+    INLINE void depthwise_pixels##suffix(const depthwise_of *p, const uint32_t *lines, int first, int end, \
+                                         const uint32_t *taps, const uint32_t *threshold, int words, uint32_t *out, \
+                                         int kernel, int digits, const uint32_t *inside) \
     { \
+        const int length = p->size + 2 * p->padding; \
         word agree[25], count[5], carry; \
-        int line, column; \
-        for (line = 0; line < kernel; ++line) { \
-            for (column = 0; column < kernel; ++column) { \
+        int line, column, d; \
+        UNROLL for (line = 0; line < kernel; ++line) { \
+            UNROLL for (column = 0; column < kernel; ++column) { \
                 const int tap = line * kernel + column; \
                 agree[tap] = (word){0}; \
                 if (line >= first && line < end) { \
-                    LOAD(agree[tap], p->signs.words + (place + (line * p->signs.row + column) * p->dilation)); \
+                    LOAD(agree[tap], lines + (line * length + column * p->dilation)); \
                     agree[tap] ^= taps[tap * words]; \
+                    if (inside) { \
+                        word mask; \
+                        LOAD(mask, inside + column * p->dilation); \
+                        agree[tap] &= mask; \
+                    } \
                 } \
             } \
         } \
@@ -127,7 +135,16 @@ INLINE uint32_t depthwise_sign(const uint32_t *x, const uint32_t *threshold, int
         } else { \
             count_25##suffix(agree, count); \
         } \
-        at_least##suffix(count, threshold, digits, words, &carry); \
+        if (inside) { \
+            carry = ~(count[0] ^ count[0]); \
+            UNROLL for (d = 0; d < digits; ++d) { \
+                word digit; \
+                LOAD(digit, threshold + d * 8); \
+                carry = MAJORITY(count[d], digit, carry); \
+            } \
+        } else { \
+            at_least##suffix(count, threshold, digits, words, &carry); \
+        } \
         __builtin_memcpy(out, &carry, sizeof carry); \
     }
 PIXELS(four_u, _4)
@@ -137,18 +154,69 @@ PIXELS(eight_u, _8)
 #define depthwise_pixels_8 depthwise_pixels_4
 #endif
 
-/* The pixels from `x` to before `end`, at least four; the last ones are computed twice where they fill no vector. */
-INLINE void depthwise_vectors(const depthwise_of *p, int place, int first, int last, const uint32_t *taps,
-                              const uint32_t *threshold, int words, uint32_t *out, int x, int end, int kernel, int digits)
+/* The taps of a row of the filter that lie inside the image, for a pixel. */
+INLINE int columns_inside(const depthwise_of *p, int x, int kernel)
 {
-    const int step = sizeof(vector_u) > 16 && end - x >= 8 ? 8 : 4;
-    for (; x < end; x += step) {
-        const int at = x + step <= end ? x : end - step;
-        if (step == 8) { /* never without AVX2 */
-            depthwise_pixels_8(p, place + at, first, last, taps, threshold, words, out + at, kernel, digits);
-        } else {
-            depthwise_pixels_4(p, place + at, first, last, taps, threshold, words, out + at, kernel, digits);
+    int column, count = 0;
+    for (column = 0; column < kernel; ++column) {
+        const int place = x - p->padding + column * p->dilation;
+        count += place >= 0 && place < p->size;
+    }
+    return count;
+}
+
+/* A row of at least four pixels; the last ones are computed twice where they fill no vector. From `left` to before
+   `right` all columns lie inside the image. */
+INLINE void depthwise_vectors(const depthwise_of *p, int place, int first, int end, const uint32_t *taps, int word, int words,
+                              uint32_t *out, int width, int left, int right, int kernel, int digits)
+{
+    const int length = width + 2 * p->padding, step = sizeof(vector_u) > 16 && width >= 8 ? 8 : 4;
+    const uint32_t *inside = padded_lines + kernel * length, *thresholds = p->thresholds + word;
+    const uint32_t *threshold = thresholds + p->which[(end - first) * kernel] * digits * words;
+    int line, x, i, d;
+    for (line = first; line < end; ++line) {
+        __builtin_memcpy(padded_lines + line * length + p->padding, p->signs.words + (place + line * p->dilation * p->signs.row),
+                         sizeof *padded_lines * (unsigned)width);
+    }
+    for (x = 0; x < width; x += step) {
+        const int at = x + step <= width ? x : width - step;
+        const uint32_t *lines = padded_lines + at;
+        uint32_t each[5 * 8];
+        if (at >= left && at + step <= right) {
+            if (step == 8) { /* never without AVX2 */
+                depthwise_pixels_8(p, lines, first, end, taps, threshold, words, out + at, kernel, digits, 0);
+            } else {
+                depthwise_pixels_4(p, lines, first, end, taps, threshold, words, out + at, kernel, digits, 0);
+            }
+            continue;
         }
+        for (i = 0; i < step; ++i) {
+            const uint32_t *own = thresholds + p->which[(end - first) * columns_inside(p, at + i, kernel)] * digits * words;
+            for (d = 0; d < digits; ++d) {
+                each[d * 8 + i] = own[d * words];
+            }
+        }
+        if (step == 8) {
+            depthwise_pixels_8(p, lines, first, end, taps, each, words, out + at, kernel, digits, inside + at);
+        } else {
+            depthwise_pixels_4(p, lines, first, end, taps, each, words, out + at, kernel, digits, inside + at);
+        }
+    }
+}
+
+/* Zeros around the lines of a row, which stay, and which columns lie inside the image. */
+INLINE void pad_lines(const depthwise_of *p)
+{
+    const int length = p->size + 2 * p->padding;
+    int line, i;
+    for (line = 0; line <= p->kernel; ++line) {
+        uint32_t *begin = padded_lines + line * length;
+        for (i = 0; i < p->padding; ++i) {
+            begin[i] = begin[p->padding + p->size + i] = 0;
+        }
+    }
+    for (i = 0; i < p->size; ++i) {
+        padded_lines[p->kernel * length + p->padding + i] = 0xffffffffu;
     }
 }
 #endif
@@ -171,15 +239,16 @@ INLINE void depthwise_inside(const depthwise_of *p, int place, const uint32_t *t
     }
 }
 
-static void depthwise_at_border(const depthwise_of *p, int y, int x, int word, int words, uint32_t *out)
+INLINE void depthwise_border_pixel(const depthwise_of *p, int y, int x, int word, int words, uint32_t *out, int kernel,
+                                   int digits)
 {
     const int top = y * p->stride - p->padding, left = x * p->stride - p->padding;
     const uint32_t *taps = p->taps + word;
     uint32_t agree[121];
     int line, column, inside = 0, tap = 0;
-    for (line = 0; line < p->kernel; ++line) {
+    for (line = 0; line < kernel; ++line) {
         const int row = top + line * p->dilation, at = word * p->signs.plane + row * p->signs.row;
-        for (column = 0; column < p->kernel; ++column, ++tap) {
+        for (column = 0; column < kernel; ++column, ++tap) {
             const int place = left + column * p->dilation;
             agree[tap] = 0;
             if (row >= 0 && row < p->size && place >= 0 && place < p->size) {
@@ -188,13 +257,17 @@ static void depthwise_at_border(const depthwise_of *p, int y, int x, int word, i
             }
         }
     }
-    taps = p->thresholds + p->which[inside] * p->digits * words + word;
+    out[x] = depthwise_sign(agree, p->thresholds + p->which[inside] * digits * words + word, kernel, digits, words);
+}
+
+static void depthwise_at_border(const depthwise_of *p, int y, int x, int word, int words, uint32_t *out)
+{
     if (p->kernel == 3) {
-        out[x] = depthwise_sign(agree, taps, 3, 4, words);
+        depthwise_border_pixel(p, y, x, word, words, out, 3, 4);
     } else if (p->kernel == 5) {
-        out[x] = depthwise_sign(agree, taps, 5, 5, words);
+        depthwise_border_pixel(p, y, x, word, words, out, 5, 5);
     } else {
-        out[x] = depthwise_sign(agree, taps, p->kernel, p->digits, words);
+        depthwise_border_pixel(p, y, x, word, words, out, p->kernel, p->digits);
     }
 }
 
@@ -212,24 +285,32 @@ static void depthwise_row(const depthwise_of *p, int y, int width, uint32_t *out
     while (right < width && right * p->stride - p->padding + reach < p->size) {
         ++right;
     }
-    if (left > width || ((first > 0 || end < p->kernel) && !(WIDE && p->stride == 1 && p->kernel <= 5 && right - left >= 4))) {
+#if WIDE
+    if (p->stride == 1 && (p->kernel == 3 || p->kernel == 5) && width >= 4) {
+        pad_lines(p);
+        for (word = 0; word < words; ++word, out += width) {
+            const int place = word * p->signs.plane + top * p->signs.row;
+            if (p->kernel == 3) {
+                depthwise_vectors(p, place, first, end, p->taps + word, word, words, out, width, left, right, 3, 4);
+            } else {
+                depthwise_vectors(p, place, first, end, p->taps + word, word, words, out, width, left, right, 5, 5);
+            }
+        }
+        return;
+    }
+#endif
+    if (left > width || first > 0 || end < p->kernel) {
         left = right = width;
     }
     for (word = 0; word < words; ++word, out += width) {
         const int place = word * p->signs.plane + top * p->signs.row - p->padding;
         const uint32_t *taps = p->taps + word;
-        const uint32_t *threshold = p->thresholds + p->which[(end - first) * p->kernel] * p->digits * words + word;
+        const uint32_t *threshold = p->thresholds + p->which[p->kernel * p->kernel] * p->digits * words + word;
         for (x = 0; x < left; ++x) {
             depthwise_at_border(p, y, x, word, words, out);
         }
         if (left == right) {
             /* none */
-#if WIDE
-        } else if (p->stride == 1 && p->kernel == 3 && right - left >= 4) {
-            depthwise_vectors(p, place, first, end, taps, threshold, words, out, left, right, 3, 4);
-        } else if (p->stride == 1 && p->kernel == 5 && right - left >= 4) {
-            depthwise_vectors(p, place, first, end, taps, threshold, words, out, left, right, 5, 5);
-#endif
         } else if (p->kernel == 3) {
             depthwise_inside(p, place, taps, threshold, words, out, left, right, 3, p->stride, 4);
         } else if (p->kernel == 5) {

@@ -7,6 +7,21 @@ typedef struct {
     const float *scale, *shift;
 } grouped_of;
 
+/* Puts bits into a patch; words are begun with their first bit. */
+INLINE void append(uint32_t *patch, int at, uint32_t bits, int width)
+{
+    const int shift = at & 31;
+    uint32_t *word = patch + (at >> 5);
+    if (shift == 0) {
+        *word = bits;
+    } else {
+        *word |= bits << shift;
+        if (shift + width > 32) {
+            word[1] = bits >> (32 - shift);
+        }
+    }
+}
+
 /* The `width` signs from channel `first` on, of the pixel at `place`. */
 INLINE uint32_t read_signs(const uint32_t *place, int plane, int first, int width)
 {
