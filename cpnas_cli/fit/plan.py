@@ -10,12 +10,15 @@ enough): twice the channels are taken to be worth twice the epochs, until there 
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cpnas_cli.errors import UsageError
 
 KEPT_BACK = 0.1
 """Of the time, for whatever slows the machine down after it was measured; ours."""
+
+UNSURE = 1.5
+"""What a few steps say of the seconds of all can be wrong by so much on a machine that does other things; ours."""
 
 SEARCH_SHARE = 0.5
 """Of the time, for a search that is asked for; ours: what it finds must still be trained."""
@@ -76,28 +79,36 @@ def epochs_enough(num_steps: int) -> int:
     return min(max(math.ceil(STEPS_ENOUGH / num_steps), FEWEST_ENOUGH), MOST_ENOUGH)
 
 
-def make_plan(widths: Iterable[Width], times: Callable[[], Times], *, enough: int, fixed: int | None = None) -> Plan:
-    """The width and the number of epochs that use the time best; see the module's text.
+def measure_enough(
+    widths: Iterable[Width], times: Callable[[], Times], *, enough: int, fixed: int | None = None
+) -> list[Width]:
+    """Widths from the widest down to the first that has epochs enough: a narrower one cannot be the better choice.
 
     Args:
-      widths: from the widest; the next one is asked for, and so measured, only where the last has too few epochs.
+      widths: the next one is asked for, and so measured, only where the last, were it `UNSURE` times as slow as it
+        seems, has too few epochs.
       times: asked after each of them, because measuring takes time too.
       enough: epochs, see `epochs_enough`. fixed: epochs that are asked for, no more and no fewer.
-
-    Raises:
-      UsageError: not one epoch (or not the fixed number) fits; says what time would do.
     """
     measured = list[Width]()
     most = enough if fixed is None else fixed
     for width in widths:
         measured.append(width)
-        if _epochs(width, times(), most=most) == most:
+        slower = replace(width, seconds_of_epoch=UNSURE * width.seconds_of_epoch)
+        if _epochs(slower, times(), most=most) == most:
             break
-    return chosen_plan(measured, times(), enough=enough, fixed=fixed)
+    return measured
 
 
 def chosen_plan(widths: Sequence[Width], times: Times, *, enough: int, fixed: int | None = None) -> Plan:
-    """The same of widths that are all measured; of equally good ones the widest."""
+    """The width and the epochs that use the time best, see the module's text; of equally good ones the widest.
+
+    Args:
+      enough, fixed: as above.
+
+    Raises:
+      UsageError: not one epoch (or not the fixed number) fits; says what time would do.
+    """
     at_least, counted, most = (1, enough, 2 * enough) if fixed is None else (fixed, fixed, fixed)
 
     def worth(width: Width) -> tuple[int, int]:

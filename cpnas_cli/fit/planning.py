@@ -13,8 +13,18 @@ from cpnas_cli.data.inspection import inspect_folder, inspection_document
 from cpnas_cli.deploy.engine import machine_code
 from cpnas_cli.fit.choices import Choice, check_photos, choices_of_photos, notes_on
 from cpnas_cli.fit.folder import Asked
-from cpnas_cli.fit.plan import KEPT_BACK, SEARCH_SHARE, Plan, Times, Width, epochs_enough, make_plan, time_text
-from cpnas_cli.fit.widths import Measured, fast_widths, measured_widths, sized_widths
+from cpnas_cli.fit.plan import (
+    KEPT_BACK,
+    SEARCH_SHARE,
+    Plan,
+    Times,
+    Width,
+    chosen_plan,
+    epochs_enough,
+    measure_enough,
+    time_text,
+)
+from cpnas_cli.fit.widths import Measured, StepTimer, fast_widths, open_timers, sized_widths, timed_in_turn
 from cpnas_cli.genotypes.shipped import ShippedGenotype, shipped_genotype
 from cpnas_cli.runs.deadline import parse_duration
 from cpnas_cli.search_space import Genotype
@@ -93,22 +103,26 @@ def _measured_plan(
       times: of the seconds after the training.
     """
     num_steps = num_steps_of(config, dataset)
+    enough = epochs_enough(num_steps)
     fixed = config.network.num_channels if "network.num_channels" in asked.keys else None
     widths = fast_widths(sized_widths(config, genotype, dataset, fixed=fixed), genotype, dataset)
-    measured = list[Measured]()
+    timers = list[StepTimer]()
 
-    def epochs_of() -> Iterator[Width]:
-        for each in measured_widths(widths, genotype, dataset, device):
-            measured.append(each)
-            yield Width(each.num_channels, num_steps * each.seconds_of_both)
+    def epochs_of(width: Measured) -> Width:
+        return Width(width.num_channels, num_steps * width.seconds_of_both)
 
-    plan = make_plan(
-        epochs_of(),
-        lambda: times(seconds_after(measured[-1], config, dataset)),
-        enough=epochs_enough(num_steps),
-        fixed=fixed_epochs(asked, config),
-    )
-    return measured, plan
+    def first_look() -> Iterator[Width]:
+        for timer in open_timers(widths, genotype, dataset, device):
+            timers.append(timer)
+            yield epochs_of(timer.measured())
+
+    def times_now() -> Times:
+        return times(seconds_after(timers[-1].measured(), config, dataset))
+
+    epochs = fixed_epochs(asked, config)
+    measure_enough(first_look(), times_now, enough=enough, fixed=epochs)
+    measured = timed_in_turn(timers)
+    return measured, chosen_plan([epochs_of(width) for width in measured], times_now(), enough=enough, fixed=epochs)
 
 
 def fixed_epochs(asked: Asked, config: Config) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from cpnas_cli.errors import UsageError
-from cpnas_cli.fit.plan import KEPT_BACK, Plan, Times, Width, chosen_plan, epochs_enough, make_plan, time_text
+from cpnas_cli.fit.plan import KEPT_BACK, Plan, Times, Width, chosen_plan, epochs_enough, measure_enough, time_text
 
 TIMES = Times(asked=1000, spent=60, after=40)  # 900 - 100 = 800 s are left
 
@@ -73,7 +73,7 @@ def test_what_is_asked_for_would_do() -> None:
         assert chosen_plan([Width(4, seconds)], again, enough=20).num_epochs == 1
 
 
-def test_narrower_widths_are_measured_only_while_there_are_too_few_epochs() -> None:
+def test_narrower_widths_are_measured_only_while_there_may_be_too_few_epochs() -> None:
     asked = []
 
     def measured(*widths: tuple[int, float]) -> Iterator[Width]:
@@ -84,9 +84,12 @@ def test_narrower_widths_are_measured_only_while_there_are_too_few_epochs() -> N
     def times() -> Times:
         return Times(1000, 60 + 100 * len(asked), 40)  # measuring takes time too
 
-    # 700 / 40 = 17 of 20; then 600 / 30 = 20 of 20; 16 x 15 = 240 is more than 8 x 20
-    assert make_plan(measured((16, 40.0), (8, 30.0), (4, 1.0)), times, enough=20) == Plan(16, 15, 600.0)
-    assert asked == [16, 8]
+    # 700 / 30 = 23 of 20, but 15 if it is half as slow again; then 600 / 21 = 28, or 19; then 500 / 16 = 31, or 20.8
+    widths = measured((32, 30.0), (16, 21.0), (8, 16.0), (4, 1.0))
+    assert measure_enough(widths, times, enough=20) == [Width(32, 30.0), Width(16, 21.0), Width(8, 16.0)]
+    assert asked == [32, 16, 8]
+    asked.clear()
+    assert measure_enough(measured((32, 30.0), (16, 21.0)), times, enough=20, fixed=15) == [Width(32, 30.0)]
 
 
 @pytest.mark.parametrize(
