@@ -179,6 +179,20 @@ def _parts(images: Iterable[Source], size: int) -> Iterator[list[Source]]:
         yield part
 
 
+def square_pixels(images: Sequence[Source], model: PackedModel) -> np.ndarray:
+    """The pixels of the one image, uint8 (S, S, C), as the model reads them.
+
+    Raises:
+      DataError: it cannot be read, or there are more.
+    """
+    if len(images) != 1:
+        raise DataError(f"expected one image, got {len(images):,}")
+    (decoded,) = _decode_all(images, model=model)
+    if isinstance(decoded, Failure):
+        raise DataError(decoded.error)
+    return np.ascontiguousarray(decoded[1].transpose(1, 2, 0))
+
+
 def prediction_record(
     model: Path, answer: Answer | Skipped, *, top: int | None = None, threshold: float | None = None
 ) -> dict[str, Any]:

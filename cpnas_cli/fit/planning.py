@@ -83,6 +83,7 @@ def plan_fit(asked: Asked, device: Fabric, *, say: Callable[[str], None]) -> dic
             "check": round(time.monotonic() - started, 3),
             "search": None,
             "training_planned": None if asked.search else round(plan.seconds, 3),
+            "finish": None,
         },
         "result": None,
         "evaluation": None,

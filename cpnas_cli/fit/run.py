@@ -1,6 +1,7 @@
 """A fit from its photos to its packed model, each step where the last one ended."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -202,6 +203,7 @@ class Fit:
     # ------------------------------------------------------------ what comes of it
 
     def _finish(self, result: Mapping[str, Any]) -> None:
+        started = time.monotonic()
         self.watcher.say("evaluating, packing and measuring")
         training, packed = self.place.training.path, self.place.path / PACKED_NAME
         evaluation = evaluation_of(training, data_dir=None, device=self.device.device).document
@@ -217,7 +219,8 @@ class Fit:
             "seconds_training": round(seconds_training, 3),
             **self._c_source(training),
         }
-        self._write(result=found, evaluation=evaluation)
+        seconds = {**self.document["seconds"], "finish": round(time.monotonic() - started, 3)}
+        self._write(result=found, evaluation=evaluation, seconds=seconds)
 
     def _c_source(self, training: Path) -> dict[str, Any]:
         """The C program, or why there is none."""

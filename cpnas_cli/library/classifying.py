@@ -18,6 +18,7 @@ from cpnas_cli.deploy.predict import (
     Source,
     find_packed,
     predict_images,
+    square_pixels,
     walk_images,
 )
 from cpnas_cli.errors import DataError
@@ -72,6 +73,17 @@ class Classifier:
         """
         with contextlib.closing(predict_images(self._engine, _sources_of(images), top=top)) as answers:
             yield from answers
+
+    def pixels(self, image: Images) -> np.ndarray:
+        """What the network reads of an image, as the C program takes it: uint8 (S, S, C), row after row.
+
+        Args:
+          image: one, see `Images`.
+
+        Raises:
+          DataError: it cannot be read, or it is more or less than one.
+        """
+        return square_pixels(list(_sources_of(image)), self._engine.model)
 
     def __repr__(self) -> str:
         return f"Classifier({len(self.classes)} classes, {self.image_size}x{self.image_size} pixels)"

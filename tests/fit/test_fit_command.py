@@ -98,15 +98,21 @@ def test_the_summary_says_what_was_done_and_what_to_type_next(fitted: Path, phot
         assert words in said
     next_commands = said.partition("next:\n")[2].split("\n")
     assert f"  cpnas predict {fitted}/model.packed.safetensors IMAGE..." in next_commands
-    assert f"  cpnas evaluate {fitted}/train" in next_commands
+    assert f"  cpnas evaluate {fitted}/train --csv answers.csv" in next_commands
     notes = (fitted.parent / "stderr.txt").read_text()
     assert f"looking at the photos in {photos}" in notes
 
 
 def test_the_summary_admits_what_was_not_kept(fitted: Path) -> None:
     document = document_of(fitted)
-    document["seconds"]["training_planned"], document["result"]["seconds_training"] = 50.0, 59.0
-    assert "planned" not in "\n".join(fit_lines(document, fitted))
+    document["seconds"] |= {"check": 10.0, "finish": 5.0, "training_planned": 50.0}
+    document["result"]["seconds_training"] = 59.0
+    assert "time: 1 min 14 s of --time 1h: photos and measuring 10.0 s, training 59.0 s, the rest 5.0 s" in list(
+        fit_lines(document, fitted)
+    )
+    document["asked"]["time"] = "70s"
+    assert [line for line in fit_lines(document, fitted) if "(planned 50.0 s: the machine was slower" in line]
+    document["asked"]["time"] = "1h"
     document["result"] |= {"seconds_training": 61.0, "seconds_per_image": 0.0021, "c": None, "c_error": "no room"}
     document["asked"]["max_latency"] = "2ms"
     lines = list(fit_lines(document, fitted))

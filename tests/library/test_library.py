@@ -207,6 +207,21 @@ def test_what_is_no_image_in_memory_is_refused(image: object, words: str, traine
         trained.load().predict([image])  # pyright: ignore[reportArgumentType]
 
 
+def test_the_pixels_for_a_c_program_are_those_that_the_network_reads(trained: cpnas.Trained, tmp_path: Path) -> None:
+    """A picture without anything to resize is itself; a wide one is brought to a square, as the model's `fit` says."""
+    exact = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    classifier = trained.load()
+    assert np.array_equal(classifier.pixels(exact), exact[..., None])
+    Image.fromarray(np.repeat(exact, 2, axis=1)).save(tmp_path / "wide.png")
+    wide = classifier.pixels(tmp_path / "wide.png")
+    assert (wide.shape, wide.dtype, wide.flags.c_contiguous) == ((8, 8, 1), np.uint8, True)
+    assert classifier.predict(wide)[0].ranking == classifier.predict(tmp_path / "wide.png")[0].ranking
+    with pytest.raises(cpnas.CpnasError, match="expected one image, got 2"):
+        classifier.pixels(np.zeros((2, 8, 8, 1), np.uint8))
+    with pytest.raises(cpnas.CpnasError, match=r"nothing\.png"):
+        classifier.pixels(tmp_path / "nothing.png")
+
+
 def test_a_closed_picture_does_not_stop_the_others(trained: cpnas.Trained, tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as closed:
