@@ -66,6 +66,11 @@ class Measured:
         """A step of each network."""
         return sum(self.seconds_of_step.values())
 
+    @property
+    def seconds_alone(self) -> float:
+        """A step of a Child that has no teacher."""
+        return self.seconds_of_step["child"] - self.seconds_of_answer
+
 
 def sized_widths(config: Config, genotype: Genotype, dataset: Dataset, *, fixed: int | None) -> list[Sized]:
     """The widths whose packed file is within `search.max_size`, from the widest.
@@ -216,8 +221,7 @@ class StepTimer:
         batch, parent, child, answer = (
             statistics.median(self.seconds[name]) for name in ("batch", "parent", "child", "answer")
         )
-        taught = answer if self.width.config.train.teacher_weight > 0 else 0.0
-        steps = {"parent": batch + parent, "child": batch + child + taught}
+        steps = {"parent": batch + parent, "child": batch + child + answer}
         return Measured(self.width.num_channels, self.width.bytes, self.seconds_per_image, steps, answer)
 
     def _answer(self, x_BCHW: Tensor) -> None:

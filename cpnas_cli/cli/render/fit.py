@@ -32,10 +32,11 @@ def fit_lines(document: Mapping[str, Any], folder: Path) -> Iterator[str]:
     yield f"genotype: {document['genotype']}"
     for choice in document["choices"]:
         yield f"{choice['setting']}={choice['value']}: {choice['why']}"
+    parent = result["accuracy_parent_test"]
+    teacher = "" if parent is None else f"; its full-precision teacher {percent(parent)}"
     yield (
         f"accuracy: {percent(result['accuracy_test'])} of the test images "
-        f"(by chance {percent(1 / len(data['classes']))}; its full-precision teacher "
-        f"{percent(result['accuracy_parent_test'])})"
+        f"(by chance {percent(1 / len(data['classes']))}{teacher})"
     )
     asked = document["asked"]["max_latency"]
     is_slow = asked is not None and result["seconds_per_image"] > DURATIONS.value(asked)
