@@ -23,6 +23,7 @@ from cpnas_cli.errors import UsageError
 from cpnas_cli.networks.shapes import NetworkName
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.threads import threads_of_run
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config, change_config
 from cpnas_cli.settings.amounts import DURATIONS, SIZES
@@ -211,10 +212,11 @@ class StepTimer:
         calls |= {name: lambda step=step: step(*batch) for name, step in self._steps.items()}
         calls["answer"] = lambda: self._answer(batch[0])
         spent = 0.0
-        for name, call in calls.items():
-            seconds = seconds_of(lambda call=call: self._finished(call))
-            self.seconds.setdefault(name, []).append(seconds)
-            spent += seconds
+        with threads_of_run(self.width.config):  # as in the training
+            for name, call in calls.items():
+                seconds = seconds_of(lambda call=call: self._finished(call))
+                self.seconds.setdefault(name, []).append(seconds)
+                spent += seconds
         return spent
 
     def measured(self) -> Measured:

@@ -1,10 +1,17 @@
 """What is made of the seconds of widths."""
 
 import statistics
+from pathlib import Path
 
 import pytest
+import torch
+from photos import make_photos
 
-from cpnas_cli.fit.widths import FEWEST_STEPS, MOST_STEPS, Measured, no_slower, timed_in_turn
+from cpnas_cli.data.dataset import load_dataset
+from cpnas_cli.distributed.device import open_device
+from cpnas_cli.fit.folder import Asked
+from cpnas_cli.fit.widths import FEWEST_STEPS, MOST_STEPS, Measured, Sized, StepTimer, no_slower, timed_in_turn
+from cpnas_cli.genotypes.shipped import shipped_genotype
 
 
 def test_a_narrower_network_is_not_slower_than_a_wider_one() -> None:
@@ -66,3 +73,33 @@ def test_turns_end_when_there_was_time_enough(seconds: float, turns: int) -> Non
     timers = [Played(width, seconds, Steady()) for width in (16, 8)]
     timed_in_turn(timers)
     assert [len(timer.seconds) for timer in timers] == [turns, turns]
+
+
+def test_steps_are_timed_on_the_threads_that_a_training_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for a small network, all for a large one, whatever PyTorch has beside."""
+    photos = make_photos(tmp_path / "shapes", count=10)
+    asked = Asked(str(photos), settings=("data.image_size=16", "network.stem_stride=2", "network.num_channels=4"))
+    config = asked.config()
+    sized = Sized(4, config, 1)
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(2)
+    try:
+        timer = StepTimer(
+            sized, None, shipped_genotype().genotype, load_dataset(config.data), open_device("cpu", dtype="float32")
+        )
+        seen = []
+        step = timer._steps["child"]
+        timer._steps["child"] = lambda *batch: (seen.append(torch.get_num_threads()), step(*batch))
+        timer.time_once()
+        monkeypatch.setattr("cpnas_cli.runs.threads.VALUES_FOR_SEVERAL_THREADS", 1)
+        timer.time_once()
+        assert seen == [1, 2]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    measured = timer.measured()
+    assert {name: len(seconds) for name, seconds in timer.seconds.items()} == dict.fromkeys(
+        ("batch", "parent", "child", "answer"), FEWEST_STEPS + 2
+    )
+    assert measured.seconds_of_step["child"] > measured.seconds_of_answer > 0
