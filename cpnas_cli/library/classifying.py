@@ -117,15 +117,18 @@ def _pictures_of(image: Any) -> Iterator[Image.Image]:
     if isinstance(image, Image.Image):
         yield image
         return
-    shape = getattr(image, "shape", None)
-    is_image = len(shape or ()) in (2, 3, 4) and (len(shape) == 2 or shape[-1] in (1, 3, 4))
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or not is_image or not image.size:
+    if not isinstance(image, np.ndarray) or not _is_pixels(image):
         raise DataError(
             "expected a file, a folder, an image of Pillow, or uint8 pixels of shape (H, W), (H, W, C) or (N, H, W, C) "
             f"with C = 1, 3 or 4, got {_described(image)}"
         )
     for pixels in image if image.ndim == 4 else [image]:
         yield Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
+
+
+def _is_pixels(array: np.ndarray) -> bool:
+    has_channels = array.ndim in (3, 4) and array.shape[-1] in (1, 3, 4)
+    return array.dtype == np.uint8 and array.size > 0 and (array.ndim == 2 or has_channels)
 
 
 def _described(image: object) -> str:

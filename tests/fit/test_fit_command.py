@@ -1,15 +1,21 @@
 """`cpnas fit`: from a folder of photos to a packed file and C source, by the real command."""
 
 import json
+import re
+import shlex
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import error_of, invoke
 from killing import kill, start, wait_for_lines
 from photos import make_photos
+from PIL import Image
 
 from cpnas_cli.cli.render.fit import fit_lines
 from cpnas_cli.errors import UsageError
@@ -184,6 +190,45 @@ def test_what_lacks_at_the_end_is_made_again(fitted: Path, tmp_path: Path) -> No
     assert answer.exit_code == 0, answer.output
     for name in ("model.packed.safetensors", "c/model.c"):
         assert (tmp_path / "fit" / name).read_bytes() == (fitted / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_child_that_learns_alone(photos: Path, tmp_path: Path) -> None:
+    """As where there is no time for a teacher."""
+    words = [*TIME, *TINY, *EPOCHS, "--set", "train.teacher_weight=0", "--max-size", "9KiB", "--out", tmp_path / "fit"]
+    answer = invoke("fit", photos, *words)
+    assert answer.exit_code == 0, answer.output
+    document = document_of(tmp_path / "fit")
+    assert document["result"]["accuracy_parent_test"] is None
+    assert not (tmp_path / "fit/train/parent.safetensors").exists()
+    assert "by chance 33.33 %)\n" in answer.stdout
+    assert "an epoch of the Child has 1 step of" in answer.stdout
+    assert (tmp_path / "fit/model.packed.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_line_of_the_readme_gives_the_board_what_the_network_reads(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo that is not square, cut as in training; the C program then says what `cpnas predict` says."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"(?ms)^python -c \".*?new\.raw$", readme)
+    assert " runs/photos-fit new.jpg > new.raw" in line
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    shutil.copytree(fitted, "runs/photos-fit")
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 61, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("new.jpg")
+    python = shlex.quote(sys.executable)
+    subprocess.run(["sh", "-c", line.replace("python", python, 1)], check=True)
+    subprocess.run(["make", "-s", "-C", "runs/photos-fit/c", "CFLAGS=-O1 -ffp-contract=off"], check=True)
+    said = subprocess.run(["runs/photos-fit/c/example", "new.raw"], check=True, capture_output=True, text=True).stdout
+    name, *scores = said.split("\t")
+    shares = np.exp(np.array(scores, dtype=np.float64))
+    (record,) = map(json.loads, invoke("predict", "runs/photos-fit", "new.jpg", "--json").stdout.splitlines())
+    assert name == record["class"]
+    by_name = [record["probabilities"][each] for each in ("box", "cross", "disc")]
+    assert by_name == pytest.approx(list(shares / shares.sum()), rel=1e-4)
 
 
 # ---------------------------------------------------------------- with a search

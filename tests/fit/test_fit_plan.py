@@ -1,9 +1,12 @@
 """Width and epochs from seconds: the numbers are worked out by hand."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
+import torch
 
+from cpnas_cli.data.dataset import Dataset, ImageSet
 from cpnas_cli.errors import UsageError
 from cpnas_cli.fit.folder import Asked
 from cpnas_cli.fit.plan import (
@@ -17,7 +20,7 @@ from cpnas_cli.fit.plan import (
     measure_enough,
     time_text,
 )
-from cpnas_cli.fit.planning import ways_of
+from cpnas_cli.fit.planning import choices_of_plan, ways_of
 from cpnas_cli.fit.widths import Measured
 
 TIMES = Times(asked=1000, spent=60, after=40)  # 900 - 100 = 800 s are left
@@ -98,6 +101,30 @@ def test_what_an_epoch_takes_is_of_what_is_trained(
     width = Measured(16, 1, None, {"parent": 2.0, "child": 4.0}, 1.0)
     ways = ways_of(width, asked, asked.config(), num_steps=10)
     assert ways == [Way(16, seconds, is_taught) for seconds, is_taught in expected]
+
+
+@pytest.mark.parametrize(
+    ("is_taught", "settings", "expected"),
+    [
+        # 12 epochs of 30 s; of 60 s there would be 6
+        (False, (), {"train.teacher_weight": 0, "train.num_epochs": 12}),
+        (False, ("train.teacher_weight=0",), {"train.num_epochs": 12}),
+        (True, (), {"train.num_epochs": 12}),
+    ],
+)
+def test_a_child_without_a_teacher_is_a_choice_that_the_training_keeps(
+    is_taught: bool, settings: tuple[str, ...], expected: dict[str, int]
+) -> None:
+    asked = Asked("/photos", settings=settings)
+    width = Measured(16, 1, None, {"parent": 2.0, "child": 4.0}, 1.0)
+    images = ImageSet(torch.zeros(320, 1, 1, 1, dtype=torch.uint8), torch.zeros(320, dtype=torch.int64))  # 10 steps
+    dataset = Dataset(images, images, ("a", "b"), (0.0,), (1.0,))
+    choices = choices_of_plan(asked, Plan(16, 12, 360.0, is_taught), width, dataset, asked.config())
+    assert {choice.setting: choice.value for choice in choices} == expected
+    if not is_taught and not settings:
+        assert "time for 6 epochs with it, and for 12 without" in choices[0].why
+    trained = asked.config([asdict(choice) for choice in choices]).train
+    assert (trained.teacher_weight > 0, trained.num_epochs) == (is_taught, 12)
 
 
 def test_a_fixed_number_of_epochs_takes_the_widest_that_has_time_for_it() -> None:

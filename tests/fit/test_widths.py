@@ -90,7 +90,8 @@ def test_steps_are_timed_on_the_threads_that_a_training_has(tmp_path: Path, monk
         )
         seen = []
         step = timer._steps["child"]
-        timer._steps["child"] = lambda *batch: (seen.append(torch.get_num_threads()), step(*batch))
+        watched = lambda *batch: (seen.append(torch.get_num_threads()), step(*batch))  # noqa: E731
+        monkeypatch.setitem(timer._steps, "child", watched)
         timer.time_once()
         monkeypatch.setattr("cpnas_cli.runs.threads.VALUES_FOR_SEVERAL_THREADS", 1)
         timer.time_once()

@@ -161,7 +161,7 @@ def test_a_loaded_network_predicts_as_the_command(trained: cpnas.Trained, tmp_pa
     predictions = classifier.predict(tmp_path)
     lines = invoke("predict", trained.folder, tmp_path, "--json").stdout.splitlines()
     assert [dict(each.ranking) for each in predictions] == [json.loads(line)["probabilities"] for line in lines]
-    assert [each.image.name for each in predictions] == ["0.png", "255.png", "90.png"]
+    assert [Path(str(each.image)).name for each in predictions] == ["0.png", "255.png", "90.png"]
     assert classifier.predict([tmp_path / "90.png"], top=1)[0].ranking == predictions[2].ranking[:1]
     (tmp_path / "damaged.png").write_bytes(b"no image")
     with pytest.raises(cpnas.CpnasError, match=r"damaged\.png"):
