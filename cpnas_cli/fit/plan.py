@@ -3,10 +3,12 @@
     seconds left = (1 - KEPT_BACK) time asked - seconds spent - seconds after the training
     epochs       = floor(seconds left / (steps of an epoch * seconds of a step)), at most 2 * enough
     enough       = STEPS_ENOUGH / steps of an epoch, from 20 to 200
-    worth        = sqrt(channels) * min(epochs, enough) * (TEACHER_WORTH with its teacher, 1 without)
+    worth        = sqrt(channels) * min(epochs, enough), and with its teacher TEACHER_WORTH times as much
+                   if there are at least TEACHER_FROM * enough epochs
 
 where a step is one of the Child, with its teacher also one of the teacher. Chosen is what has the largest worth: twice
-the epochs are worth four times the channels, until there are enough of these.
+the epochs are worth four times the channels, until there are enough of these, and a teacher is worth its time unless
+there are few.
 """
 
 import math
@@ -29,8 +31,11 @@ STEPS_ENOUGH = 3750
 
 FEWEST_ENOUGH, MOST_ENOUGH = 20, 200
 
-TEACHER_WORTH = 1.25
-"""What an epoch with the teacher is worth in epochs without; docs/fit.md has what was measured."""
+TEACHER_FROM = 0.25
+"""Of enough epochs: with fewer the Child alone, in the same time, was better; docs/fit.md has what was measured."""
+
+TEACHER_WORTH = 3.0
+"""What an epoch with the teacher is worth then, in epochs without; ours: more than it takes, which is some 2."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +123,9 @@ def chosen_plan(ways: Sequence[Way], times: Times, *, enough: int, fixed: int | 
     at_least, counted, most = (1, enough, 2 * enough) if fixed is None else (fixed, fixed, fixed)
 
     def worth(way: Way) -> tuple[float, int, bool]:
-        taught = TEACHER_WORTH if way.is_taught else 1.0
         epochs = _epochs(way, times, most=counted)
-        return round(math.sqrt(way.num_channels) * epochs * taught, 6), way.num_channels, way.is_taught
+        factor = TEACHER_WORTH if way.is_taught and epochs >= TEACHER_FROM * counted else 1.0
+        return round(math.sqrt(way.num_channels) * epochs * factor, 6), way.num_channels, way.is_taught
 
     possible = [way for way in ways if _epochs(way, times, most=most) >= at_least]
     if not possible:

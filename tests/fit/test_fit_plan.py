@@ -11,6 +11,7 @@ from cpnas_cli.errors import UsageError
 from cpnas_cli.fit.folder import Asked
 from cpnas_cli.fit.plan import (
     KEPT_BACK,
+    TEACHER_FROM,
     TEACHER_WORTH,
     Plan,
     Times,
@@ -51,8 +52,8 @@ def test_enough_epochs_are_as_many_steps_as_were_enough(num_steps: int, enough: 
         ([(16, 50.0), (8, 30.0)], Plan(16, 16, 800.0)),
         # 5.66 x 2 = 11.3, 4 x 8 = 32, 2.83 x 16 = 45.3
         ([(32, 400.0), (16, 100.0), (8, 50.0)], Plan(8, 16, 800.0)),
-        # 4 x 4 = 2 x 8: the wider of the two
-        ([(16, 200.0), (4, 100.0)], Plan(16, 4, 800.0)),
+        # 4 x 8 = 2 x 16: the wider of the two
+        ([(16, 100.0), (4, 50.0)], Plan(16, 8, 800.0)),
         # the widest does not get through one epoch
         ([(64, 801.0), (4, 800.0)], Plan(4, 1, 800.0)),
     ],
@@ -64,23 +65,21 @@ def test_twice_the_epochs_are_worth_four_times_the_channels(ways: list[tuple[int
 @pytest.mark.parametrize(
     ("ways", "plan"),
     [
-        # 15 epochs x 1.25 = 18.75 against 20 (of 31)
-        ([(16, 51.0, True), (16, 25.5, False)], Plan(16, 31, 790.5, is_taught=False)),
-        # 16 x 1.25 = 20 against 20 (of 32)
-        ([(16, 50.0, True), (16, 25.0, False)], Plan(16, 16, 800.0)),
-        # 2 x 1.25 against 4
+        # 5 epochs are a quarter of 20, 4 are not, against 10 and 8
+        ([(16, 160.0, True), (16, 80.0, False)], Plan(16, 5, 800.0)),
+        ([(16, 161.0, True), (16, 80.5, False)], Plan(16, 9, 724.5, is_taught=False)),
         ([(16, 400.0, True), (16, 200.0, False)], Plan(16, 4, 800.0, is_taught=False)),
         # 40 of both
         ([(16, 20.0, True), (16, 10.0, False)], Plan(16, 40, 800.0)),
-        # 4 x 10 x 1.25 = 50, 4 x 16 = 64; 2.83 x 16 x 1.25 = 56.6, 2.83 x 20 = 56.6
+        # 4 x 4 = 16, 4 x 8 = 32, 2.83 x 5 x 3 = 42.4, 2.83 x 10 = 28.3
         (
-            [(16, 80.0, True), (16, 50.0, False), (8, 50.0, True), (8, 25.0, False)],
-            Plan(16, 16, 800.0, is_taught=False),
+            [(16, 200.0, True), (16, 100.0, False), (8, 160.0, True), (8, 80.0, False)],
+            Plan(8, 5, 800.0),
         ),
     ],
 )
 def test_the_teacher_is_for_those_who_have_the_time(ways: list[tuple[int, float, bool]], plan: Plan) -> None:
-    assert TEACHER_WORTH == 1.25
+    assert (TEACHER_FROM, TEACHER_WORTH) == (0.25, 3.0)
     assert chosen_plan([Way(*each) for each in ways], TIMES, enough=20) == plan
 
 
