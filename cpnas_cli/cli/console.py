@@ -232,5 +232,6 @@ def reported_errors(*, resume_line: str | None = None) -> Iterator[None]:
         library = (error.name or "").partition(".")[0]
         if library not in _NOT_IN_RUNTIME:
             raise
-        say(f"cpnas: error: this command needs {library}, which cpnas-runtime leaves out; type: pip install cpnas")
+        needed = f"this command needs {library}, which cpnas-runtime leaves out"
+        say(f"cpnas: error: {needed}; in a copy of the source type: pip install .")
         raise typer.Exit(EXIT_ERROR) from None

@@ -31,10 +31,11 @@ DAMAGED = (
 )
 
 
-def unreadable(path: Path, error: Exception) -> DataError:
+def unreadable(path: Path | str, error: Exception) -> DataError:
     """The error that says that a file is no image, or a too large one.
 
     Args:
+      path: or, of an image in memory, what it is called.
       error: that Pillow raised.
     """
     if isinstance(error, Image.DecompressionBombError):
@@ -51,10 +52,24 @@ def decode_image(path: Path, *, image_size: int, num_channels: int, fit: FitName
     """
     try:
         with Image.open(path) as opened:
-            image = upright(opened, path).convert("L" if num_channels == 1 else "RGB")
-            pixels = np.array(fitted(image, image_size, fit), dtype=np.uint8)
+            return pixels_of(opened, path, image_size=image_size, num_channels=num_channels, fit=fit)
     except DAMAGED as error:
         raise unreadable(path, error) from None
+
+
+def pixels_of(
+    image: Image.Image, path: Path | str, *, image_size: int, num_channels: int, fit: FitName = "squash"
+) -> np.ndarray:
+    """The same of an image that is open.
+
+    Args:
+      path: or what it is called.
+
+    Raises:
+      DataError: its pixels have no known range. See `DAMAGED` for what else Pillow raises.
+    """
+    square = fitted(upright(image, path).convert("L" if num_channels == 1 else "RGB"), image_size, fit)
+    pixels = np.array(square, dtype=np.uint8)
     return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
 
 
@@ -82,7 +97,7 @@ def fitted(image: Image.Image, size: int, fit: FitName) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def upright(opened: Image.Image, path: Path) -> Image.Image:
+def upright(opened: Image.Image, path: Path | str) -> Image.Image:
     """The image with 8 bits of each channel, upright, transparent parts white, in its own size.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Classifies image files with a packed model: any number in one call, in bounded memory, without torch.
+"""Classifies images with a packed model: any number in one call, in bounded memory, without torch.
 
 Finds the files, decodes them in threads, and makes answers of what the network says; the network runs in `engine`.
 """
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
-from cpnas_cli.data.decoding import decode_image
+from cpnas_cli.data.decoding import DAMAGED, decode_image, pixels_of, unreadable
 from cpnas_cli.data.listing import Skipped, files_below
 from cpnas_cli.deploy.packed_file import PACKED_NAME, PackedModel
 from cpnas_cli.errors import CheckpointError, DataError, shell_word
@@ -36,10 +37,26 @@ _GROUP_IMAGES = 32
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """The classes of an image with their probabilities, the most probable first."""
+class Picture:
+    """An image in memory.
 
-    image: Path
+    Attributes:
+      position: among all the images of a call, from 0.
+    """
+
+    position: int
+    pixels: Image.Image
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The classes of an image with their probabilities, the most probable first.
+
+    Attributes:
+      image: its file; of one in memory its position.
+    """
+
+    image: Path | int
     ranking: tuple[tuple[str, float], ...]
 
     def is_unsure(self, threshold: float) -> bool:
@@ -51,12 +68,13 @@ class Prediction:
 class Failure:
     """An image that has no prediction, and why; one line."""
 
-    image: Path
+    image: Path | int
     error: str
 
 
 Answer = Prediction | Failure
-Decoded = tuple[Path, np.ndarray] | Failure
+Decoded = tuple[Path | int, np.ndarray] | Failure
+Source = Path | Picture
 
 
 def find_packed(path: Path) -> Path:
@@ -114,7 +132,7 @@ def _images_below(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
 
 
 def predict_images(
-    engine: "Engine", images: Iterable[Path], *, top: int | None = None
+    engine: "Engine", images: Iterable[Source], *, top: int | None = None
 ) -> Generator[Answer, None, None]:
     """What the network says of every image, in their order; one that cannot be read does not stop the others.
 
@@ -133,7 +151,7 @@ def predict_images(
 
 
 def decode_ahead(
-    workers: ThreadPoolExecutor, images: Iterable[Path], model: PackedModel, *, num_threads: int
+    workers: ThreadPoolExecutor, images: Iterable[Source], model: PackedModel, *, num_threads: int
 ) -> Iterator[list[Decoded]]:
     """Chunks of images as the model reads them; the next one is begun when one is taken."""
     most = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // _image_bytes(model)))
@@ -155,10 +173,24 @@ def decode_ahead(
         before = time.perf_counter()
 
 
-def _parts(images: Iterable[Path], size: int) -> Iterator[list[Path]]:
+def _parts(images: Iterable[Source], size: int) -> Iterator[list[Source]]:
     remaining = iter(images)
     while part := list(islice(remaining, size)):
         yield part
+
+
+def square_pixels(images: Sequence[Source], model: PackedModel) -> np.ndarray:
+    """The pixels of the one image, uint8 (S, S, C), as the model reads them.
+
+    Raises:
+      DataError: it cannot be read, or there are more.
+    """
+    if len(images) != 1:
+        raise DataError(f"expected one image, got {len(images):,}")
+    (decoded,) = _decode_all(images, model=model)
+    if isinstance(decoded, Failure):
+        raise DataError(decoded.error)
+    return np.ascontiguousarray(decoded[1].transpose(1, 2, 0))
 
 
 def prediction_record(
@@ -190,8 +222,20 @@ def _image_bytes(model: PackedModel) -> int:
     return model.num_image_channels * model.image_size**2
 
 
-def _decode_all(paths: Sequence[Path], *, model: PackedModel) -> list[Decoded]:
-    return [_decode(path, model) for path in paths]
+def _decode_all(images: Sequence[Source], *, model: PackedModel) -> list[Decoded]:
+    return [_decode(each, model) if isinstance(each, Path) else _decode_picture(each, model) for each in images]
+
+
+def _decode_picture(picture: Picture, model: PackedModel) -> Decoded:
+    name = f"image {picture.position}"
+    try:
+        size, num_channels = model.image_size, model.num_image_channels
+        pixels = pixels_of(picture.pixels, name, image_size=size, num_channels=num_channels, fit=model.fit)
+    except DataError as error:
+        return Failure(picture.position, str(error))
+    except (*DAMAGED, AssertionError) as error:  # which Pillow raises of one whose file is closed
+        return Failure(picture.position, str(unreadable(str(picture.position), error)))
+    return picture.position, pixels
 
 
 def _decode(path: Path, model: PackedModel) -> Decoded:
@@ -223,7 +267,8 @@ def _classify(engine: "Engine", decoded: Sequence[Decoded], top: int | None) -> 
         elif (ranking := next(rankings)) is not None:
             yield Prediction(each[0], ranking)
         else:
-            yield Failure(each[0], f"the network's scores of {each[0]} are not finite; train it again and export it")
+            name = each[0] if isinstance(each[0], Path) else f"image {each[0]}"
+            yield Failure(each[0], f"the network's scores of {name} are not finite; train it again and export it")
 
 
 def _rankings(

@@ -1,21 +1,27 @@
-"""Which width and how many epochs, from measured seconds; pure arithmetic.
+"""Which width, with its teacher or without, and how many epochs, from measured seconds; pure arithmetic.
 
     seconds left = (1 - KEPT_BACK) time asked - seconds spent - seconds after the training
     epochs       = floor(seconds left / (steps of an epoch * seconds of a step)), at most 2 * enough
     enough       = STEPS_ENOUGH / steps of an epoch, from 20 to 200
+    worth        = sqrt(channels) * min(epochs, enough), and with its teacher TEACHER_WORTH times as much
+                   if there are at least TEACHER_FROM * enough epochs
 
-where a step is one of the teacher and one of the Child. Chosen is the width with the largest channels * min(epochs,
-enough): twice the channels are taken to be worth twice the epochs, until there are enough of these.
+where a step is one of the Child, with its teacher also one of the teacher. Chosen is what has the largest worth: twice
+the epochs are worth four times the channels, until there are enough of these, and a teacher is worth its time unless
+there are few.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cpnas_cli.errors import UsageError
 
 KEPT_BACK = 0.1
 """Of the time, for whatever slows the machine down after it was measured; ours."""
+
+UNSURE = 1.5
+"""What a few steps say of the seconds of all can be wrong by so much on a machine that does other things; ours."""
 
 SEARCH_SHARE = 0.5
 """Of the time, for a search that is asked for; ours: what it finds must still be trained."""
@@ -24,6 +30,12 @@ STEPS_ENOUGH = 3750
 """20 epochs of 6,000 images in batches of 32: what 88.4 % on Fashion-MNIST took (docs/accuracy.md)."""
 
 FEWEST_ENOUGH, MOST_ENOUGH = 20, 200
+
+TEACHER_FROM = 0.25
+"""Of enough epochs: with fewer the Child alone, in the same time, was better; docs/fit.md has what was measured."""
+
+TEACHER_WORTH = 3.0
+"""What an epoch with the teacher is worth then, in epochs without; ours: more than it takes, which is some 2."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +63,12 @@ class Times:
 
 
 @dataclass(frozen=True)
-class Width:
-    """A network that is small and fast enough, and what an epoch of the teacher and one of the Child take together."""
+class Way:
+    """To train a network that is small and fast enough: what an epoch takes, with its teacher one of each."""
 
     num_channels: int
     seconds_of_epoch: float
+    is_taught: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ class Plan:
     num_channels: int
     num_epochs: int
     seconds: float
+    is_taught: bool = True
 
 
 def epochs_enough(num_steps: int) -> int:
@@ -76,52 +90,63 @@ def epochs_enough(num_steps: int) -> int:
     return min(max(math.ceil(STEPS_ENOUGH / num_steps), FEWEST_ENOUGH), MOST_ENOUGH)
 
 
-def make_plan(widths: Iterable[Width], times: Callable[[], Times], *, enough: int, fixed: int | None = None) -> Plan:
-    """The width and the number of epochs that use the time best; see the module's text.
+def measure_enough(
+    ways: Iterable[Way], times: Callable[[], Times], *, enough: int, fixed: int | None = None
+) -> list[Way]:
+    """Ways from the widest down to the first that has epochs enough: a narrower one cannot be the better choice.
 
     Args:
-      widths: from the widest; the next one is asked for, and so measured, only where the last has too few epochs.
+      ways: the next one is asked for, and so measured, only where the last, were it `UNSURE` times as slow as it
+        seems, has too few epochs.
       times: asked after each of them, because measuring takes time too.
       enough: epochs, see `epochs_enough`. fixed: epochs that are asked for, no more and no fewer.
+    """
+    measured = list[Way]()
+    most = enough if fixed is None else fixed
+    for way in ways:
+        measured.append(way)
+        slower = replace(way, seconds_of_epoch=UNSURE * way.seconds_of_epoch)
+        if _epochs(slower, times(), most=most) == most:
+            break
+    return measured
+
+
+def chosen_plan(ways: Sequence[Way], times: Times, *, enough: int, fixed: int | None = None) -> Plan:
+    """The one that uses the time best, see the module's text; of equally good ones the widest, with its teacher.
+
+    Args:
+      enough, fixed: as above.
 
     Raises:
       UsageError: not one epoch (or not the fixed number) fits; says what time would do.
     """
-    measured = list[Width]()
-    most = enough if fixed is None else fixed
-    for width in widths:
-        measured.append(width)
-        if _epochs(width, times(), most=most) == most:
-            break
-    return chosen_plan(measured, times(), enough=enough, fixed=fixed)
-
-
-def chosen_plan(widths: Sequence[Width], times: Times, *, enough: int, fixed: int | None = None) -> Plan:
-    """The same of widths that are all measured; of equally good ones the widest."""
     at_least, counted, most = (1, enough, 2 * enough) if fixed is None else (fixed, fixed, fixed)
 
-    def worth(width: Width) -> tuple[int, int]:
-        return width.num_channels * _epochs(width, times, most=counted), width.num_channels
+    def worth(way: Way) -> tuple[float, int, bool]:
+        epochs = _epochs(way, times, most=counted)
+        factor = TEACHER_WORTH if way.is_taught and epochs >= TEACHER_FROM * counted else 1.0
+        return round(math.sqrt(way.num_channels) * epochs * factor, 6), way.num_channels, way.is_taught
 
-    possible = [width for width in widths if _epochs(width, times, most=most) >= at_least]
+    possible = [way for way in ways if _epochs(way, times, most=most) >= at_least]
     if not possible:
-        quickest = min(widths, key=lambda width: width.seconds_of_epoch)
+        quickest = min(ways, key=lambda way: way.seconds_of_epoch)
         raise UsageError(_too_short(quickest, times, num_epochs=at_least))
     best = max(possible, key=worth)
     num_epochs = _epochs(best, times, most=most)
-    return Plan(best.num_channels, num_epochs, num_epochs * best.seconds_of_epoch)
+    return Plan(best.num_channels, num_epochs, num_epochs * best.seconds_of_epoch, best.is_taught)
 
 
-def _epochs(width: Width, times: Times, *, most: int) -> int:
-    return max(min(math.floor(times.left / width.seconds_of_epoch), most), 0)
+def _epochs(way: Way, times: Times, *, most: int) -> int:
+    return max(min(math.floor(times.left / way.seconds_of_epoch), most), 0)
 
 
-def _too_short(width: Width, times: Times, *, num_epochs: int) -> str:
+def _too_short(way: Way, times: Times, *, num_epochs: int) -> str:
     epochs = "one epoch" if num_epochs == 1 else f"{num_epochs} epochs"
-    seconds = num_epochs * width.seconds_of_epoch
+    of = "the teacher and the Child" if way.is_taught else "the Child"
+    seconds = num_epochs * way.seconds_of_epoch
     return (
-        f"--time {time_text(times.asked)} is too short: {epochs} of the teacher and the Child with "
-        f"{width.num_channels} channels would take {time_text(seconds)} here, all else "
+        f"--time {time_text(times.asked)} is too short: {epochs} of {of} with "
+        f"{way.num_channels} channels would take {time_text(seconds)} here, all else "
         f"{time_text(times.spent + times.after)}; type at least --time {time_text(times.needed(seconds))}"
     )
 

@@ -1,5 +1,6 @@
 """What a fit chooses before it trains: by what the photos are, and by what networks take on this machine."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -13,8 +14,18 @@ from cpnas_cli.data.inspection import inspect_folder, inspection_document
 from cpnas_cli.deploy.engine import machine_code
 from cpnas_cli.fit.choices import Choice, check_photos, choices_of_photos, notes_on
 from cpnas_cli.fit.folder import Asked
-from cpnas_cli.fit.plan import KEPT_BACK, SEARCH_SHARE, Plan, Times, Width, epochs_enough, make_plan, time_text
-from cpnas_cli.fit.widths import Measured, fast_widths, measured_widths, sized_widths
+from cpnas_cli.fit.plan import (
+    KEPT_BACK,
+    SEARCH_SHARE,
+    Plan,
+    Times,
+    Way,
+    chosen_plan,
+    epochs_enough,
+    measure_enough,
+    time_text,
+)
+from cpnas_cli.fit.widths import Measured, StepTimer, fast_widths, open_timers, sized_widths, timed_in_turn
 from cpnas_cli.genotypes.shipped import ShippedGenotype, shipped_genotype
 from cpnas_cli.runs.deadline import parse_duration
 from cpnas_cli.search_space import Genotype
@@ -60,7 +71,7 @@ def plan_fit(asked: Asked, device: Fabric, *, say: Callable[[str], None]) -> dic
     )
     choices.append(_choice_of_width(asked, plan, measured))
     if not asked.search:
-        choices.append(choice_of_epochs(asked, plan, _of_width(measured, plan), dataset, config))
+        choices += choices_of_plan(asked, plan, _of_width(measured, plan), dataset, config)
     return {
         "schema": FIT_SCHEMA,
         "asked": asked.document(),
@@ -73,6 +84,7 @@ def plan_fit(asked: Asked, device: Fabric, *, say: Callable[[str], None]) -> dic
             "check": round(time.monotonic() - started, 3),
             "search": None,
             "training_planned": None if asked.search else round(plan.seconds, 3),
+            "finish": None,
         },
         "result": None,
         "evaluation": None,
@@ -93,22 +105,39 @@ def _measured_plan(
       times: of the seconds after the training.
     """
     num_steps = num_steps_of(config, dataset)
+    enough = epochs_enough(num_steps)
     fixed = config.network.num_channels if "network.num_channels" in asked.keys else None
     widths = fast_widths(sized_widths(config, genotype, dataset, fixed=fixed), genotype, dataset)
-    measured = list[Measured]()
+    timers = list[StepTimer]()
 
-    def epochs_of() -> Iterator[Width]:
-        for each in measured_widths(widths, genotype, dataset, device):
-            measured.append(each)
-            yield Width(each.num_channels, num_steps * each.seconds_of_both)
+    def first_look() -> Iterator[Way]:
+        for timer in open_timers(widths, genotype, dataset, device):
+            timers.append(timer)
+            yield ways_of(timer.measured(), asked, config, num_steps=num_steps)[0]
 
-    plan = make_plan(
-        epochs_of(),
-        lambda: times(seconds_after(measured[-1], config, dataset)),
-        enough=epochs_enough(num_steps),
-        fixed=fixed_epochs(asked, config),
-    )
-    return measured, plan
+    def times_now() -> Times:
+        return times(seconds_after(timers[-1].measured(), config, dataset))
+
+    epochs = fixed_epochs(asked, config)
+    measure_enough(first_look(), times_now, enough=enough, fixed=epochs)
+    measured = timed_in_turn(timers)
+    ways = [way for width in measured for way in ways_of(width, asked, config, num_steps=num_steps)]
+    return measured, chosen_plan(ways, times_now(), enough=enough, fixed=epochs)
+
+
+def ways_of(width: Measured, asked: Asked, config: Config, *, num_steps: int) -> list[Way]:
+    """With its teacher and without; one of them where that is asked for.
+
+    Args:
+      num_steps: of an epoch.
+    """
+    alone = Way(width.num_channels, num_steps * width.seconds_alone, is_taught=False)
+    if config.train.teacher_weight == 0:
+        return [alone]
+    if config.train.teacher is not None:  # which is trained already
+        return [Way(width.num_channels, num_steps * width.seconds_of_step["child"])]
+    taught = Way(width.num_channels, num_steps * width.seconds_of_both)
+    return [taught] if "train.teacher_weight" in asked.keys else [taught, alone]
 
 
 def fixed_epochs(asked: Asked, config: Config) -> int | None:
@@ -146,18 +175,26 @@ def _choice_of_width(asked: Asked, plan: Plan, measured: list[Measured]) -> Choi
     return Choice("network.num_channels", plan.num_channels, why)
 
 
-def choice_of_epochs(asked: Asked, plan: Plan, width: Measured, dataset: Dataset, config: Config) -> Choice:
+def choices_of_plan(asked: Asked, plan: Plan, width: Measured, dataset: Dataset, config: Config) -> list[Choice]:
+    """Whether there is a teacher, where there is none, and the number of epochs."""
     num_steps = num_steps_of(config, dataset)
     steps = "1 step" if num_steps == 1 else f"{num_steps:,} steps"
-    why = (
-        f"an epoch of the teacher and one of the Child have {steps} of {width.seconds_of_both:.2g} s each here: "
-        f"{time_text(plan.seconds)} of --time {asked.time}"
-    )
+    if plan.is_taught:
+        why = f"an epoch of the teacher and one of the Child have {steps} of {width.seconds_of_both:.2g} s each here"
+    else:
+        why = f"an epoch of the Child has {steps} of {width.seconds_alone:.2g} s here"
+    why += f": {time_text(plan.seconds)} of --time {asked.time}"
     if "train.num_epochs" in asked.keys:
-        return Choice("train.num_epochs", plan.num_epochs, why, by="--set")
-    if plan.num_epochs == 2 * epochs_enough(num_steps):
-        why += ", twice as many as are known to be enough"
-    return Choice("train.num_epochs", plan.num_epochs, why)
+        epochs = Choice("train.num_epochs", plan.num_epochs, why, by="--set")
+    elif plan.num_epochs == 2 * epochs_enough(num_steps):
+        epochs = Choice("train.num_epochs", plan.num_epochs, f"{why}, twice as many as are known to be enough")
+    else:
+        epochs = Choice("train.num_epochs", plan.num_epochs, why)
+    if plan.is_taught or config.train.teacher_weight == 0:
+        return [epochs]
+    taught = math.floor(plan.seconds / (num_steps * width.seconds_of_both))
+    why = f"no teacher: there would be time for {taught:,} epochs with it, and for {plan.num_epochs:,} without"
+    return [Choice("train.teacher_weight", 0, why), epochs]
 
 
 def _data_record(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A fit from its photos to its packed model, each step where the last one ended."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -17,8 +18,8 @@ from cpnas_cli.deploy.latency import NETWORK_SECONDS, undisturbed_seconds
 from cpnas_cli.deploy.packed_file import PACKED_NAME
 from cpnas_cli.errors import CpnasError, UsageError
 from cpnas_cli.fit.folder import Asked, FitFolder, is_planned, same_fit
-from cpnas_cli.fit.plan import SEARCH_SHARE, Times, Width, chosen_plan, epochs_enough, time_text
-from cpnas_cli.fit.planning import choice_of_epochs, fixed_epochs, num_steps_of, plan_fit, seconds_after
+from cpnas_cli.fit.plan import SEARCH_SHARE, Times, chosen_plan, epochs_enough, time_text
+from cpnas_cli.fit.planning import choices_of_plan, fixed_epochs, num_steps_of, plan_fit, seconds_after, ways_of
 from cpnas_cli.fit.widths import Measured
 from cpnas_cli.genotypes.shipped import shipped_genotype
 from cpnas_cli.networks.shapes import NetworkName
@@ -146,16 +147,17 @@ class Fit:
             self.document["seconds"]["check"] + spent,
             seconds_after(measured, config, dataset),
         )
+        num_steps = num_steps_of(config, dataset)
         plan = chosen_plan(
-            [Width(chosen, width["seconds_of_epoch"])],
+            ways_of(measured, self.asked, config, num_steps=num_steps),
             times,
-            enough=epochs_enough(num_steps_of(config, dataset)),
+            enough=epochs_enough(num_steps),
             fixed=fixed_epochs(self.asked, config),
         )
-        choice = choice_of_epochs(self.asked, plan, measured, dataset, config)
+        choices = choices_of_plan(self.asked, plan, measured, dataset, config)
         seconds = {"search": round(spent, 3), "training_planned": round(plan.seconds, 3)}
         self._write(
-            choices=[*self.document["choices"], asdict(choice)], seconds={**self.document["seconds"], **seconds}
+            choices=[*self.document["choices"], *map(asdict, choices)], seconds={**self.document["seconds"], **seconds}
         )
 
     # ------------------------------------------------------------ training
@@ -202,6 +204,7 @@ class Fit:
     # ------------------------------------------------------------ what comes of it
 
     def _finish(self, result: Mapping[str, Any]) -> None:
+        started = time.monotonic()
         self.watcher.say("evaluating, packing and measuring")
         training, packed = self.place.training.path, self.place.path / PACKED_NAME
         evaluation = evaluation_of(training, data_dir=None, device=self.device.device).document
@@ -217,7 +220,8 @@ class Fit:
             "seconds_training": round(seconds_training, 3),
             **self._c_source(training),
         }
-        self._write(result=found, evaluation=evaluation)
+        seconds = {**self.document["seconds"], "finish": round(time.monotonic() - started, 3)}
+        self._write(result=found, evaluation=evaluation, seconds=seconds)
 
     def _c_source(self, training: Path) -> dict[str, Any]:
         """The C program, or why there is none."""

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -22,6 +23,7 @@ from cpnas_cli.errors import UsageError
 from cpnas_cli.networks.shapes import NetworkName
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.runs.threads import threads_of_run
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config, change_config
 from cpnas_cli.settings.amounts import DURATIONS, SIZES
@@ -31,7 +33,7 @@ WIDTHS = (128, 96, 80, 64, 48, 40, 32, 24, 16, 12, 8, 4)
 """`network.num_channels` that are tried, as far as the network's block can have them."""
 
 MOST_STEPS, ENOUGH_SECONDS, FEWEST_STEPS = 12, 2.0, 3
-"""A step is repeated so often, or until it was this long and this often."""
+"""Steps are repeated so often, or until they were this long for each width, and this often."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Measured:
 
     Attributes:
       bytes: of the packed file. seconds_per_image: packed, one thread; None where nobody asked.
-      seconds_of_step: {"parent": ..., "child": ...}, that of the Child with the answers of its teacher.
+      seconds_of_step: {"parent": ..., "child": ...} with the making of a batch, and that of the Child with the answers
+        of its teacher.
       seconds_of_answer: of the Parent on a batch, without training.
     """
 
@@ -63,6 +66,11 @@ class Measured:
     def seconds_of_both(self) -> float:
         """A step of each network."""
         return sum(self.seconds_of_step.values())
+
+    @property
+    def seconds_alone(self) -> float:
+        """A step of a Child that has no teacher."""
+        return self.seconds_of_step["child"] - self.seconds_of_answer
 
 
 def sized_widths(config: Config, genotype: Genotype, dataset: Dataset, *, fixed: int | None) -> list[Sized]:
@@ -118,15 +126,42 @@ def fast_widths(sized: list[Sized], genotype: Genotype, dataset: Dataset) -> lis
     )
 
 
-def measured_widths(
+def open_timers(
     widths: list[tuple[Sized, float | None]], genotype: Genotype, dataset: Dataset, fabric: Fabric
-) -> Iterator[Measured]:
-    """Each with the seconds of its steps, measured when it is asked for; from the widest, see `no_slower`."""
-    wider: Measured | None = None
+) -> Iterator["StepTimer"]:
+    """A timer of each width, made when it is asked for; from the widest."""
     for width, seconds_per_image in widths:
-        found = _measured(width, seconds_per_image, genotype, dataset, fabric)
-        wider = found if wider is None else no_slower(found, wider)
-        yield wider
+        yield StepTimer(width, seconds_per_image, genotype, dataset, fabric)
+
+
+class Timed(Protocol):
+    """A width whose steps can be timed, once more at a time."""
+
+    def time_once(self) -> float:
+        """Seconds that it took."""
+        ...
+
+    def measured(self) -> Measured:
+        """By what was timed so far."""
+        ...
+
+
+def timed_in_turn(timers: Sequence[Timed]) -> list[Measured]:
+    """All of them once, and again: a machine that is slower for a while is so for each of them, not for one.
+
+    Returns the widths in the same order, from the widest, see `no_slower`.
+    """
+    spent = [0.0] * len(timers)
+    for turn in range(MOST_STEPS):
+        for index, timer in enumerate(timers):
+            spent[index] += timer.time_once()
+        if turn + 1 >= FEWEST_STEPS and sum(spent) >= ENOUGH_SECONDS * len(timers):
+            break
+    measured = list[Measured]()
+    for timer in timers:
+        found = timer.measured()
+        measured.append(no_slower(found, measured[-1]) if measured else found)
+    return measured
 
 
 def no_slower(width: Measured, wider: Measured) -> Measured:
@@ -136,50 +171,77 @@ def no_slower(width: Measured, wider: Measured) -> Measured:
     return replace(width, seconds_of_step=steps, seconds_of_answer=answer)
 
 
-def _measured(
-    width: Sized, seconds_per_image: float | None, genotype: Genotype, dataset: Dataset, fabric: Fabric
-) -> Measured:
-    config = width.config
-    training = Training(
-        RunFolder(Path()),  # nothing is written
-        config,
-        genotype,
-        dataset,
-        fabric=fabric,
-        networks=("child", "parent"),
-        provenance={},
-        deadline=Deadline(),
-    )
-    batches = list(
-        itertools.islice(
-            training.pipeline.training_batches(
-                training.dataset.train, batch_size=config.train.batch_size, seed=0, purpose="timing", epoch=0
-            ),
-            FEWEST_STEPS,
+class StepTimer:
+    """Times steps of the networks of a width: the batch is made, the Parent learns from it, the Child, and the Parent
+    answers.
+
+    When it is made, `FEWEST_STEPS` of each are timed, after one that does not count.
+    """
+
+    def __init__(
+        self, width: Sized, seconds_per_image: float | None, genotype: Genotype, dataset: Dataset, fabric: Fabric
+    ) -> None:
+        self.width, self.seconds_per_image, self.fabric = width, seconds_per_image, fabric
+        training = Training(
+            RunFolder(Path()),  # nothing is written
+            width.config,
+            genotype,
+            dataset,
+            fabric=fabric,
+            networks=("child", "parent"),
+            provenance={},
+            deadline=Deadline(),
         )
-    )
-    names: tuple[NetworkName, ...] = ("parent", "child")
-    steps = {name: training.new_train_step(name) for name in names}
-    seconds = {name: _seconds_of_batch(step, batches, fabric) for name, step in steps.items()}
-    with torch.no_grad(), fabric.autocast():
-        answered = _seconds_of_batch(lambda images, _: steps["parent"].network(images), batches, fabric)
-    if config.train.teacher_weight > 0:
-        seconds["child"] += answered
-    return Measured(width.num_channels, width.bytes, seconds_per_image, seconds, answered)
+        self._batches = _endless_batches(training)
+        names: tuple[NetworkName, ...] = ("parent", "child")
+        self._steps = {name: training.new_train_step(name) for name in names}
+        self.seconds: dict[str, list[float]] = {}
+        self.time_once()
+        self.seconds = {"batch": [], "parent": [], "child": [], "answer": []}
+        for _ in range(FEWEST_STEPS):
+            self.time_once()
+
+    def time_once(self) -> float:
+        batch = tuple[Tensor, ...]()
+
+        def make_batch() -> None:
+            nonlocal batch
+            batch = next(self._batches)
+
+        calls: dict[str, Callable[[], object]] = {"batch": make_batch}
+        calls |= {name: lambda step=step: step(*batch) for name, step in self._steps.items()}
+        calls["answer"] = lambda: self._answer(batch[0])
+        spent = 0.0
+        with threads_of_run(self.width.config):  # as in the training
+            for name, call in calls.items():
+                seconds = seconds_of(lambda call=call: self._finished(call))
+                self.seconds.setdefault(name, []).append(seconds)
+                spent += seconds
+        return spent
+
+    def measured(self) -> Measured:
+        batch, parent, child, answer = (
+            statistics.median(self.seconds[name]) for name in ("batch", "parent", "child", "answer")
+        )
+        steps = {"parent": batch + parent, "child": batch + child + answer}
+        return Measured(self.width.num_channels, self.width.bytes, self.seconds_per_image, steps, answer)
+
+    def _answer(self, x_BCHW: Tensor) -> None:
+        with torch.no_grad(), self.fabric.autocast():
+            self._steps["parent"].network(x_BCHW)
+
+    def _finished(self, call: Callable[[], object]) -> None:
+        call()
+        if self.fabric.device.type == "cuda":
+            torch.cuda.synchronize(self.fabric.device)
 
 
-def _seconds_of_batch(call: Callable[..., object], batches: Sequence[tuple[Tensor, ...]], fabric: Fabric) -> float:
-    """The median of some calls on these batches, after one that does not count."""
-
-    def finished(batch: tuple[Tensor, ...]) -> None:
-        call(*batch)
-        if fabric.device.type == "cuda":
-            torch.cuda.synchronize(fabric.device)
-
-    finished(batches[0])
-    times = list[float]()
-    for batch in itertools.islice(itertools.cycle(batches), MOST_STEPS):
-        times.append(seconds_of(lambda batch=batch: finished(batch)))
-        if len(times) >= FEWEST_STEPS and sum(times) >= ENOUGH_SECONDS:
-            break
-    return statistics.median(times)
+def _endless_batches(training: Training) -> Iterator[tuple[Tensor, ...]]:
+    for epoch in itertools.count():
+        yield from training.pipeline.training_batches(
+            training.dataset.train,
+            batch_size=training.config.train.batch_size,
+            seed=0,
+            purpose="timing",
+            epoch=epoch,
+        )

@@ -317,7 +317,8 @@ def draw_operations(info: OperationsInfo) -> Figure:
             label=family if is_first else None,
         )
     axes.set_ylim(bottom=0)
-    figure.legend(loc="outside upper right", frameon=False, ncols=4, fontsize=8)
+    # above the axes, not the figure: four families are as wide as the title and would stand over it
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, ncols=4, fontsize=8)
     return figure
 
 

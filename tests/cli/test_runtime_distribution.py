@@ -74,7 +74,7 @@ def test_what_does_names_what_is_missing(words: list[str], run: Path) -> None:
     assert answer.returncode == 1
     (line,) = answer.stderr.splitlines()
     assert line.startswith("cpnas: error: this command needs ")
-    assert line.endswith("which cpnas-runtime leaves out; type: pip install cpnas")
+    assert line.endswith("which cpnas-runtime leaves out; in a copy of the source type: pip install .")
 
 
 @pytest.mark.slow

@@ -1,15 +1,21 @@
 """`cpnas fit`: from a folder of photos to a packed file and C source, by the real command."""
 
 import json
+import re
+import shlex
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import error_of, invoke
 from killing import kill, start, wait_for_lines
 from photos import make_photos
+from PIL import Image
 
 from cpnas_cli.cli.render.fit import fit_lines
 from cpnas_cli.errors import UsageError
@@ -98,21 +104,29 @@ def test_the_summary_says_what_was_done_and_what_to_type_next(fitted: Path, phot
         assert words in said
     next_commands = said.partition("next:\n")[2].split("\n")
     assert f"  cpnas predict {fitted}/model.packed.safetensors IMAGE..." in next_commands
-    assert f"  cpnas evaluate {fitted}/train" in next_commands
+    assert f"  cpnas evaluate {fitted}/train --csv answers.csv" in next_commands
     notes = (fitted.parent / "stderr.txt").read_text()
     assert f"looking at the photos in {photos}" in notes
 
 
 def test_the_summary_admits_what_was_not_kept(fitted: Path) -> None:
     document = document_of(fitted)
-    document["seconds"]["training_planned"], document["result"]["seconds_training"] = 50.0, 59.0
-    assert "planned" not in "\n".join(fit_lines(document, fitted))
+    document["seconds"] |= {"check": 10.0, "finish": 5.0, "training_planned": 50.0}
+    document["result"]["seconds_training"] = 59.0
+    assert "time: 1 min 14 s of --time 1h: photos and measuring 10.0 s, training 59.0 s, the rest 5.0 s" in list(
+        fit_lines(document, fitted)
+    )
+    document["asked"]["time"] = "70s"
+    assert [line for line in fit_lines(document, fitted) if "(planned 50.0 s: the machine was slower" in line]
+    document["asked"]["time"] = "1h"
     document["result"] |= {"seconds_training": 61.0, "seconds_per_image": 0.0021, "c": None, "c_error": "no room"}
     document["asked"]["max_latency"] = "2ms"
     lines = list(fit_lines(document, fitted))
     (packed,) = (line for line in lines if line.startswith("packed: "))
     assert packed.endswith("over --max-latency 2ms when it was measured")
-    assert [line for line in lines if "training 1 min 01 s (planned 50.0 s: the machine was slower" in line]
+    assert [
+        line for line in lines if "training 1 min 01 s, the rest 5.0 s (planned 50.0 s: the machine was slower" in line
+    ]
     assert "no C source: no room" in lines
     assert not [line for line in lines if "make -C" in line]
 
@@ -178,6 +192,45 @@ def test_what_lacks_at_the_end_is_made_again(fitted: Path, tmp_path: Path) -> No
     assert answer.exit_code == 0, answer.output
     for name in ("model.packed.safetensors", "c/model.c"):
         assert (tmp_path / "fit" / name).read_bytes() == (fitted / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_child_that_learns_alone(photos: Path, tmp_path: Path) -> None:
+    """As where there is no time for a teacher."""
+    words = [*TIME, *TINY, *EPOCHS, "--set", "train.teacher_weight=0", "--max-size", "9KiB", "--out", tmp_path / "fit"]
+    answer = invoke("fit", photos, *words)
+    assert answer.exit_code == 0, answer.output
+    document = document_of(tmp_path / "fit")
+    assert document["result"]["accuracy_parent_test"] is None
+    assert not (tmp_path / "fit/train/parent.safetensors").exists()
+    assert "by chance 33.33 %)\n" in answer.stdout
+    assert "an epoch of the Child has 1 step of" in answer.stdout
+    assert (tmp_path / "fit/model.packed.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_line_of_the_readme_gives_the_board_what_the_network_reads(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo that is not square, cut as in training; the C program then says what `cpnas predict` says."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"(?ms)^python -c \".*?new\.raw$", readme)
+    assert " runs/photos-fit new.jpg > new.raw" in line
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    shutil.copytree(fitted, "runs/photos-fit")
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 61, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("new.jpg")
+    python = shlex.quote(sys.executable)
+    subprocess.run(["sh", "-c", line.replace("python", python, 1)], check=True)
+    subprocess.run(["make", "-s", "-C", "runs/photos-fit/c", "CFLAGS=-O1 -ffp-contract=off"], check=True)
+    said = subprocess.run(["runs/photos-fit/c/example", "new.raw"], check=True, capture_output=True, text=True).stdout
+    name, *scores = said.split("\t")
+    shares = np.exp(np.array(scores, dtype=np.float64))
+    (record,) = map(json.loads, invoke("predict", "runs/photos-fit", "new.jpg", "--json").stdout.splitlines())
+    assert name == record["class"]
+    by_name = [record["probabilities"][each] for each in ("box", "cross", "disc")]
+    assert by_name == pytest.approx(list(shares / shares.sum()), rel=1e-4)
 
 
 # ---------------------------------------------------------------- with a search

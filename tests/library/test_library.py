@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from command_line import invoke
@@ -16,6 +17,7 @@ from conftest import TINY_SETTINGS
 from PIL import Image
 
 import cpnas_cli as cpnas
+from cpnas_cli.deploy.predict import Failure
 from cpnas_cli.library.stepwise import stepwise
 from cpnas_cli.runs.lock import locked
 from cpnas_cli.settings import load_config
@@ -159,12 +161,75 @@ def test_a_loaded_network_predicts_as_the_command(trained: cpnas.Trained, tmp_pa
     predictions = classifier.predict(tmp_path)
     lines = invoke("predict", trained.folder, tmp_path, "--json").stdout.splitlines()
     assert [dict(each.ranking) for each in predictions] == [json.loads(line)["probabilities"] for line in lines]
-    assert [each.image.name for each in predictions] == ["0.png", "255.png", "90.png"]
+    assert [Path(str(each.image)).name for each in predictions] == ["0.png", "255.png", "90.png"]
     assert classifier.predict([tmp_path / "90.png"], top=1)[0].ranking == predictions[2].ranking[:1]
     (tmp_path / "damaged.png").write_bytes(b"no image")
     with pytest.raises(cpnas.CpnasError, match=r"damaged\.png"):
         classifier.predict(tmp_path)
     assert [type(answer).__name__ for answer in classifier.stream(tmp_path)].count("Failure") == 1
+
+
+def test_images_in_memory_are_classified_as_the_files_of_them(trained: cpnas.Trained, tmp_path: Path) -> None:
+    """Grey and colour, with a transparent part, of other sizes than the network's."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 9, 7, 4), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        Image.fromarray(image[..., 0]).save(tmp_path / f"grey-{number}.png")
+    classifier = trained.load()
+    files = {each.image: each.ranking for each in classifier.predict(tmp_path)}
+    of_colour = [files[tmp_path / f"{number}.png"] for number in range(5)]
+    of_grey = [files[tmp_path / f"grey-{number}.png"] for number in range(5)]
+    assert len(set(of_colour + of_grey)) == 10  # none is mistaken for another
+    found = classifier.predict(pixels)
+    assert [each.ranking for each in found] == of_colour
+    assert [each.image for each in found] == [0, 1, 2, 3, 4]
+    assert [each.ranking for each in classifier.predict(pixels[..., :1])] == of_grey
+    assert [each.ranking for each in classifier.predict(list(pixels[..., 0]))] == of_grey
+    assert classifier.predict(pixels[2], top=1)[0].ranking == of_colour[2][:1]
+    assert classifier.predict(Image.fromarray(pixels[3]))[0].ranking == of_colour[3]
+    mixed = classifier.predict([tmp_path / "4.png", pixels[:2], Image.fromarray(pixels[3])])
+    assert [each.ranking for each in mixed] == [of_colour[number] for number in (4, 0, 1, 3)]
+    assert [each.image for each in mixed] == [tmp_path / "4.png", 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((2, 8, 8, 3)), r"uint8 pixels of shape .*, got float64 of shape \(2, 8, 8, 3\)"),
+        (np.zeros((3, 8, 8), np.uint8), r"C = 1, 3 or 4, got uint8 of shape \(3, 8, 8\)"),
+        (np.zeros((0, 8, 8, 3), np.uint8), r"got uint8 of shape \(0, 8, 8, 3\)"),
+        (7, "got int"),
+        (Image.new("F", (8, 8)), "image 0 has floating-point pixels"),
+    ],
+)
+def test_what_is_no_image_in_memory_is_refused(image: object, words: str, trained: cpnas.Trained) -> None:
+    with pytest.raises(cpnas.CpnasError, match=words):
+        trained.load().predict([image])  # pyright: ignore[reportArgumentType]
+
+
+def test_the_pixels_for_a_c_program_are_those_that_the_network_reads(trained: cpnas.Trained, tmp_path: Path) -> None:
+    """A picture without anything to resize is itself; a wide one is brought to a square, as the model's `fit` says."""
+    exact = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    classifier = trained.load()
+    assert np.array_equal(classifier.pixels(exact), exact[..., None])
+    Image.fromarray(np.repeat(exact, 2, axis=1)).save(tmp_path / "wide.png")
+    wide = classifier.pixels(tmp_path / "wide.png")
+    assert (wide.shape, wide.dtype, wide.flags.c_contiguous) == ((8, 8, 1), np.uint8, True)
+    assert classifier.predict(wide)[0].ranking == classifier.predict(tmp_path / "wide.png")[0].ranking
+    with pytest.raises(cpnas.CpnasError, match="expected one image, got 2"):
+        classifier.pixels(np.zeros((2, 8, 8, 1), np.uint8))
+    with pytest.raises(cpnas.CpnasError, match=r"nothing\.png"):
+        classifier.pixels(tmp_path / "nothing.png")
+
+
+def test_a_closed_picture_does_not_stop_the_others(trained: cpnas.Trained, tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as closed:
+        pass
+    answers = list(trained.load().stream([closed, Image.new("L", (8, 8))]))
+    assert [type(answer).__name__ for answer in answers] == ["Failure", "Prediction"]
+    assert isinstance(answers[0], Failure)
+    assert answers[0].error.startswith("cannot read the image 0: ")
 
 
 def test_a_table_of_a_notebook_is_escaped(trained: cpnas.Trained) -> None:

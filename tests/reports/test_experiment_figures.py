@@ -338,7 +338,7 @@ def test_every_run_is_a_dot_and_every_group_a_mean(there: dict[str, Any]) -> Non
 @pytest.mark.parametrize("there", [ABLATION, COMPARISON], ids=["ablation", "comparison"])
 def test_every_family_has_its_colour_and_marker(there: dict[str, Any]) -> None:
     info = operations_info(there)
-    figure, axes = rendered(draw_operations(info))
+    _, axes = rendered(draw_operations(info))
     containers = [item for item in axes.containers if isinstance(item, ErrorbarContainer)]
     assert len(containers) == 4
     for container, (family, look) in zip(containers, FAMILY_LOOKS.items(), strict=True):
@@ -350,7 +350,8 @@ def test_every_family_has_its_colour_and_marker(there: dict[str, Any]) -> None:
     assert len({look.colour for look in FAMILY_LOOKS.values()}) == len({x.marker for x in FAMILY_LOOKS.values()}) == 4
     assert axes.get_ylabel() == "edges (of 28)"
     assert axes.get_ylim()[0] == 0
-    (legend,) = figure.legends
+    legend = axes.get_legend()
+    assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == list(FAMILY_LOOKS)
 
 
@@ -393,7 +394,8 @@ def test_two_indicators_are_two_series_of_one_figure() -> None:
     assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 8
     assert [line.get_linestyle() for line in lines] == ["-"] * 4 + [":"] * 4
     assert "Filled, with lines: penalized; hollow, dotted: printed." in operations.caption
-    (legend,) = figure.legends
+    legend = axes.get_legend()
+    assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == list(FAMILY_LOOKS)
 
 
@@ -434,6 +436,19 @@ def test_small_and_large_experiments_are_drawn_without_a_warning(there: dict[str
     low, high = axes.get_xlim()
     assert all(low < group.position < high for group in info.groups)
     rendered(draw_operations(operations_info(there)))
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda there: draw_accuracy(accuracy_info(there)), lambda there: draw_operations(operations_info(there))]
+)
+def test_the_legend_is_not_over_the_title(draw: Callable[[dict[str, Any]], Figure]) -> None:
+    """They stand below each other, the title first; or beside."""
+    figure, axes = rendered(draw(COMPARISON))
+    (title,) = (text for text in figure.texts if text.get_fontweight() == "bold")
+    legends = [*figure.legends, *filter(None, [axes.get_legend()])]
+    (legend,) = (each.get_window_extent() for each in legends)
+    above = title.get_window_extent()
+    assert above.y0 >= legend.y1 - 2 or above.x1 <= legend.x0
 
 
 def test_the_caption_is_inside_the_figure() -> None:

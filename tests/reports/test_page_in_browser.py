@@ -102,6 +102,8 @@ def test_nothing_is_said_asked_for_or_wider_than_a_phone(browser: Any, pages: di
     assert found.page.evaluate(width) == PHONE
     found.page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
     assert found.page.evaluate(width) == PHONE
+    figures = found.page.locator("svg.figure").evaluate_all("(all) => all.map((each) => each.clientWidth)")
+    assert all(0 < each < PHONE for each in figures)  # seen as a whole
     for button in found.page.locator("table.sortable button").all()[:40]:
         button.click()
     assert found.said == []

@@ -226,6 +226,30 @@ def test_the_view_shows_the_best_epoch_of_the_network_that_was_asked_for() -> No
     assert "validation" in text.splitlines()[3]
 
 
+def test_the_view_has_a_column_for_each_term_of_the_loss_that_is_switched_on() -> None:
+    """A taught Child of the preset `folder` learns from its teacher alone: the loss is that term."""
+    terms = {"loss_cross_entropy": 0.0, "loss_kernel": 0.0, "loss_compactness": 0.0, "loss_teacher": 0.375}
+    record = {"event": "epoch", "network": "child", "epoch": 0, "loss": 0.375, **terms, "accuracy_train": 0.5}
+    config = config_of("train.kernel_weight=0", "train.lambda_compactness=0", "train.teacher_weight=1")
+    view = TrainingView(config, ("child", "parent"), quiet=True)
+    view.notify({**record, "learning_rate": 0.1, "seconds": 1.0})
+    view.console.quiet, view.console.width = False, 120
+    with view.console.capture() as captured:
+        view.console.print(view.render())
+    heads, row = (captured.get().splitlines()[line] for line in (2, 4))
+    assert heads.replace("┃", " ").split() == [
+        "network",
+        "epoch",
+        "loss",
+        "cross-entropy",
+        "teacher",
+        "accuracy",
+        "(train)",
+        "rate",
+    ]
+    assert row.replace("│", " ").split()[2:5] == ["0.3750", "0.0000", "0.3750"]
+
+
 @pytest.mark.slow
 def test_a_killed_watched_training_ends_the_same(tmp_path: Path) -> None:
     import signal

@@ -59,9 +59,9 @@ def fit(
 ) -> None:
     """From photos to a packed 1-bit model, its C source and a page about it, in the time that there is.
 
-    Looks at the photos, takes the widest network that is small and fast enough, as many epochs as there is time for,
-    trains its full-precision teacher and the 1-bit Child, evaluates and packs it. Typing the same command again goes
-    on with an unfinished one.
+    Looks at the photos, takes a network that is small and fast enough and as many epochs as there is time for, trains
+    the 1-bit Child (with much time its full-precision teacher before it), evaluates and packs it. Typing the same
+    command again goes on with an unfinished one.
     """
     with reported_errors():
         from cpnas_cli.distributed.device import open_device

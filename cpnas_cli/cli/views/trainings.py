@@ -53,24 +53,32 @@ class TrainingView(EpochView):
     def render(self) -> Group:
         table = Table()
         is_watched = any("validation_accuracy" in record for record in self.recent)
-        names = ["network", "epoch", "loss", "cross-entropy", "kernel", "compactness", "accuracy (train)", "rate"]
-        if is_watched:
-            names.insert(7, "validation")
-        for name in names:
+        terms = self._terms_in_use()
+        watched = ["validation"] if is_watched else []
+        for name in ("network", "epoch", "loss", *terms, "accuracy (train)", *watched, "rate"):
             table.add_column(name, justify="right")
         for record in self.recent:
             table.add_row(
                 record["network"],
                 str(record["epoch"] + 1),
                 f"{record['loss']:.4f}",
-                f"{record['loss_cross_entropy']:.4f}",
-                f"{record['loss_kernel']:.4f}",
-                f"{record['loss_compactness']:.4f}",
+                *(f"{record.get(key, 0.0):.4f}" for key in terms.values()),
                 percent(record["accuracy_train"]),
                 *([percent(record.get("validation_accuracy"))] if is_watched else []),
                 f"{record['learning_rate']:.5f}",
             )
         return Group(self.status(), *self._best(), table)
+
+    def _terms_in_use(self) -> dict[str, str]:
+        """What the loss is the sum of, and its key in a record: the terms that are switched on."""
+        weights = {
+            "cross-entropy": 1.0,
+            "kernel": self.train.kernel_weight,
+            "compactness": self.train.lambda_compactness,
+            "teacher": self.train.teacher_weight,
+            "auxiliary": self.train.auxiliary_weight,
+        }
+        return {name: f"loss_{name.replace('-', '_')}" for name, weight in weights.items() if weight > 0}
 
     def _best(self) -> list[Text]:
         if self.best is None:
