@@ -107,9 +107,10 @@ def looks_like_an_image(path: Path) -> bool:
     from PIL import Image
 
     from cpnas_cli.data.decoding import DAMAGED
+    from cpnas_cli.data.reading import opened
 
     try:
-        with Image.open(path):
+        with opened(path):
             return True
     except Image.DecompressionBombError:
         return True
