@@ -11,11 +11,12 @@ started: other programs on the machine matter little. If memory is flat and time
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.large_folder import memory_of
@@ -62,14 +63,9 @@ def watched(what: str, total: int, words: Sequence[str], work: Path, done: Calla
     Args:
       total: so many units in all. done: how many are done.
     """
-    rows, peaks, before, ends = (
-        list[dict[str, object]](),
-        {"command": 0.0, "largest worker": 0.0},
-        0.0,
-        0,
-    )  # from the first unit on
+    quarters = _Quarters(what, total)
     environment = {**os.environ, "CPNAS_CACHE_DIR": str(work / "cache"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "cpnas_cli", *words]
+    command, ended = [sys.executable, "-m", "cpnas_cli", *words], _ended_seconds()
     with (
         (work / "out").open("wb") as out,
         (work / "errors").open("wb") as errors,
@@ -77,20 +73,50 @@ def watched(what: str, total: int, words: Sequence[str], work: Path, done: Calla
     ):
         while process.poll() is None:
             workers = children_of(process.pid)
-            peaks["command"] = max(peaks["command"], memory_of(process.pid).get("private", 0))
-            peaks["largest worker"] = max([peaks["largest worker"], *(memory_of(w).get("private", 0) for w in workers)])
-            seconds, number = processor_seconds([process.pid, *workers]), done()
-            if number and not ends:
-                before, ends = seconds, number
-            elif number >= total * (len(rows) + 1) // NUM_QUARTERS and len(rows) < NUM_QUARTERS:
-                each = (seconds - before) / (number - ends) * 1000
-                rows.append({"run": what, "units": f"{ends + 1:,} to {number:,}", "ms of a core each": each})
-                rows[-1] |= {f"{name} MiB": mebibytes or None for name, mebibytes in peaks.items()}
-                peaks, before, ends = dict.fromkeys(peaks, 0.0), seconds, number
+            quarters.see("command", memory_of(process.pid))
+            for worker in workers:
+                quarters.see("largest worker", memory_of(worker))
+            quarters.come_to(done(), processor_seconds([process.pid, *workers]))
             time.sleep(0.5)
     if process.returncode:
         sys.exit((work / "errors").read_text())
-    return rows
+    quarters.come_to(done(), _ended_seconds() - ended)
+    return quarters.rows
+
+
+def _ended_seconds() -> float:
+    """Of a processor, of all that this process has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+class _Quarters:
+    """Makes the rows."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.rows: Rows = []
+        self._what, self._total, self._number, self._seconds = what, total, 0, 0.0
+        self._peaks = {"command": 0.0, "largest worker": 0.0}
+
+    def see(self, name: str, memory: Mapping[str, float]) -> None:
+        self._peaks[name] = max(self._peaks[name], memory.get("private", 0))
+
+    def come_to(self, number: int, seconds: float) -> None:
+        """So many units are done, after so many seconds."""
+        if number and not self._number:
+            self._number, self._seconds = number, seconds
+        if len(self.rows) == NUM_QUARTERS or number < self._total * (len(self.rows) + 1) // NUM_QUARTERS:
+            return
+        if number > self._number:
+            self.rows.append(
+                {
+                    "run": self._what,
+                    "units": f"{self._number + 1:,} to {number:,}",
+                    "ms of a core each": (seconds - self._seconds) / (number - self._number) * 1000,
+                    **{f"{name} MiB": mebibytes or None for name, mebibytes in self._peaks.items()},
+                }
+            )
+            self._number, self._seconds, self._peaks = number, seconds, dict.fromkeys(self._peaks, 0.0)
 
 
 def long_search(num_passes: int, work: Path) -> Rows:
