@@ -19,7 +19,7 @@ from cpnas_cli.data.inspection import inspect_folder
 from cpnas_cli.errors import DataError
 from cpnas_cli.settings import DataConfig
 
-NAMES = ("a", "photo 1", "\u00e9t\u00e9", "\u72ac", "x[1]", "[/red]", "\x1b[31mred", "l\nine", "-o", "'; ls", "a" * 200)
+NAMES = ("a", "photo 1", "\u00e9t\u00e9", "\u72ac", "x[1]", "[red]", "\x1b[31mred", "l\nine", "-o", "'; ls", "a" * 200)
 NAMES += ("\u202etxt", ".hidden", "Thumbs.db", "caf\udce9", "%s%n", "~", "$HOME", "b\\c", " ")
 ENDINGS = ("", ".png", ".jpg", ".txt", ".PNG", ".heic", ".gif")
 WHOLE = io.BytesIO()
