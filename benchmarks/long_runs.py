@@ -171,7 +171,9 @@ def tabulate(*, passes: int, members: int, images: int) -> Rows:
     for number, run in ((passes, long_search), (members, long_experiment), (images, long_prediction)):
         if number:
             with tempfile.TemporaryDirectory(prefix="cpnas-long-") as name:
-                rows += run(number, Path(name))
+                own = run(number, Path(name))
+            print(json.dumps(own), file=sys.stderr)  # of what takes so long nothing is lost
+            rows += own
     return rows
 
 

@@ -79,12 +79,15 @@ def test_no_file_is_lost_in_silence(seed: int, tmp_path: Path) -> None:
     skipped = {each.path for each in found.skipped}
     assert not used & skipped
     if not found.problems:
-        folders = {path for path in files_of(root) if path.is_dir()}  # links to folders: what is in them counts there
-        loose = {path for path in files_of(root) if path.parent == root}
-        assert set(files_of(root)) - folders - loose <= used | skipped
+        # of links to folders what is in them counts; beside train/ and test/ only what is called an image
+        lost = {path for path in files_of(root) if not path.is_dir()} - used - skipped
+        has_parts = (root / "train").is_dir()
+        beside = {path for path in lost if has_parts and path.relative_to(root).parts[0] not in ("train", "test")}
+        assert {path for path in beside if path.suffix in (".png", ".jpg", ".PNG", ".heic", ".gif")} == set()
+        assert lost == beside
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_training_has_its_images_or_one_line(seed: int, tmp_path: Path) -> None:
     root = make_tree(tmp_path / "photos", seed)
     inspected, config = inspect_folder(root, test_fraction=0.2), DataConfig(name="folder", dir=str(root), image_size=8)
