@@ -53,5 +53,7 @@ def _own(made: Path, place: Path, name: str, whole: Digest) -> str:
 
 def _refused(place: Path, *words: str) -> str:
     ended = made_runs.run(place / "log", *words, prepare=lambda: _become_nobody(place))
-    is_right = ended.code == 1 and "Permission denied" in ended.stderr and "Traceback" not in ended.stderr
+    by_the_parser = ended.code == 2 and "is not readable" in ended.stderr
+    is_right = by_the_parser or (ended.code == 1 and "Permission denied" in ended.stderr)
+    is_right &= "Traceback" not in ended.stderr
     return "refused" if is_right else f"DIFFERENT ({ended.code}: {ended.stderr[-300:]})"

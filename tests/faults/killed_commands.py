@@ -3,6 +3,7 @@
 The oracle is the run that nothing has happened to.
 """
 
+import functools
 import json
 import random
 import shutil
@@ -128,6 +129,7 @@ def _outcome(log: Path, out: Path) -> tuple[Digest, str]:
     return (digest(out) if out.exists() else {}), "" if out.exists() else printed
 
 
+@functools.cache
 def undisturbed(made: Path, name: str) -> Undisturbed:
     """Of this command, in a place of its own."""
     log, out = made / "log", made / f"whole-{name}"
