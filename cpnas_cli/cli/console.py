@@ -141,7 +141,7 @@ def name_files_in_warnings() -> None:
 
     To be called once in a process: it takes the place of `warnings.showwarning`.
     """
-    others, said = warnings.showwarning, set[str]()
+    others, said, one_at_a_time = warnings.showwarning, set[str](), threading.Lock()
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         reading = sys.modules.get("cpnas_cli.data.reading")  # which takes long to load
@@ -150,10 +150,11 @@ def name_files_in_warnings() -> None:
             others(message, category, *where, **more)
             return
         text = f"note: {printable(str(path))}: {' '.join(str(message).split())}"
-        if text in said or len(said) > _MOST_WARNINGS:
-            return
-        said.add(text)
-        say(text if len(said) <= _MOST_WARNINGS else "note: there are more such images, which are not named")
+        with one_at_a_time:  # images are read by several threads
+            if text in said or len(said) > _MOST_WARNINGS:
+                return
+            said.add(text)
+            say(text if len(said) <= _MOST_WARNINGS else "note: there are more such images, which are not named")
 
     warnings.showwarning = show
     if not sys.warnoptions:  # -W and PYTHONWARNINGS, which the user has chosen
