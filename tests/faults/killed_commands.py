@@ -23,7 +23,7 @@ Digest = dict[str, Any]
 def digest(folder: Path) -> Digest:
     """Of a run, an experiment or a fit, what says what it has computed and no time; of a file its bytes."""
     if folder.is_file():
-        return {folder.name: folder.read_bytes()}
+        return {"": folder.read_bytes()}
     names = ("genotype.json", "model.safetensors", "model.packed.safetensors", "model.c")
     found: Digest = {
         str(path.relative_to(folder)): path.read_bytes() for name in names for path in sorted(folder.rglob(name))
