@@ -27,7 +27,7 @@ from cpnas_cli.cli.commands import (
     show,
     train,
 )
-from cpnas_cli.cli.console import close_output, open_streams, reported_errors
+from cpnas_cli.cli.console import close_output, name_files_in_warnings, open_streams, reported_errors
 from cpnas_cli.errors import UsageError
 
 app = typer.Typer(
@@ -110,6 +110,7 @@ def _check_working_folder() -> None:
 def main() -> None:
     wait_passively(os.environ)
     open_streams()
+    name_files_in_warnings()
     try:
         with reported_errors():  # of what is printed outside of commands: help and version
             _check_working_folder()

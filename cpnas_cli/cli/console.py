@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -130,6 +131,34 @@ def _opened(stream: Any, number: int, kind: type[io.TextIOWrapper]) -> io.TextIO
         return kind(open(number, "wb", closefd=False), encoding="utf-8", errors="backslashreplace")
     settings = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
     return kind(stream.detach(), encoding=stream.encoding, errors="backslashreplace", **settings)
+
+
+_MOST_WARNINGS = 20
+
+
+def name_files_in_warnings() -> None:
+    """Warnings of Pillow name the image that they are about, each once; all others stay as they are.
+
+    To be called once in a process: it takes the place of `warnings.showwarning`.
+    """
+    others, said, one_at_a_time = warnings.showwarning, set[str](), threading.Lock()
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        reading = sys.modules.get("cpnas_cli.data.reading")  # which takes long to load
+        path = reading.being_read() if reading is not None else None
+        if path is None:
+            others(message, category, *where, **more)
+            return
+        text = f"note: {printable(str(path))}: {' '.join(str(message).split())}"
+        with one_at_a_time:  # images are read by several threads
+            if text in said or len(said) > _MOST_WARNINGS:
+                return
+            said.add(text)
+            say(text if len(said) <= _MOST_WARNINGS else "note: there are more such images, which are not named")
+
+    warnings.showwarning = show
+    if not sys.warnoptions:  # -W and PYTHONWARNINGS, which the user has chosen
+        warnings.filterwarnings("always", module=r"PIL\.")  # of every image, not of the first one
 
 
 def close_output(code: int | str | None) -> int | str | None:

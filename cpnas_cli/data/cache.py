@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import PIL
 import torch
-from PIL import Image
 from torch import Tensor
 
 from cpnas_cli.data.decoding import DAMAGED, GREY_MODES, decode_image, unreadable
+from cpnas_cli.data.reading import opened
 from cpnas_cli.errors import CheckpointError, DataError, RunError
 from cpnas_cli.settings import FitName
-from cpnas_cli.storage.cache import cache_folder
+from cpnas_cli.storage.cache import CACHE_ADVICE, cache_folder
 from cpnas_cli.storage.mapped import filling
 from cpnas_cli.storage.tensors import load_tensors
 
@@ -34,7 +34,7 @@ def common_num_channels(paths: Sequence[Path]) -> int:
 
     def is_grey(path: Path) -> bool:
         try:
-            with Image.open(path) as image:
+            with opened(path) as image:
                 return image.mode in GREY_MODES
         except DAMAGED as error:
             raise unreadable(path, error) from None
@@ -81,7 +81,7 @@ def decode_cached(
     except (CheckpointError, KeyError):
         pass  # absent or damaged
     try:
-        with filling(path, "images", shape, schema=_CACHE_SCHEMA) as images_NCSS:
+        with filling(path, "images", shape, schema=_CACHE_SCHEMA, advice=CACHE_ADVICE) as images_NCSS:
             _decode_into(images_NCSS, paths, fit=fit)
         return load_tensors(path, schema=_CACHE_SCHEMA)[0]["images"]
     except RunError as error:

@@ -8,12 +8,20 @@ Only names are read here, and nothing needs torch.
 import hashlib
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cpnas_cli.data.listing import Skipped, describe_skipped, files_below, is_image_name, name_below, split_files
+from cpnas_cli.data.listing import (
+    Skipped,
+    describe_skipped,
+    files_below,
+    has_image_ending,
+    is_image_name,
+    name_below,
+    split_files,
+)
 from cpnas_cli.data.shares import share_by_name
 from cpnas_cli.errors import DataError
 
@@ -131,6 +139,7 @@ def _with_parts(root: Path) -> ClassFolders:
         skipped += more
         if not images:
             problems.append(f"{folder} holds no images{_but_what(more, folder)}; expected {folder}/CLASS/*")
+    skipped += _beside(root, {"train", *(folder.name for folder in beside.values())})
     return replace(
         found,
         classes=tuple(classes),
@@ -139,6 +148,16 @@ def _with_parts(root: Path) -> ClassFolders:
         problems=tuple(problems),
         **parts,
     )
+
+
+def _beside(root: Path, used: Set[str]) -> Iterator[Skipped]:
+    """Images, by their endings, that lie in the folder of a data set and in none of the folders that it uses."""
+    for here, folders, files in os.walk(root):
+        is_root = Path(here) == root
+        folders[:] = sorted(name for name in folders if is_image_name(name) and not (is_root and name in used))
+        for name in sorted(files):
+            if is_image_name(name) and has_image_ending(name):
+                yield Skipped(Path(here) / name, "no class")
 
 
 def _unknown_classes(folder: Path, classes: Sequence[str]) -> Iterator[str]:

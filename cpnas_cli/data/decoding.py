@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cpnas_cli.data.reading import opened
 from cpnas_cli.errors import DataError
 from cpnas_cli.settings import FitName
 
@@ -41,6 +42,8 @@ def unreadable(path: Path | str, error: Exception) -> DataError:
     if isinstance(error, Image.DecompressionBombError):
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         return DataError(f"cannot read the image {path}: it has more than {most:,} pixels; make it smaller")
+    if isinstance(error, PermissionError):
+        return DataError(f"cannot read the image {path}: {error.strerror}; get the permission, or leave it out")
     return DataError(f"cannot read the image {path}: it is no image that Pillow knows, or it is damaged; leave it out")
 
 
@@ -51,8 +54,8 @@ def decode_image(path: Path, *, image_size: int, num_channels: int, fit: FitName
       DataError: it cannot be read.
     """
     try:
-        with Image.open(path) as opened:
-            return pixels_of(opened, path, image_size=image_size, num_channels=num_channels, fit=fit)
+        with opened(path) as found:
+            return pixels_of(found, path, image_size=image_size, num_channels=num_channels, fit=fit)
     except DAMAGED as error:
         raise unreadable(path, error) from None
 
@@ -97,17 +100,24 @@ def fitted(image: Image.Image, size: int, fit: FitName) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def upright(opened: Image.Image, path: Path | str) -> Image.Image:
+def upright(found: Image.Image, path: Path | str) -> Image.Image:
     """The image with 8 bits of each channel, upright, transparent parts white, in its own size.
 
     Raises:
       DataError: its pixels have no known range. See `DAMAGED` for what else Pillow raises.
     """
-    image: Image.Image = ImageOps.exif_transpose(opened)
+    image: Image.Image = ImageOps.exif_transpose(found)
     if image.mode == "F":
         raise DataError(f"{path} has floating-point pixels of unknown range; convert it to 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits, whichever way Pillow reads them
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+        values = np.asarray(image)
+        least, most = int(values.min()), int(values.max())
+        if least < 0 or most > 65535:
+            raise DataError(
+                f"{path} has pixels from {least} to {most}, and what is black and white in them is not known; convert "
+                "it to 8 or 16 bits (0 to 65535)"
+            )
+        image = Image.fromarray((values / 257).round().astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

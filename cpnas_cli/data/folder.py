@@ -78,10 +78,22 @@ def _several_unreadable(paths: Sequence[Path], *, root: Path, num_images: int) -
     """All of them in one line, so that they can be mended at once."""
     names = ", ".join(name_below(root, path) for path in paths[:_MOST_NAMED])
     more = f" and {len(paths) - _MOST_NAMED:,} more" if len(paths) > _MOST_NAMED else ""
+    num_forbidden = sum(_is_forbidden(path) for path in paths)
+    others = f"of another user ({num_forbidden:,}: Permission denied), " if num_forbidden else ""
     return DataError(
         f"cannot read {len(paths):,} of {num_images:,} images in {root}: {names}{more}; they are no images that Pillow "
-        f"knows, or damaged; leave them out (`cpnas data {shell_word(root)}` names all)"
+        f"knows, {others}or damaged; leave them out (`cpnas data {shell_word(root)}` names all)"
     )
+
+
+def _is_forbidden(path: Path) -> bool:
+    try:
+        path.open("rb").close()
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _subset(images: Sequence[Labelled], size: int | None) -> list[Labelled]:

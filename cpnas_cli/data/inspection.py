@@ -13,12 +13,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from PIL import Image
-
 from cpnas_cli.data.class_folders import ClassFolders, Labelled, read_class_folders
 from cpnas_cli.data.decoding import DAMAGED, GREY_MODES, upright
 from cpnas_cli.data.listing import name_below, skipped_record
 from cpnas_cli.data.mirroring import mirror_hint
+from cpnas_cli.data.reading import opened
 from cpnas_cli.errors import DataError
 from cpnas_cli.storage.documents import DATA_SCHEMA
 
@@ -101,9 +100,9 @@ def _looked_at(root: Path, part: str, images: Sequence[Labelled]) -> Iterator[Se
 def _look_at(root: Path, part: str, path: Path, label: int) -> Seen | tuple[str, str]:
     name = name_below(root, path)
     try:
-        with Image.open(path) as opened:
-            mode = opened.mode
-            image = upright(opened, path).convert("RGB")
+        with opened(path) as found:
+            mode = found.mode
+            image = upright(found, path).convert("RGB")
             content = hashlib.blake2b(f"{image.size}".encode(), digest_size=16)
             content.update(image.tobytes())
     except DataError as error:

@@ -100,16 +100,22 @@ def _holds(question: Callable[[], bool]) -> bool:
         return False
 
 
+def has_image_ending(name: str) -> bool:
+    """Whether a file of this name is meant to be an image."""
+    return os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES
+
+
 def looks_like_an_image(path: Path) -> bool:
     """By its ending; without an image's, by what Pillow makes of its first bytes."""
-    if path.suffix.lower() in _IMAGE_SUFFIXES:
+    if has_image_ending(path.name):
         return True
     from PIL import Image
 
     from cpnas_cli.data.decoding import DAMAGED
+    from cpnas_cli.data.reading import opened
 
     try:
-        with Image.open(path):
+        with opened(path):
             return True
     except Image.DecompressionBombError:
         return True

@@ -1,5 +1,7 @@
 """The data sets that torchvision downloads, and those that it reads too."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,20 +25,40 @@ def download(name: str, kind: str, folder: Path, *, train: bool, advice: str) ->
       kind: the class in `torchvision.datasets`. advice: the end of the error's line, what to do instead.
 
     Raises:
-      DataError: it is not there, and could not be downloaded.
+      DataError: it is not there, and could not be downloaded, or there is no folder to download it to.
     """
-    from filelock import FileLock
     from torchvision import datasets
 
-    from cpnas_cli.storage.cache import cache_folder
-
     try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        with FileLock(cache_folder() / f"{name}.lock"):  # another process may be downloading the same
+        with _alone(name, folder):
             return getattr(datasets, kind)(str(folder), train=train, download=True)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"{name} is not in {folder} and could not be downloaded ({reason}); {advice}") from None
+
+
+@contextlib.contextmanager
+def _alone(name: str, folder: Path) -> Iterator[None]:
+    """Another process may be downloading the same; where there can be no cache folder none is waited for.
+
+    Raises:
+      DataError: the data set would be in the cache folder, which cannot be used.
+    """
+    from filelock import FileLock
+
+    from cpnas_cli.storage.cache import CACHE_ADVICE, cache_folder
+
+    with contextlib.ExitStack() as stack:
+        try:
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(cache_folder() / f"{name}.lock"))
+        except OSError as error:
+            if folder.is_relative_to(cache_folder()):
+                raise DataError(
+                    f"the folder {cache_folder()}, to which {name} would be downloaded, cannot be used "
+                    f"({error.strerror or error}); {CACHE_ADVICE}, or name a folder that holds {name} with --data-dir"
+                ) from None
+        yield
 
 
 @dataclass(frozen=True)

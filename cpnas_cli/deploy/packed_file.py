@@ -261,6 +261,8 @@ def load_packed(path: Path) -> PackedModel:
         _check_types(path, found, expected)  # by another parser
     except FileNotFoundError:
         raise CheckpointError(f"no file {path}; `cpnas export RUN` makes a packed model") from None
+    except PermissionError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}; get the permission to read it") from None
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise _refusal(path, f"is truncated or not a packed model ({_shown(error)})") from None
     model = PackedModel(**model_of, **arrays)

@@ -17,6 +17,7 @@ CONNECT_SECONDS = 5
 NODE_SECONDS = 60  # for a node to come back when none is left
 _START_LINE = "start one with `ray start --head`, or type --ray local for one on this machine"
 _TOKEN_LINE = "it asks for a token: set RAY_AUTH_MODE=token, and the token that its head has (see `ray get-auth-token`)"
+_FOLDER_LINE = "set RAY_TMPDIR to a folder with a short name, such as /tmp"
 
 
 T = TypeVar("T", bound=Work)
@@ -50,6 +51,8 @@ class RayExecutor(Generic[T]):
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except Exception as error:  # Ray raises what its parts raise
             reason = " ".join(str(error).split())[:200]
+            if "AF_UNIX" in reason:  # the address is right, but a socket's name may have some hundred bytes only
+                raise CpnasError(f"Ray cannot work among the temporary files here ({reason}); {_FOLDER_LINE}") from None
             advice = _TOKEN_LINE if _asks_for_token(error) else _START_LINE
             raise CpnasError(f"no Ray cluster at {address} ({reason}); {advice}") from None
         self.num_slots = self._slots()

@@ -57,4 +57,9 @@ class Deadline:
             return
         elapsed = time.monotonic() - self.started
         if elapsed + last_unit_seconds > self.max_seconds:
-            raise MaxTimeReached(f"stopped after {elapsed:.0f} s: --max-time is {self.max_seconds:.0f} s")
+            raise MaxTimeReached(f"stopped after {_shown(elapsed)}: --max-time is {_shown(self.max_seconds)}")
+
+
+def _shown(seconds: float) -> str:
+    """Whole seconds, but of less than ten as many digits as it takes to say how long that is."""
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

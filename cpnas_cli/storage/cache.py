@@ -7,6 +7,9 @@ from pathlib import Path
 
 from cpnas_cli.errors import UsageError
 
+CACHE_ADVICE = "set CPNAS_CACHE_DIR to a folder on a disk with room, which may be written to"
+"""What to do where nothing can be kept: it is no run that is in trouble."""
+
 
 def cache_folder() -> Path:
     """`$CPNAS_CACHE_DIR`, else `$XDG_CACHE_HOME/cpnas`, else `~/.cache/cpnas`.

@@ -153,8 +153,11 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(path: Path) -> Any:
-    """The parsed file, whether it was changed or not; for the errors see `read_json`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The parsed file, whether it was changed or not; for the errors see `read_json`.
+
+    A byte order mark, which editors of Windows put in front, says nothing.
+    """
+    return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def read_document(path: Path) -> dict[str, Any]:

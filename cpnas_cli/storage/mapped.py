@@ -16,18 +16,23 @@ from cpnas_cli.storage.documents import replacing
 
 
 @contextlib.contextmanager
-def filling(path: Path, name: str, shape: tuple[int, ...], *, schema: str) -> Iterator[np.ndarray]:
+def filling(
+    path: Path, name: str, shape: tuple[int, ...], *, schema: str, advice: str | None = None
+) -> Iterator[np.ndarray]:
     """An array of bytes to be filled, uint8 of this shape, mapped from a new file.
 
     When the block ends well, the file takes the place of `path`, as `save_tensors` would have written it with this one
     tensor and an empty state; `load_tensors` maps it again.
+
+    Args:
+      advice: see `replacing`.
 
     Raises:
       RunError: it cannot be written, or there is no room for all of it, which is found before anything is filled.
     """
     num_bytes = math.prod(shape)
     document = {"schema": schema, "state": {}}
-    with replacing(path) as temporary:
+    with replacing(path, advice=advice) as temporary:
         header = _header(document | {CHECKSUM_KEY: "0" * 32}, name, shape)
         with temporary.open("r+b") as file:
             _reserve(file, len(header) + num_bytes)

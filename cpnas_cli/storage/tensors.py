@@ -49,6 +49,7 @@ def load_tensors(path: Path, *, schema: str, keys: Sequence[str] = ()) -> tuple[
         since it was written.
     """
     try:
+        path.open("rb").close()  # safe_open calls one that may not be read missing
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
             found = header.get("schema") if isinstance(header, dict) else None
@@ -63,6 +64,8 @@ def load_tensors(path: Path, *, schema: str, keys: Sequence[str] = ()) -> tuple[
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"no file {path}") from None
+    except PermissionError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}; get the permission to read it") from None
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is truncated or not ours ({error}); start again in another --out, or restore the file"

@@ -196,6 +196,20 @@ def test_what_is_skipped_is_counted_and_named(tmp_path: Path) -> None:
     assert skipped["first"][:2] == ["train/loose.png", "train/cat/deeper/readme"]
 
 
+def test_images_beside_train_and_test_are_counted(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    for part, count in (("train", 4), ("test", 2)):
+        plain_folder(root / part, cat=count, dog=count)
+    plain_folder(root / "unsorted", later=2)
+    save(root / "loose.png")
+    (root / "README.txt").write_text("no image, and no note")
+    (root / "unsorted/list.csv").write_text("neither")
+    (note,) = load(root).notes
+    assert note == (
+        f"skipped in {root}: 3 lie in no class folder (loose.png, unsorted/later/000.png, unsorted/later/001.png)"
+    )
+
+
 def test_images_in_folders_of_a_class_belong_to_it(tmp_path: Path) -> None:
     flat, deep = tmp_path / "flat", tmp_path / "deep"
     for part in ("train", "test"):

@@ -3,93 +3,221 @@
 The oracle is the run that nothing has happened to.
 """
 
+import functools
+import json
 import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import made_runs
+from photos import make_photos
 
-COMPARED = ("genotype.json", "model.safetensors")
-
-
-def digest(run: Path) -> dict[str, bytes]:
-    """The files of a run whose bytes say what it has computed, and no time."""
-    return {name: (run / name).read_bytes() for name in COMPARED if (run / name).exists()}
+Digest = dict[str, Any]
 
 
-PARTS = ("search", "training", "export")
+def digest(folder: Path) -> Digest:
+    """Of a run, an experiment or a fit, what says what it has computed and no time; of a file its bytes."""
+    if folder.is_file():
+        return {"": folder.read_bytes()}
+    names = ("genotype.json", "model.safetensors", "model.packed.safetensors", "model.c")
+    found: Digest = {
+        str(path.relative_to(folder)): path.read_bytes() for name in names for path in sorted(folder.rglob(name))
+    }
+    if (folder / "experiment.json").exists():
+        members = json.loads((folder / "experiment.json").read_text())["members"]
+        found["members"] = [(each["name"], each["state"], each["accuracy_test"]) for each in members]
+    return found
 
 
-def kill_and_go_on(folder: Path, *, seed: int, num_kills: int, parts: Sequence[str] = PARTS) -> Counter[str]:
+@dataclass(frozen=True)
+class Command:
+    """One that writes, and how it goes on.
+
+    Attributes:
+      words: of what is made beforehand and of the place that it writes to.
+      resumes: what is typed besides where there is a run already.
+    """
+
+    words: Callable[[Path, Path], list[str]]
+    resumes: tuple[str, ...] = ()
+
+
+def _search(made: Path, out: Path) -> list[str]:
+    return made_runs.commands(out, made)[0]
+
+
+def _train(made: Path, out: Path) -> list[str]:
+    return made_runs.commands(made / "search", out)[1]
+
+
+def _export(made: Path, out: Path) -> list[str]:
+    return ["export", str(made / "training"), "--out", str(out)]
+
+
+def _report(made: Path, out: Path) -> list[str]:
+    return ["report", str(made / "training"), "--out", str(out)]
+
+
+def _predict(made: Path, out: Path) -> list[str]:
+    del out  # to standard output
+    return ["predict", str(made / "training"), str(_photos(made)), "--csv"]
+
+
+def _fit(made: Path, out: Path) -> list[str]:
+    settings = ("data.image_size=16", "network.stem_stride=2", "network.stem_multiplier=1", "train.num_epochs=2")
+    options = [word for setting in settings for word in ("--set", setting)]
+    return ["fit", str(_photos(made)), "--time", "1h", "--max-size", "9KiB", *options, "--out", str(out)]
+
+
+def _compare(made: Path, out: Path) -> list[str]:
+    del made
+    words = ("--strategies", "random", "--random-draws", "2", "--seeds", "0")
+    return ["compare-strategies", *words, *OPTIONS, "--out", str(out)]
+
+
+def _ablate(made: Path, out: Path) -> list[str]:
+    del made
+    return ["ablate-beta", "--betas", "0,1", "--seeds", "0", *OPTIONS, "--out", str(out)]
+
+
+OPTIONS = made_runs.OPTIONS
+COMMANDS = {
+    "search": Command(_search, ("--resume",)),
+    "train": Command(_train, ("--resume",)),
+    "export": Command(_export),
+    "predict": Command(_predict),
+    "report": Command(_report),
+    "fit": Command(_fit),
+    "compare-strategies": Command(_compare),
+    "ablate-beta": Command(_ablate),
+}
+"""The last three take longest: they are killed less often."""
+
+CHEAP = ("search", "train", "export", "predict", "report")
+
+
+def _photos(made: Path) -> Path:
+    return made / "photos" if (made / "photos").exists() else make_photos(made / "photos", count=6, size=16)
+
+
+def turns(num_kills: int) -> list[str]:
+    """Which command is killed when: each of the cheap ones six times as often as each of the others."""
+    costly = [name for name in COMMANDS if name not in CHEAP]
+    cycle = [*CHEAP, costly[0], *CHEAP, *CHEAP, costly[1], *CHEAP, *CHEAP, costly[2], *CHEAP]
+    return [cycle[number % len(cycle)] for number in range(num_kills)]
+
+
+# ---------------------------------------------------------------- undisturbed
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a command leaves and prints that nothing has happened to, and its seconds."""
+
+    digest: Digest
+    output: str
+    seconds: float
+
+
+def _outcome(log: Path, out: Path) -> tuple[Digest, str]:
+    printed = Path(f"{log}.out").read_text()
+    return (digest(out) if out.exists() else {}), "" if out.exists() else printed
+
+
+@functools.cache
+def undisturbed(made: Path, name: str) -> Undisturbed:
+    """Of this command, in a place of its own."""
+    log, out = made / "log", made / f"whole-{name}"
+    begun = time.monotonic()
+    ended = made_runs.run(log, *COMMANDS[name].words(made, out))
+    assert ended.code == 0, ended.stderr
+    found = Undisturbed(*_outcome(log, out), time.monotonic() - begun)
+    assert found.digest or found.output
+    return found
+
+
+# ---------------------------------------------------------------- kills
+
+
+def kill_and_go_on(made: Path, *, seed: int, names: Sequence[str]) -> dict[str, Counter[str]]:
     """Kill these commands in turn, each at a random moment of its time, and go on.
 
     Returns:
-      How many were killed, how many had ended before, and how many ended otherwise than undisturbed ("DIFFERENT").
+      Of each command how many were killed, how many had ended before, how many ended as undisturbed, and how many
+      otherwise ("DIFFERENT"); also the temporary files that were left behind.
     """
-    generator, found = random.Random(seed), Counter[str]()
-    log, search, training = folder / "log", folder / "killed-search", folder / "killed-training"
-    seconds = {}
-    for part, words in zip(("search", "training"), made_runs.commands(search, training), strict=True):
-        begun = time.monotonic()
-        ended = made_runs.run(log, *words)
-        assert ended.code == 0, ended.stderr
-        seconds[part] = time.monotonic() - begun
-    whole = digest(training)
-    assert whole == digest(folder / "training")
-    found_by_search = digest(search)
-    assert found_by_search == digest(folder / "search")
-    for number in range(num_kills):
-        part = parts[number % len(parts)]
-        run = search if part == "search" else training
-        words = made_runs.commands(search, training)[0 if part == "search" else 1]
-        if part == "export":
-            words = ["export", str(training)]
-        else:
-            shutil.rmtree(run, ignore_errors=True)  # killed before there was one
-        after = generator.uniform(0, seconds.get(part, 0.5))
-        ended = made_runs.end(made_runs.start(log, *words), log, after=after)
-        found["killed" if ended.code < 0 else "had ended"] += 1
-        assert ended.code in (-9, 0), ended.stderr
-        goes_on = part != "export" and (run / "config.yaml").exists()
-        again = made_runs.run(log, *words, *(["--resume"] if goes_on else []))
-        assert again.code == 0, again.stderr
-        kept = digest(training) == whole and digest(search) == found_by_search
-        leftovers = list(run.rglob(".*.tmp"))
-        found["as undisturbed" if kept else "DIFFERENT"] += 1
-        found["left behind"] += len(leftovers)
+    generator = random.Random(seed)
+    found: dict[str, Counter[str]] = {name: Counter() for name in dict.fromkeys(names)}
+    whole = {name: undisturbed(made, name) for name in found}
+    for name in names:
+        _kill_once(made, name, whole[name], after=generator.uniform(0, whole[name].seconds), found=found[name])
     return found
 
 
-def two_at_once(folder: Path) -> Counter[str]:
-    """Two of each command in one folder at the same moment: one works, or one after the other; never both at once."""
-    found = Counter[str]()
-    whole = digest(folder / "training")
-    search, training = folder / "twice-search", folder / "twice-training"
-    for words in made_runs.commands(search, training):
-        logs = [folder / "log-0", folder / "log-1"]
+def _kill_once(made: Path, name: str, whole: Undisturbed, *, after: float, found: Counter[str]) -> None:
+    command, log, out = COMMANDS[name], made / "log", made / f"killed-{name}"
+    words = command.words(made, out)
+    _remove(out)
+    ended = made_runs.end(made_runs.start(log, *words), log, after=after)
+    found["killed" if ended.code < 0 else "had ended"] += 1
+    assert ended.code in (-9, 0), ended.stderr
+    goes_on = command.resumes if (out / "config.yaml").exists() else ()
+    again = made_runs.run(log, *words, *goes_on)
+    assert again.code == 0, f"{name}: {again.stderr}"
+    kept = _outcome(log, out) == (whole.digest, whole.output)
+    found["as undisturbed" if kept else "DIFFERENT"] += 1
+    found["left behind"] += len(list((out if out.is_dir() else made).rglob(".*.tmp")))
+
+
+def _remove(out: Path) -> None:
+    if out.is_dir():
+        shutil.rmtree(out)
+    else:
+        out.unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------- two at once
+
+
+REFUSALS = ("is in use by", "already holds a run")
+
+
+def two_at_once(made: Path, names: Sequence[str]) -> dict[str, Counter[str]]:
+    """Two of each command in one place at the same moment: one works, or one after the other; never both at once."""
+    found = dict[str, Counter[str]]()
+    for name in names:
+        whole, out = undisturbed(made, name), made / f"twice-{name}"
+        words, logs = COMMANDS[name].words(made, out), [made / "log-0", made / "log-1"]
         numbers = [made_runs.start(log, *words) for log in logs]
         ends = [made_runs.end(number, log) for number, log in zip(numbers, logs, strict=True)]
-        for each in ends:
-            refused = each.code == 1 and ("is in use by" in each.stderr or "already holds a run" in each.stderr)
-            found["worked" if each.code == 0 else "refused" if refused else "OTHERWISE"] += 1
-    found["as undisturbed" if digest(training) == whole else "DIFFERENT"] += 1
+        counted = found[name] = Counter[str]()
+        for log, each in zip(logs, ends, strict=True):
+            refused = each.code == 1 and any(reason in each.stderr for reason in REFUSALS)
+            counted["worked" if each.code == 0 else "refused" if refused else "OTHERWISE"] += 1
+            if each.code == 0:
+                same = _outcome(log, out) == (whole.digest, whole.output)
+                counted["as undisturbed" if same else "DIFFERENT"] += 1
     return found
 
 
-def clock_set_back(folder: Path) -> bool:
+# ---------------------------------------------------------------- the clock
+
+
+def clock_set_back(made: Path) -> bool:
     """Whether a training is the same after its clock went back a year in the middle."""
-    real = time.time
-    run = folder / "clock"
-    _, words = made_runs.commands(folder / "search", run)
-    first = made_runs.run(folder / "log", *words, "--max-time", "0.01s")
+    real, run = time.time, made / "clock"
+    words = _train(made, run)
+    first = made_runs.run(made / "log", *words, "--max-time", "0.01s")
     assert first.code == 75, first.stderr
 
     def set_back() -> None:
         time.time = lambda: real() - 365 * 86400
 
-    second = made_runs.run(folder / "log", *words, "--resume", prepare=set_back)
+    second = made_runs.run(made / "log", *words, "--resume", prepare=set_back)
     assert second.code == 0, second.stderr
-    return digest(run) == digest(folder / "training")
+    return digest(run) == {name: text for name, text in digest(made / "training").items() if "packed" not in name}

@@ -4,7 +4,6 @@ A fork has torch loaded already: a command that is killed costs a second, not te
 """
 
 import contextlib
-import io
 import os
 import signal
 import sys
@@ -48,7 +47,7 @@ def command(*words: str) -> int:
 
 
 def start(log: Path, *words: str, prepare: Callable[[], object] = lambda: None) -> int:
-    """Begin `cpnas WORDS` in a fork, whose standard error goes to this file; returns its number."""
+    """Begin `cpnas WORDS` in a fork; returns its number. Standard error goes to LOG, standard output to LOG.out."""
     sys.stdout.flush()
     sys.stderr.flush()
     number = os.fork()
@@ -57,7 +56,11 @@ def start(log: Path, *words: str, prepare: Callable[[], object] = lambda: None) 
     code = 70
     try:
         prepare()
-        with log.open("w", encoding="utf-8") as errors, contextlib.redirect_stdout(io.StringIO()):
+        with (
+            log.open("w", encoding="utf-8") as errors,
+            Path(f"{log}.out").open("w", encoding="utf-8") as output,
+            contextlib.redirect_stdout(output),
+        ):
             sys.stderr = errors
             code = command(*words)
             errors.flush()

@@ -143,8 +143,9 @@ def _compiled() -> tuple[str, bytes]:
         return compiled_object()
 
 
-_NOT_OURS = ("NUMBA_DISABLE_JIT", "NUMBA_NUM_THREADS")
-"""What numba is told for other programs: this one is compiled in any case, and starts none of numba's threads."""
+_NOT_OURS = ("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "NUMBA_NUM_THREADS")
+"""What numba is told for other programs: this one is compiled in any case, is kept in folders of its own, and starts
+none of numba's threads."""
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from cpnas_cli.data.decoding import DAMAGED, upright
+from cpnas_cli.data.reading import opened
 from cpnas_cli.errors import DataError
 from cpnas_cli.registry import DATASETS, registered
 from cpnas_cli.reports.page import words
@@ -225,9 +226,9 @@ def _test_images(run: RunFolder) -> "Tensor":
 def _photo_address(file: Path) -> str | None:
     """The photo, small, without whatever else its file holds; None: it cannot be read any more."""
     try:
-        with Image.open(file) as opened:
-            opened.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a large JPEG is decoded small
-            image = upright(opened, file).convert("RGB")
+        with opened(file) as found:
+            found.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a large JPEG is decoded small
+            image = upright(found, file).convert("RGB")
     except (*DAMAGED, DataError):
         return None
     if max(image.size) <= 64:  # so few pixels are shown as they are
