@@ -199,7 +199,8 @@ class Memory:
 
     def __post_init__(self) -> None:
         self.values = np.full(self.builder.value_memory.size, np.nan, np.float32)
-        self.words = np.full(self.builder.word_memory.size, 0xFFFFFFFF, np.uint32)
+        num_words = self.builder.word_memory.size + self.builder.slot_memory.size
+        self.words = np.full(num_words, 0xFFFFFFFF, np.uint32)
         self.constants, self.reals = self.builder.constants.array(), self.builder.reals.array()
         self.filters = self.builder.doubles.array()
         self.table = np.array(self.builder.table, np.int64)
@@ -410,6 +411,7 @@ def depthwise(layer: Layer, own: LayerArrays, x: np.ndarray, *, border: int) -> 
     source = builder.words("source", channels=layer.in_channels, size=layer.in_size, border=border)
     slot = builder.slot(0, layer)
     step = builder.depthwise(layer, own, source, slot)
+    slot = slot._replace(offset=builder.word_memory.size + slot.offset)  # slots lie behind all other words
     memory = Memory(builder)
     memory.put_signs(source, x, border=border)
     rows = list[np.ndarray]()
