@@ -4,6 +4,7 @@ A fork has torch loaded already: a command that is killed costs a second, not te
 """
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -62,6 +63,7 @@ def start(log: Path, *words: str, prepare: Callable[[], object] = lambda: None) 
             contextlib.redirect_stdout(output),
         ):
             sys.stderr = errors
+            logging.getLogger().handlers.clear()  # pytest's, which take what a command alone says on standard error
             code = command(*words)
             errors.flush()
     finally:
