@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from xdist.scheduler import LoadScopeScheduling
 
 # For tests of benchmarks/; at the end, so that the installed package is the one that is tested.
 sys.path.append(str(Path(__file__).parent.parent))
@@ -30,17 +32,21 @@ TINY_SETTINGS = (
 TINY_OPTIONS = [word for setting in TINY_SETTINGS for word in ("--set", setting)]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a fixture of their module run on one worker, which makes it once; and before the others.
+class ByFile(LoadScopeScheduling):
+    """Tests of a file with fixtures of its module run on one worker, which makes these once; others where is room."""
 
-    Long ones are among them: begun last, one worker would work on them alone.
-    """
-    for item in items:
-        known = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009
-        if any(definitions[-1].scope == "module" for definitions in known.values()):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _has_fixtures_of_module(file) else nodeid
+
+
+@functools.cache
+def _has_fixtures_of_module(file: str) -> bool:
+    return 'scope="module"' in (Path(__file__).parent.parent / file).read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
