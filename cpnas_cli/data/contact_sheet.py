@@ -6,8 +6,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from cpnas_cli.data.class_folders import ClassFolders
-from cpnas_cli.data.decoding import DAMAGED, upright
-from cpnas_cli.data.reading import opened
+from cpnas_cli.data.decoding import small_image
 from cpnas_cli.errors import DataError
 from cpnas_cli.storage.documents import replacing
 
@@ -58,11 +57,8 @@ def _drawable(text: str) -> str:
 def _small(file: Path) -> Image.Image:
     """The whole image, letterboxed on grey."""
     canvas = Image.new("RGB", (_SIDE, _SIDE), (128, 128, 128))
-    try:
-        with opened(file) as found:
-            found.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a large JPEG is decoded small
-            image = upright(found, file).convert("RGB")
-    except (*DAMAGED, DataError):
+    image = small_image(file, _SIDE)
+    if image is None:
         return Image.new("RGB", (_SIDE, _SIDE), _MISSING)
     image.thumbnail((_SIDE, _SIDE))
     canvas.paste(image, ((_SIDE - image.width) // 2, (_SIDE - image.height) // 2))

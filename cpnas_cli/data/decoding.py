@@ -76,6 +76,16 @@ def pixels_of(
     return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
 
 
+def small_image(path: Path, side: int) -> Image.Image | None:
+    """In colour and upright, for a picture of `side` pixels; a large JPEG is decoded small. None: it cannot be read."""
+    try:
+        with opened(path) as found:
+            found.draft("RGB", (2 * side, 2 * side))
+            return upright(found, path).convert("RGB")
+    except (*DAMAGED, DataError):
+        return None
+
+
 def fitted(image: Image.Image, size: int, fit: FitName) -> Image.Image:
     """The image with S x S pixels, by bilinear interpolation (Pillow's, which averages where it makes smaller).
 

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from cpnas_cli.data.decoding import DAMAGED, upright
-from cpnas_cli.data.reading import opened
-from cpnas_cli.errors import DataError
+from cpnas_cli.data.decoding import small_image
 from cpnas_cli.registry import DATASETS, registered
 from cpnas_cli.reports.page import words
 from cpnas_cli.reports.page.blocks import (
@@ -225,11 +223,8 @@ def _test_images(run: RunFolder) -> "Tensor":
 
 def _photo_address(file: Path) -> str | None:
     """The photo, small, without whatever else its file holds; None: it cannot be read any more."""
-    try:
-        with opened(file) as found:
-            found.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a large JPEG is decoded small
-            image = upright(found, file).convert("RGB")
-    except (*DAMAGED, DataError):
+    image = small_image(file, _SIDE)
+    if image is None:
         return None
     if max(image.size) <= 64:  # so few pixels are shown as they are
         return _address(image, "PNG")
