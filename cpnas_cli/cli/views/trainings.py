@@ -45,10 +45,8 @@ class TrainingView(EpochView):
 
     def _further_terms(self, record: Mapping[str, Any]) -> str:
         """Those that are switched on; runs of an older version have none."""
-        terms = {"teacher": self.train.teacher_weight, "auxiliary": self.train.auxiliary_weight}
-        return "".join(
-            f" + {name} {record.get(f'loss_{name}', 0.0):.4f}" for name, weight in terms.items() if weight > 0
-        )
+        further = {name: key for name, key in self._terms_in_use().items() if name in ("teacher", "auxiliary")}
+        return "".join(f" + {name} {record.get(key, 0.0):.4f}" for name, key in further.items())
 
     def render(self) -> Group:
         table = Table()
