@@ -212,7 +212,7 @@ class StepTimer:
         calls |= {name: lambda step=step: step(*batch) for name, step in self._steps.items()}
         calls["answer"] = lambda: self._answer(batch[0])
         spent = 0.0
-        with threads_of_run(self.width.config):  # as in the training
+        with threads_of_run(self.width.config, device_type=self.fabric.device.type):  # as in the training
             for name, call in calls.items():
                 seconds = seconds_of(lambda call=call: self._finished(call))
                 self.seconds.setdefault(name, []).append(seconds)

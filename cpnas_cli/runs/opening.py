@@ -80,8 +80,7 @@ def open_run_for(
     images = by_all(fabric, load)
     owned = {**(documents or {}), RunFolder.DATASET: describe_dataset(images)}
     with contextlib.ExitStack() as held:
-        if fabric.device.type == "cpu":
-            held.enter_context(threads_of_run(config, folder))
+        held.enter_context(threads_of_run(config, folder, device_type=fabric.device.type))
         environment = describe_environment(fabric, command=command)
 
         def start() -> tuple[RunFolder, tuple[str, ...], bool]:

@@ -23,18 +23,19 @@ took 1.5 to 2 times as long as one, and longer still where other programs run (d
 
 
 @contextlib.contextmanager
-def threads_of_run(config: Config, folder: Path | None = None) -> Iterator[int]:
+def threads_of_run(config: Config, folder: Path | None = None, *, device_type: str = "cpu") -> Iterator[None]:
     """Let PyTorch compute on as many threads as this run should have, until the block ends.
 
     They are the user's, where OMP_NUM_THREADS is set; those that the run in the folder was started with, because the
     bits depend on them; one for a small network (`VALUES_FOR_SEVERAL_THREADS`); or all that there are. Never more than
-    PyTorch had before: a worker of an experiment has its share.
+    PyTorch had before: a worker of an experiment has its share. Where the networks are on another device than the CPU,
+    nothing changes.
     """
     before = torch.get_num_threads()
-    number = before if CHOSEN_BY_THE_USER in os.environ else min(_wanted(config, folder) or before, before)
-    torch.set_num_threads(number)
+    if device_type == "cpu" and CHOSEN_BY_THE_USER not in os.environ:
+        torch.set_num_threads(min(_wanted(config, folder) or before, before))
     try:
-        yield number
+        yield
     finally:
         torch.set_num_threads(before)
 

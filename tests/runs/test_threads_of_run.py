@@ -47,6 +47,11 @@ def test_what_the_user_has_chosen_stays(monkeypatch: pytest.MonkeyPatch) -> None
         assert torch.get_num_threads() == 3
 
 
+def test_networks_that_are_elsewhere_change_nothing() -> None:
+    with threads_of_run(SMALL, device_type="cuda"):
+        assert torch.get_num_threads() == 3
+
+
 @pytest.mark.parametrize(("started", "here"), [(2, 2), (8, 3)])
 def test_a_run_goes_on_with_those_that_it_was_started_with(tmp_path: Path, started: int, here: int) -> None:
     """Its bits depend on them; more than there are it cannot have."""
