@@ -97,7 +97,7 @@ def draw_timer(networks: SharedNetworks, genotypes: Iterator[Genotype]) -> Calla
 
     def draw() -> float:
         genotype, index = next(genotypes), next(draws)
-        return _synchronized_seconds(lambda: networks.accuracies(genotype, draw=index, starting=lambda _: None))
+        return _synchronized_seconds(lambda: networks.scores(genotype, draw=index, starting=lambda _: None))
 
     return draw
 

@@ -63,7 +63,8 @@ def step_of_training(
 
 def step_of_draw(shared: SharedNetworks, name: NetworkName, genotype: Genotype, batch: Batch) -> None:
     """The first of a draw: with the optimizer that the draw makes, over the parameters of the genotype."""
-    shared.new_train_step(name, genotype)(*batch)
+    network = shared.networks[name]
+    shared.new_train_step(lambda x: network(x, genotype), network.parameters_of(genotype))(*batch)
 
 
 def step_of_pcdarts(search: Search, batch: Batch) -> TimedStep:

@@ -31,6 +31,7 @@ from cpnas_cli.settings.sections import (
     IndicatorName,
     NetworkConfig,
     OptimizerName,
+    PerformanceName,
     RealPart,
     SearchConfig,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "NetworkConfig",
     "OptimizerName",
     "PcDartsConfig",
+    "PerformanceName",
     "RealPart",
     "ScheduleName",
     "SearchConfig",

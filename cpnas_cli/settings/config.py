@@ -104,7 +104,13 @@ def validated(document: Mapping[str, Any], *, stored: bool, preset: str = DEFAUL
         raise UsageError(f"{_describe(error)}; `cpnas presets show {preset}` lists the settings") from None
 
 
-_BEFORE = {"indicator": "printed", "evaluation": "after_draw", "credit": "draw"}
+_BEFORE = {
+    "indicator": "printed",
+    "evaluation": "after_draw",
+    "credit": "draw",
+    "performance": "accuracy",
+    "warmup_epochs": 0,
+}
 """Of `search`: what a search did before the setting was there, where that need not be today's default."""
 
 

@@ -19,6 +19,7 @@ EngineName = Literal["eager", "graphs"]
 IndicatorName = Literal["penalized", "printed"]
 EvaluationName = Literal["after_draw", "after_pass"]
 CreditName = Literal["draw", "regression"]
+PerformanceName = Literal["accuracy", "probability"]
 ActivationName = Literal["none", "prelu", "rprelu"]
 RealFormat = Literal["float32", "float16"]
 WeightFormat = Literal["float32", "float16", "int8"]
@@ -311,6 +312,19 @@ class SearchConfig(Section):
         "what is known of an operation when one is abandoned: the mean indicator of its draws of the round, or its "
         "effect by least squares over all draws so far",
         origin="published, (4.16); regression: ours",
+    )
+    performance: PerformanceName = setting(
+        "accuracy",
+        "what A_C and A_P are in the indicator: the fraction of the validation images classified right, or the mean "
+        "probability of the right class, with which few images tell architectures apart",
+        origin="published, (4.15); probability: ours, as in fair",
+    )
+    warmup_epochs: int = setting(
+        0,
+        "epochs of Child and Parent before the first draw, every step with another architecture; nothing is validated",
+        unit="epochs",
+        origin="published, which has none; its steps are those of SPOS (arXiv 1904.00420)",
+        ge=0,
     )
     num_cells: int | None = setting(
         None,

@@ -99,7 +99,7 @@ class EvaluationSteps:
     """The batches of an evaluation; each call does the next one. The last is filled up with images that do not count.
 
     Attributes:
-      rows: (number of batches, 2), what `evaluation_step` returned; complete after the last call.
+      rows: (number of batches, 3), what `evaluation_step` returned; complete after the last call.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class EvaluationSteps:
         self._batch_size = min(batch_size, len(images))
         self._offsets_B = torch.arange(self._batch_size, device=device)
         self._step_1 = torch.zeros(1, dtype=torch.long, device=device)
-        self.rows = torch.zeros(-(-len(images) // self._batch_size), 2, dtype=torch.long, device=device)
+        self.rows = torch.zeros(-(-len(images) // self._batch_size), 3, dtype=torch.float32, device=device)
 
     @property
     def num_calls(self) -> int:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -168,9 +168,22 @@ def cross_entropy(_: Tensor, output: Output, labels_B: Tensor) -> LossTerms:
     return only_cross_entropy(F.cross_entropy(output.logits, labels_B))
 
 
+class Score(NamedTuple):
+    """How a network does on some images.
+
+    Attributes:
+      accuracy: fraction of them classified right.
+      probability: the mean of the softmax of the right class, in [0, 1]. What an accuracy says in steps of an image it
+        says smoothly, so that few images tell architectures apart that many classify almost alike.
+    """
+
+    accuracy: float
+    probability: float
+
+
 @torch.no_grad()
-def evaluate(network: Callable[[Tensor], Output], batches: Batches) -> float:
-    """The fraction of images classified right, in [0, 1]. The caller has put the network into evaluation mode.
+def evaluate(network: Callable[[Tensor], Output], batches: Batches) -> Score:
+    """Of these images. The caller has put the network into evaluation mode.
 
     Raises:
       NonFiniteLossError: a score is NaN or infinite, so that no class is the largest.
@@ -179,33 +192,36 @@ def evaluate(network: Callable[[Tensor], Output], batches: Batches) -> float:
     for x_BCHW, labels_B in batches:
         rows.append(evaluation_step(network, x_BCHW, labels_B))
         num_images += len(labels_B)
-    return evaluated_fraction(torch.stack(rows), num_images=num_images)
+    return evaluated(torch.stack(rows), num_images=num_images)
 
 
 def evaluation_step(
     network: Callable[[Tensor], Output], x_BCHW: Tensor, labels_B: Tensor, counts_B: Tensor | None = None
 ) -> Tensor:
-    """(2,): how many images are classified right, and whether all scores are finite (1 or 0).
+    """(3,) in float32: how many images are classified right, whether all scores are finite (1 or 0), and the sum of the
+    probabilities of the right classes.
 
     Args:
       counts_B: False for images that do not count; without it all do.
     """
     logits_BK = network(x_BCHW).logits
     right_B = logits_BK.argmax(dim=1) == labels_B
+    probability_B = logits_BK.float().softmax(dim=1).gather(1, labels_B[:, None])[:, 0]
     if counts_B is not None:
-        right_B = right_B & counts_B
-    return torch.stack([right_B.sum(), logits_BK.isfinite().all()])
+        right_B, probability_B = right_B & counts_B, probability_B * counts_B
+    return torch.stack([right_B.sum(), logits_BK.isfinite().all(), probability_B.sum()]).float()
 
 
-def evaluated_fraction(rows: Tensor, *, num_images: int) -> float:
-    """The fraction classified right of the rows (num_batches, 2) of `evaluation_step`; waits for the device.
+def evaluated(rows: Tensor, *, num_images: int) -> Score:
+    """The score of the rows (num_batches, 3) of `evaluation_step`; waits for the device.
 
     Raises:
       NonFiniteLossError: see `evaluate`.
     """
-    table = rows.cpu()
+    table = rows.cpu().double()
     check_finite_scores(bool(table[:, 1].all()))
-    return table[:, 0].sum().item() / num_images
+    num_right, _, probability = table.sum(dim=0).tolist()
+    return Score(num_right / num_images, min(probability / num_images, 1.0))
 
 
 def check_finite_scores(are_finite: bool) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from test_every_strategy import make_search, tensors_of, without_seconds
+from torch import Tensor
 
 from cpnas_cli.errors import CheckpointError, MaxTimeReached, UsageError
+from cpnas_cli.networks.network import Output
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, OPERATIONS, Genotype, draw_pass
@@ -19,6 +22,7 @@ from cpnas_cli.strategies.base import Rereading
 from cpnas_cli.strategies.cpnas.credit import ValidatedDraw, effects_of_all_draws, mean_of_draws
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 from cpnas_cli.strategies.cpnas.state import SearchState
+from cpnas_cli.training.epoch import evaluate
 
 CPNAS, BNAS = strategy_named("cpnas"), strategy_named("bnas")
 FIRST_ROUND = 8
@@ -91,7 +95,7 @@ def test_after_a_pass_all_its_draws_are_validated_with_the_weights_at_its_end(tm
     for name in ("child", "parent"):
         for draw, genotype in enumerate(genotypes):
             shared.train(name, genotype, draw=draw)
-        expected = [shared.validate_draw(genotype, draw=7)[name] for genotype in genotypes]
+        expected = [shared.validate_draw(genotype, draw=7)[name].accuracy for genotype in genotypes]
         assert passed[f"accuracy_{name}"] == expected
     z = [c - 0.5 * (p - c) for c, p in zip(passed["accuracy_child"], passed["accuracy_parent"], strict=True)]
     assert passed["z"] == pytest.approx(z, abs=1e-12)
@@ -136,6 +140,88 @@ def test_what_a_search_after_passes_costs_and_finds(name: str, tmp_path: Path) -
     passes = [record for record in history if record["event"] == "pass"]
     child, parent = (np.concatenate([one[f"accuracy_{key}"] for one in passes]) for key in ("child", "parent"))
     assert slope == pytest.approx(np.polyfit(child, parent, 1)[0], abs=1e-9)
+
+
+# ---------------------------------------------------------------- before the first draw, and what performance is
+
+
+def test_in_the_warm_up_every_step_has_another_architecture(tmp_path: Path) -> None:
+    """As in a pass no candidate of an edge comes again before the others; here an epoch is shorter than a pass."""
+    shared = SharedNetworks(make_search(tmp_path, CPNAS, "search.warmup_epochs=2", "search.batch_size=2"))
+    assert shared.num_steps == 5
+    trained: list[Genotype] = []
+    network = shared.networks["child"]
+    whole = network.forward
+
+    def watched(x: Tensor, genotype: Genotype) -> Output:
+        trained.append(genotype)
+        return whole(x, genotype)
+
+    network.forward = watched  # type: ignore[method-assign]
+    for epoch in range(2):
+        shared.warm_up("child", SearchState(1, num_warmed_up=epoch).warm_up_draws(5, seed=0), epoch=epoch)
+    assert len(trained) == len(set(trained)) == 10
+    for steps in (trained[:5], trained[5:]):
+        for kind in CELL_KINDS:
+            assert all(len(set(ops)) == 5 for ops in zip(*(each.cells()[kind] for each in steps), strict=True))
+
+
+def test_the_warm_up_comes_first_and_its_rate_leads_over_to_that_of_the_draws(tmp_path: Path) -> None:
+    settings = ("search.warmup_epochs=2", "search.learning_rate=0.5", "search.learning_rate_min=0.1")
+    records = first_draws(tmp_path, 1, *settings)
+    assert [(record["event"], record.get("network")) for record in records[:5]] == [
+        *[("epoch", "child"), ("epoch", "parent")] * 2,
+        ("draw", None),
+    ]
+    search = make_search(tmp_path / "other", CPNAS, *settings)
+    shared = SharedNetworks(search)
+    rates = [shared.learning_rate(draw, 0) for draw in range(-2, 35)]
+    expected = [0.1 + 0.2 * (1 + math.cos(math.pi * epoch / 37)) for epoch in range(37)]
+    assert rates == pytest.approx(expected, rel=1e-9)
+    assert CPNAS.cost(records, num_inherited=0).asked == 2 * 2 + 2 * FIRST_ROUND
+    assert CPNAS.cost(records, num_inherited=FIRST_ROUND).trained == 0
+
+
+@pytest.mark.parametrize("name", ["cpnas", "bnas"])
+def test_it_goes_on_the_same_from_every_epoch_of_the_warm_up(name: str, tmp_path: Path) -> None:
+    settings = ("search.warmup_epochs=3", "search.performance=probability", "search.evaluation=after_pass")
+    expected = first_draws(tmp_path / "at once", 1, *settings, name=name)
+    run = RunFolder(tmp_path / "resumed")
+    for _ in range(5):
+        with contextlib.suppress(MaxTimeReached):
+            strategy_named(name).search(make_search(run.path, strategy_named(name), *settings, deadline=Deadline(0.0)))
+    assert len(draws_of(without_seconds(run.history()))) == 2
+    assert first_draws(run.path, 1, *settings, name=name) == expected
+    assert tensors_of(run) == tensors_of(RunFolder(tmp_path / "at once"))
+
+
+def test_a_search_without_a_parent_leaves_the_parents_warm_up_out(tmp_path: Path) -> None:
+    """Read again at beta_P = 0 it is what `bnas` writes, to the letter."""
+    records = first_draws(tmp_path / "cpnas", 1, "search.warmup_epochs=2")
+    alone = first_draws(tmp_path / "bnas", 1, "search.warmup_epochs=2", name="bnas")
+    rereading = BNAS.reread(records, make_search(tmp_path / "other", BNAS, "search.warmup_epochs=2").config)
+    assert rereading is not None
+    assert list(rereading.records)[:-1] == alone[:-1]
+
+
+@pytest.mark.parametrize("evaluation", ["after_draw", "after_pass"])
+def test_probabilities_are_what_z_is_of_where_they_are_the_performance(evaluation: str, tmp_path: Path) -> None:
+    settings = ("search.performance=probability", "search.beta_p=0.75", f"search.evaluation={evaluation}")
+    records = first_draws(tmp_path, 1, *settings)
+    judged = [record for record in records if record.get("z") is not None]
+    assert len(judged) == (1 if evaluation == "after_pass" else FIRST_ROUND)
+    for record in judged:
+        child, parent, z = (np.array(record[key]) for key in ("probability_child", "probability_parent", "z"))
+        assert z == pytest.approx(child - 0.75 * (parent - child), abs=1e-12)
+        assert np.all((child > 0) & (child < 1))
+        assert "accuracy_child" in record
+
+
+def test_a_probability_is_the_softmax_of_the_right_class() -> None:
+    """By hand: two images, two classes, logits (0, ln 3) and (ln 4, 0), both of class 1."""
+    logits = torch.tensor([[0.0, math.log(3)], [math.log(4), 0.0]])
+    score = evaluate(lambda x: Output(x, x), [(logits, torch.tensor([1, 1]))])
+    assert score == (0.5, pytest.approx((3 / 4 + 1 / 5) / 2, abs=1e-6))
 
 
 # ---------------------------------------------------------------- credit

@@ -447,7 +447,9 @@ def test_its_provenance_has_the_keys_of_all_and_no_times(strategy: Strategy) -> 
 COMMON = '"seed": 0, "dataset": "digits", "num_classes": 10, "image_size": 8, "num_passes": {}, "num_cells": 3, ' + (
     '"num_channels": 4, "block": "residual", "real_parts": []'
 )
-RULES = ', "indicator": {}, "evaluation": "after_draw", "credit": "draw"}}'
+RULES = ', "indicator": {}, "evaluation": "after_draw", "credit": "draw", ' + (
+    '"performance": "accuracy", "warmup_epochs": 0}}'
+)
 
 
 @pytest.mark.parametrize(

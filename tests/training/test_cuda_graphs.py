@@ -27,6 +27,7 @@ from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.graphed_networks import GraphedNetworks
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 from cpnas_cli.training import cuda_graphs as graphs
+from cpnas_cli.training.epoch import Score
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -42,10 +43,8 @@ def exact_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SharedNetworks, "learning_rate", lambda _, draw, step: 2.0 ** -(3 + draw + step))
 
 
-def accuracies_of(networks: SharedNetworks, *, num_draws: int) -> list[dict[Any, float]]:
-    return [
-        networks.accuracies(draw_uniform(seed=draw), draw=draw, starting=lambda _: None) for draw in range(num_draws)
-    ]
+def accuracies_of(networks: SharedNetworks, *, num_draws: int) -> list[dict[Any, Score]]:
+    return [networks.scores(draw_uniform(seed=draw), draw=draw, starting=lambda _: None) for draw in range(num_draws)]
 
 
 def weights_of(networks: SharedNetworks) -> dict[str, Tensor]:
@@ -75,7 +74,10 @@ def test_a_validation_of_several_batches_counts_every_image_once(
     expected = accuracies_of(SharedNetworks(search), num_draws=1)
     monkeypatch.setattr("cpnas_cli.strategies.cpnas.graphed_networks.VALIDATION_BATCH_SIZE", 19)
     streams = tapes()
-    assert accuracies_of(GraphedNetworks(search, streams=streams), num_draws=1) == expected
+    (found,), (scores,) = accuracies_of(GraphedNetworks(search, streams=streams), num_draws=1), expected
+    for name, score in scores.items():
+        assert found[name].accuracy == score.accuracy
+        assert found[name].probability == pytest.approx(score.probability, abs=1e-6)  # other batches, other sums
     assert all(stream.num_replays == [3, 4] for stream in streams.values())  # 105 = 5 * 19 + 10
 
 
@@ -223,7 +225,7 @@ def test_on_cuda_graphs_train_what_eager_steps_train(
     eager, replayed = SharedNetworks(search), GraphedNetworks(search)
     for draw in range(3):
         first, second = (
-            networks.accuracies(CONVOLUTIONS, draw=draw, starting=lambda _: None) for networks in (eager, replayed)
+            networks.scores(CONVOLUTIONS, draw=draw, starting=lambda _: None) for networks in (eager, replayed)
         )
         assert first == pytest.approx(second, abs=0.02)  # 105 images; the Parent's batches are of other sizes
     for name, weights in weights_of(eager).items():
@@ -245,7 +247,7 @@ def test_on_cuda_memory_does_not_grow_with_draws(tmp_path: Path) -> None:
     allocated, reserved = [], []
     for draw in range(12):
         # one genotype, so that every draw needs the same
-        networks.accuracies(draw_uniform(seed=0), draw=draw, starting=lambda _: None)
+        networks.scores(draw_uniform(seed=0), draw=draw, starting=lambda _: None)
         allocated.append(torch.cuda.memory_allocated())
         reserved.append(torch.cuda.memory_reserved())
     assert allocated[-1] == allocated[3]

@@ -102,6 +102,9 @@ class SearchView(_View):
         super().__init__()
         self.total, self.done = total, 0
         self.num_passes = config.search.num_passes
+        self.num_warmed_up, self.warmup_epochs = 0, config.search.warmup_epochs
+        self.last_network = "parent" if config.search.beta_p else "child"
+        self.warmup_seconds = 0.0
         self.num_candidates, self.pass_index = len(OPERATIONS), 0
         self.training = "child"
         self.child: float | None = None
@@ -116,6 +119,8 @@ class SearchView(_View):
             case "progress":
                 self.training = record["network"]
                 self.child = record.get("accuracy_child", self.child)
+            case "epoch":
+                self._warm_up(record)
             case "draw":
                 self._draw(record)
             case "pass":
@@ -124,6 +129,21 @@ class SearchView(_View):
                 self._abandon(record)
                 if not record.get("resumed"):
                     self.line(f"one operation abandoned on every edge, {record['num_candidates'] - 1} left")
+
+    def _warm_up(self, record: Mapping[str, Any]) -> None:
+        self.warmup_seconds += record["seconds"]
+        if record["network"] == self.last_network:
+            self.num_warmed_up += 1
+            self._unit_done(self.warmup_seconds)
+            self.warmup_seconds = 0.0
+        if not record.get("resumed"):
+            self.line(
+                f"warm-up {record['epoch'] + 1}/{self.warmup_epochs}  {record['network']}  loss {record['loss']:.4f}  "
+                f"accuracy {percent(record['accuracy_train'])}  {record['seconds']:.1f} s  left {self._left()}"
+            )
+
+    def _left(self) -> str:
+        return self._time_left(self.warmup_epochs - self.num_warmed_up + self.total - self.done)
 
     def _draw(self, record: Mapping[str, Any]) -> None:
         self.done += 1
@@ -140,7 +160,7 @@ class SearchView(_View):
             found = f"Child {percent(self.child)}{parent}  z {record['z']:.4f}"
         self.line(
             f"draw {self.done}/{self.total}  {self.num_candidates} candidates  pass {self.pass_index + 1}/"
-            f"{self.num_passes}  {found}  {record['seconds']:.1f} s  left {self._time_left(self.total - self.done)}"
+            f"{self.num_passes}  {found}  {record['seconds']:.1f} s  left {self._left()}"
         )
 
     def _validated(self, child: float, parent: float | None) -> None:
@@ -171,14 +191,16 @@ class SearchView(_View):
                 self.alive[kind][index] = tuple(op for op in edge["evaluation"] if op != edge["abandoned"])
 
     def render(self) -> Group:
-        status = Table.grid(padding=(0, 2))
-        status.add_row(
-            f"round {len(OPERATIONS) + 1 - self.num_candidates}/{len(OPERATIONS) - 1}",
-            f"pass {min(self.pass_index + 1, self.num_passes)}/{self.num_passes}",
-            f"draw {self.done}/{self.total}",
-            ProgressBar(total=self.total, completed=self.done, width=20),
-            f"left {self._time_left(self.total - self.done)}",
-        )
+        status, total = Table.grid(padding=(0, 2)), self.warmup_epochs + self.total
+        where = [f"warm-up {self.num_warmed_up}/{self.warmup_epochs}"]
+        if self.num_warmed_up == self.warmup_epochs:
+            where = [
+                f"round {len(OPERATIONS) + 1 - self.num_candidates}/{len(OPERATIONS) - 1}",
+                f"pass {min(self.pass_index + 1, self.num_passes)}/{self.num_passes}",
+                f"draw {self.done}/{self.total}",
+            ]
+        progress = ProgressBar(total=total, completed=self.num_warmed_up + self.done, width=20)
+        status.add_row(*where, progress, f"left {self._left()}")
         accuracies = Table.grid(padding=(0, 2))
         doing = f"training the {self.training}" if self.done < self.total else "done"
         accuracies.add_row(f"Child {percent(self.child)}", f"Parent {percent(self.parent)}", Text(doing, style="dim"))

@@ -16,7 +16,7 @@ from cpnas_cli.strategies.base import Rereading
 from cpnas_cli.strategies.budgets.feasibility import recorded_feasibility
 from cpnas_cli.strategies.cpnas.indicator import parent_slope
 from cpnas_cli.strategies.cpnas.search import indicators_of, journal_of
-from cpnas_cli.strategies.cpnas.state import SearchState, z_of
+from cpnas_cli.strategies.cpnas.state import WARMUP, SearchState, z_of
 
 if TYPE_CHECKING:
     from cpnas_cli.settings import SearchConfig
@@ -41,6 +41,11 @@ def reread(history: Sequence[Mapping[str, Any]], settings: "SearchConfig") -> Re
             records.append(own)
             agrees = all(_abandoned(own[kind]) == _abandoned(record[kind]) for kind in CELL_KINDS)
             continue
+        if record["event"] == WARMUP:
+            if settings.beta_p or record["network"] == "child":
+                records.append(dict(record))
+                state.follow(record, ())
+            continue
         if settings.beta_p and record["accuracy_parent"] is None and record["accuracy_child"] is not None:
             return None
         records.append(_judged(record, settings))
@@ -51,7 +56,7 @@ def reread(history: Sequence[Mapping[str, Any]], settings: "SearchConfig") -> Re
 def _judged(record: Mapping[str, Any], settings: "SearchConfig") -> dict[str, Any]:
     """A record of a draw or of a pass with the z of these settings, and without a Parent that they would not train."""
     if not settings.beta_p:
-        record = {**record, "accuracy_parent": None}
+        record = {key: None if key.endswith("_parent") else value for key, value in record.items()}
     return {**record, "z": indicators_of(record, settings)}
 
 

@@ -16,7 +16,7 @@ from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import BATCHES, SharedNetworks, calibrated
 from cpnas_cli.training.captured_steps import EvaluationSteps, StepSettings, TrainingSteps
 from cpnas_cli.training.cuda_graphs import CapturedSteps, GraphStream, Replays, Stream, replay_in_turn
-from cpnas_cli.training.epoch import cross_entropy, epoch_means, evaluated_fraction
+from cpnas_cli.training.epoch import Score, cross_entropy, epoch_means, evaluated
 
 VALIDATION_BATCH_SIZE = 1000
 
@@ -35,9 +35,9 @@ class GraphedNetworks(SharedNetworks):
             name: streams[name] if streams else GraphStream(search.fabric.device) for name in self.networks
         }
 
-    def accuracies(
+    def scores(
         self, genotype: Genotype, *, draw: int, starting: Callable[[NetworkName], object]
-    ) -> dict[NetworkName, float]:
+    ) -> dict[NetworkName, Score]:
         with self._joined():
             trainings = self._trainings(genotype, draw=draw)
             self._run(trainings, starting=starting)
@@ -53,7 +53,7 @@ class GraphedNetworks(SharedNetworks):
             for name in self.networks:
                 self._read_training(name, trainings[name], draw=draw)
 
-    def validate_draw(self, genotype: Genotype, *, draw: int) -> dict[NetworkName, float]:
+    def validate_draw(self, genotype: Genotype, *, draw: int) -> dict[NetworkName, Score]:
         with self._joined(), self._validated(genotype) as validations:
             return {name: self._read_validation(name, validations[name], draw=draw) for name in self.networks}
 
@@ -134,8 +134,8 @@ class GraphedNetworks(SharedNetworks):
             batch_size=VALIDATION_BATCH_SIZE,
         )
 
-    def _read(self, name: NetworkName, training: TrainingSteps, validation: EvaluationSteps, *, draw: int) -> float:
-        """The accuracy; here the host waits."""
+    def _read(self, name: NetworkName, training: TrainingSteps, validation: EvaluationSteps, *, draw: int) -> Score:
+        """Here the host waits."""
         self._read_training(name, training, draw=draw)
         return self._read_validation(name, validation, draw=draw)
 
@@ -144,7 +144,7 @@ class GraphedNetworks(SharedNetworks):
         with self.located(name, draw=draw):
             epoch_means(training.rows, training.parameters, num_images=training.num_images)
 
-    def _read_validation(self, name: NetworkName, validation: EvaluationSteps, *, draw: int) -> float:
+    def _read_validation(self, name: NetworkName, validation: EvaluationSteps, *, draw: int) -> Score:
         self._streams[name].join()
         with self.located(name, draw=draw):
-            return evaluated_fraction(validation.rows, num_images=len(self.validation))
+            return evaluated(validation.rows, num_images=len(self.validation))

@@ -1,5 +1,7 @@
 """CP-NAS: Algorithm 9 of "Binary Neural Architecture Search", section 4.3, with (4.15) and (4.16).
 
+    for each epoch of the warm-up:     # none is published
+        train Child and Parent, every step with another architecture
     while K > 1:
         for t in 1..T:                 # passes
             for e in 1..K:             # sampling without replacement
@@ -9,8 +11,10 @@
 The lines: z is (4.15) and e is (4.16), both in `indicator`; what e is computed from is in `credit`; K, t, e and what
 was given are in `state`; the training and validation of a draw are in `shared_networks`. With
 `search.evaluation=after_pass` the draws of a pass are validated together at its end (ours: so that the later ones have
-no better trained weights). After every draw, and after what was validated at the end of a pass, history and checkpoint
-are committed to the run's journal; a resumed search replays the history.
+no better trained weights). The warm-up, `search.warmup_epochs`, is ours too: what is judged first is otherwise hardly
+trained, and looks the better the fewer weights it has. After every epoch of it, after every draw, and after what was
+validated at the end of a pass, history and checkpoint are committed to the run's journal; a resumed search replays the
+history.
 """
 
 import time
@@ -27,6 +31,7 @@ from cpnas_cli.strategies.cpnas.graphed_networks import GraphedNetworks
 from cpnas_cli.strategies.cpnas.indicator import indicator
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 from cpnas_cli.strategies.cpnas.state import SearchState, z_of
+from cpnas_cli.training.epoch import Score
 
 if TYPE_CHECKING:
     from cpnas_cli.settings import SearchConfig
@@ -59,17 +64,21 @@ def advance(search: Search, *, stop: Callable[[], bool] = lambda: False) -> Sear
     shared, journal = kind(search), journal_of(search.run)
     state, done = _resume(search, shared, journal)
     while not state.finished:
-        started = time.monotonic()
-        if state.pass_is_trained:
-            record = _validate_pass(search, shared, state, done=done)
+        started, records = time.monotonic(), list[dict[str, Any]]()
+        if state.feasibility is not None and done == 0 and state.num_warmed_up == 0:
+            records.append(state.feasibility.record())
+        if state.num_warmed_up < search.config.search.warmup_epochs:
+            new = _warm_up(search, shared, state)
+        elif state.pass_is_trained:
+            new = [_validate_pass(search, shared, state, done=done)]
         else:
-            record = _draw(search, shared, state, done=done)
+            new = [_draw(search, shared, state, done=done)]
             done += 1
         seconds = time.monotonic() - started
-        record["seconds"] = round(seconds, 3)
-        state.follow(record, z_of(record))
-        records = [state.feasibility.record()] if state.feasibility is not None and done == 1 else []
-        records.append(record)
+        for record in new:
+            record.setdefault("seconds", round(seconds, 3))
+            state.follow(record, z_of(record))
+        records += new
         is_decided = state.round_complete
         if is_decided:
             records.append(state.abandon())
@@ -81,6 +90,30 @@ def advance(search: Search, *, stop: Callable[[], bool] = lambda: False) -> Sear
         if not state.finished:
             search.deadline.check(seconds)
     return state
+
+
+def _warm_up(search: Search, shared: SharedNetworks, state: SearchState) -> list[dict[str, Any]]:
+    """Train the next epoch of the warm-up; returns the record of each network."""
+    epoch, total = state.num_warmed_up, search.config.search.warmup_epochs
+    genotypes = state.warm_up_draws(shared.num_steps, seed=search.config.seed)
+    records: list[dict[str, Any]] = []
+    for name in shared.networks:
+        search.notify({"event": "progress", "network": name, "epoch": epoch, "done": epoch, "total": total})
+        started = time.monotonic()
+        means = shared.warm_up(name, genotypes, epoch=epoch)
+        records.append(
+            {
+                "event": "epoch",
+                "network": name,
+                "num_candidates": state.candidates.num_candidates,
+                "epoch": epoch,
+                "loss": means.loss,
+                "accuracy_train": means.accuracy_train,
+                "learning_rate": shared.learning_rate(epoch - total, shared.num_steps - 1),
+                "seconds": round(time.monotonic() - started, 3),
+            }
+        )
+    return records
 
 
 def _draw(search: Search, shared: SharedNetworks, state: SearchState, *, done: int) -> dict[str, Any]:
@@ -102,12 +135,14 @@ def _draw(search: Search, shared: SharedNetworks, state: SearchState, *, done: i
     def starting(name: NetworkName) -> None:
         search.notify({**record, "event": "progress", "network": name, "done": done})
 
-    accuracies: Mapping[NetworkName, float] = {}
+    scores: Mapping[NetworkName, Score] = {}
     if search.config.search.evaluation == "after_pass":
         shared.train_draw(genotype, draw=done, starting=starting)
     else:
-        accuracies = shared.accuracies(genotype, draw=done, starting=starting)
-    record |= {f"accuracy_{name}": accuracies.get(name) for name in PRECISIONS}
+        scores = shared.scores(genotype, draw=done, starting=starting)
+    for measure in measures_of(search.config.search):
+        for name in PRECISIONS:
+            record[f"{measure}_{name}"] = getattr(scores[name], measure) if name in scores else None
     return {**record, "z": indicators_of(record, search.config.search)}
 
 
@@ -119,11 +154,16 @@ def _validate_pass(search: Search, shared: SharedNetworks, state: SearchState, *
         "num_candidates": state.candidates.num_candidates,
         "pass": state.pass_index,
     }
-    record |= {
-        f"accuracy_{name}": [accuracies[name] for accuracies in found] if name in shared.networks else None
-        for name in PRECISIONS
-    }
+    for measure in measures_of(search.config.search):
+        for name in PRECISIONS:
+            judged = [getattr(scores[name], measure) for scores in found] if name in shared.networks else None
+            record[f"{measure}_{name}"] = judged
     return {**record, "z": indicators_of(record, search.config.search)}
+
+
+def measures_of(settings: "SearchConfig") -> tuple[str, ...]:
+    """What a record says of the validated networks: their accuracy, and what z is computed from."""
+    return tuple(dict.fromkeys(("accuracy", settings.performance)))
 
 
 def indicators_of(record: Mapping[str, Any], settings: "SearchConfig") -> float | list[float] | None:
@@ -132,7 +172,7 @@ def indicators_of(record: Mapping[str, Any], settings: "SearchConfig") -> float 
     def z(child: float, parent: float | None) -> float:
         return indicator(accuracy_child=child, accuracy_parent=parent, beta_p=settings.beta_p, name=settings.indicator)
 
-    child, parent = record["accuracy_child"], record["accuracy_parent"]
+    child, parent = (record[f"{settings.performance}_{name}"] for name in PRECISIONS)
     if isinstance(child, list):
         return [z(*pair) for pair in zip(child, parent or [None] * len(child), strict=True)]
     return None if child is None else z(child, parent)

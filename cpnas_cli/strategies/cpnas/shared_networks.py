@@ -12,7 +12,7 @@ an earlier draw can leak into an evaluation.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -20,16 +20,18 @@ from torch import Tensor
 
 from cpnas_cli.data.dataset import ImageSet
 from cpnas_cli.errors import NonFiniteLossError
-from cpnas_cli.networks.network import Network, build_network
+from cpnas_cli.networks.network import Network, Output, build_network
 from cpnas_cli.networks.shapes import PRECISIONS, NetworkName
 from cpnas_cli.randomness import torch_generator
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.storage.tensors import as_vector, copy_from_vector
 from cpnas_cli.strategies.base import Search
-from cpnas_cli.strategies.cpnas.state import num_draws_of_search
+from cpnas_cli.strategies.cpnas.state import num_draws_of_search, num_epochs_of_search
 from cpnas_cli.strategies.search_images import SearchImages
 from cpnas_cli.training.epoch import (
     EVALUATION_BATCH_SIZE,
+    EpochMeans,
+    Score,
     TrainStep,
     cosine,
     cross_entropy,
@@ -39,6 +41,7 @@ from cpnas_cli.training.epoch import (
 )
 
 BATCHES = "search batches"  # the purpose that the order of a draw's images is derived from
+WARMUP_BATCHES = "warm-up batches"
 
 
 class SharedNetworks:
@@ -70,10 +73,10 @@ class SharedNetworks:
     def num_steps(self) -> int:
         return max(len(self.training) // self.config.search.batch_size, 1)
 
-    def accuracies(
+    def scores(
         self, genotype: Genotype, *, draw: int, starting: Callable[[NetworkName], object]
-    ) -> dict[NetworkName, float]:
-        """Train the genotype's Child and Parent for one epoch and validate them: fractions in [0, 1].
+    ) -> dict[NetworkName, Score]:
+        """Train the genotype's Child and Parent for one epoch and validate them.
 
         Args:
           starting: called with the name of the network that is next.
@@ -81,33 +84,33 @@ class SharedNetworks:
         Raises:
           NonFiniteLossError: says in which step of which draw.
         """
-        accuracies: dict[NetworkName, float] = {}
+        scores: dict[NetworkName, Score] = {}
         for name in self.networks:
             starting(name)
-            accuracies[name] = self.train_and_validate(name, genotype, draw=draw)
-        return accuracies
+            scores[name] = self.train_and_validate(name, genotype, draw=draw)
+        return scores
 
     def train_draw(self, genotype: Genotype, *, draw: int, starting: Callable[[NetworkName], object]) -> None:
-        """The first half of `accuracies`."""
+        """The first half of `scores`."""
         for name in self.networks:
             starting(name)
             with self.located(name, draw=draw):
                 self.train(name, genotype, draw=draw)
 
-    def validate_draw(self, genotype: Genotype, *, draw: int) -> dict[NetworkName, float]:
-        """The second half of `accuracies`, with the weights as they are now.
+    def validate_draw(self, genotype: Genotype, *, draw: int) -> dict[NetworkName, Score]:
+        """The second half of `scores`, with the weights as they are now.
 
         Args:
           draw: the last one that was trained.
         """
-        accuracies: dict[NetworkName, float] = {}
+        scores: dict[NetworkName, Score] = {}
         for name in self.networks:
             with self.located(name, draw=draw):
-                accuracies[name] = self._validate(name, genotype)
-        return accuracies
+                scores[name] = self._validate(name, genotype)
+        return scores
 
-    def train_and_validate(self, name: NetworkName, genotype: Genotype, *, draw: int) -> float:
-        """One epoch on the training split, then the accuracy on the validation split, a fraction in [0, 1].
+    def train_and_validate(self, name: NetworkName, genotype: Genotype, *, draw: int) -> Score:
+        """One epoch on the training split, then the score on the validation split.
 
         Raises:
           NonFiniteLossError: says in which step of which draw.
@@ -129,9 +132,9 @@ class SharedNetworks:
             ) from None
 
     def learning_rate(self, draw: int, step: int) -> float:
-        """Of a step (0, 1, ...) of a draw: a cosine over all draws."""
+        """Of a step (0, 1, ...) of a draw: a cosine over the warm-up, whose epochs are draws below 0, and all draws."""
         search = self.config.search
-        progress = (draw + step / self.num_steps) / num_draws_of_search(search.num_passes)
+        progress = (search.warmup_epochs + draw + step / self.num_steps) / num_epochs_of_search(search)
         return cosine(search.learning_rate, search.learning_rate_min, progress)
 
     def train(self, name: NetworkName, genotype: Genotype, *, draw: int) -> None:
@@ -140,23 +143,49 @@ class SharedNetworks:
         Raises:
           NonFiniteLossError: says in which step.
         """
-        self.networks[name].set_progress(draw / num_draws_of_search(self.config.search.num_passes))
-        train_step = self.new_train_step(name, genotype)
+        network = self.networks[name]
+        self._train_epoch(name, lambda x: network(x, genotype), network.parameters_of(genotype), draw=draw)
+
+    def warm_up(self, name: NetworkName, genotypes: Sequence[Genotype], *, epoch: int) -> EpochMeans:
+        """One epoch, each step with the next of these architectures; nothing of it is validated.
+
+        Args:
+          genotypes: as many as an epoch has steps. epoch: of the warm-up, from 0.
+
+        Raises:
+          NonFiniteLossError: says in which step of which epoch.
+        """
+        network, steps, total = self.networks[name], iter(genotypes), self.config.search.warmup_epochs
+        try:
+            parameters = list(network.parameters())
+            return self._train_epoch(name, lambda x: network(x, next(steps)), parameters, draw=epoch - total)
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(
+                f"{error}, epoch {epoch + 1} of {total} of the warm-up, {name}; the checkpoint holds the state before "
+                "this epoch; try a smaller --set search.learning_rate in a new run"
+            ) from None
+
+    def _train_epoch(
+        self, name: NetworkName, forward: Callable[[Tensor], Output], parameters: list[torch.nn.Parameter], *, draw: int
+    ) -> EpochMeans:
+        search = self.config.search
+        self.networks[name].set_progress((search.warmup_epochs + draw) / num_epochs_of_search(search))
+        train_step = self.new_train_step(forward, parameters)
         batches = self.pipeline.training_batches(
             self.training,
-            batch_size=self.config.search.batch_size,
+            batch_size=search.batch_size,
             seed=self.config.seed,
-            purpose=BATCHES,
-            epoch=draw,
+            purpose=BATCHES if draw >= 0 else WARMUP_BATCHES,
+            epoch=draw if draw >= 0 else draw + search.warmup_epochs,
         )
-        train_epoch(train_step, batches, learning_rate=lambda step: self.learning_rate(draw, step))
-        for parameter in train_step.parameters:
+        means = train_epoch(train_step, batches, learning_rate=lambda step: self.learning_rate(draw, step))
+        for parameter in parameters:
             parameter.grad = None
+        return means
 
-    def new_train_step(self, name: NetworkName, genotype: Genotype) -> TrainStep:
-        """Of the genotype's own parameters, with an optimizer that starts afresh."""
-        search, network = self.config.search, self.networks[name]
-        parameters = network.parameters_of(genotype)
+    def new_train_step(self, forward: Callable[[Tensor], Output], parameters: list[torch.nn.Parameter]) -> TrainStep:
+        """Of these parameters alone, with an optimizer that starts afresh."""
+        search = self.config.search
         optimizer = make_optimizer(
             search.optimizer,
             parameters,
@@ -165,7 +194,7 @@ class SharedNetworks:
             weight_decay=search.weight_decay,
         )
         return TrainStep(
-            lambda x: network(x, genotype),
+            forward,
             parameters,
             optimizer,
             cross_entropy,
@@ -173,7 +202,7 @@ class SharedNetworks:
             clip_norm=search.clip_norm,
         )
 
-    def _validate(self, name: NetworkName, genotype: Genotype) -> float:
+    def _validate(self, name: NetworkName, genotype: Genotype) -> Score:
         network = self.networks[name]
         batches = self.pipeline.evaluation_batches(self.validation, batch_size=EVALUATION_BATCH_SIZE)
         with calibrated(network, genotype, self.calibration_batches()):

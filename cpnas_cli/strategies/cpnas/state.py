@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpnas_cli.randomness import python_generator
 from cpnas_cli.runs.journal import BEGINNING
@@ -19,11 +19,23 @@ from cpnas_cli.search_space import (
 from cpnas_cli.strategies.budgets.feasibility import Feasibility, abandon_within, recorded_feasibility
 from cpnas_cli.strategies.cpnas.credit import CREDITS, ValidatedDraw
 from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations
+from cpnas_cli.strategies.fair.draws import draw_candidates
+
+if TYPE_CHECKING:
+    from cpnas_cli.settings import SearchConfig
+
+WARMUP = "epoch"
+"""The event of the history's records of the epochs before the first draw, one of each network."""
 
 
 def num_draws_of_search(num_passes: int) -> int:
     """T * (8 + 7 + ... + 2) = 35 T draws of a Child and a Parent."""
     return num_passes * sum(range(2, NUM_OPERATIONS + 1))
+
+
+def num_epochs_of_search(settings: "SearchConfig") -> int:
+    """Of the Child, or of the Parent: those of the warm-up, and one for each draw."""
+    return settings.warmup_epochs + num_draws_of_search(settings.num_passes)
 
 
 @dataclass
@@ -32,6 +44,7 @@ class SearchState:
 
     Attributes:
       credit: see `search.credit`.
+      num_warmed_up: epochs of the warm-up done.
       trained: draws of the current pass that are not validated yet.
       validated: all others of the search so far, those of earlier rounds too.
     """
@@ -42,6 +55,7 @@ class SearchState:
     candidates: Candidates = ALL_CANDIDATES
     pass_index: int = 0
     draw_index: int = 0
+    num_warmed_up: int = 0
     trained: list[Genotype] = field(default_factory=list)
     validated: list[ValidatedDraw] = field(default_factory=list)
 
@@ -56,6 +70,13 @@ class SearchState:
             return genotype
         place = self.candidates.num_candidates, self.pass_index, self.draw_index
         return self.feasibility.repaired(genotype, self.candidates, python_generator(seed, "repaired draw", *place))
+
+    def warm_up_draws(self, count: int, *, seed: int) -> list[Genotype]:
+        """So many architectures for the steps of the next epoch of the warm-up, every candidate as often as others."""
+        generator, drawn = python_generator(seed, "warm-up", self.num_warmed_up), list[Genotype]()
+        while len(drawn) < count:
+            drawn += draw_candidates(self.candidates, generator, self.feasibility)
+        return drawn[:count]
 
     def train(self, genotype: Genotype) -> None:
         """The draw is trained: step on to the next one of the pass."""
@@ -141,7 +162,9 @@ class SearchState:
         return state
 
     def follow(self, record: Mapping[str, Any], z: Sequence[float]) -> None:
-        """Go on as a record of a draw or of a pass says, with these z for what it validates."""
+        """Go on as a record of the warm-up, of a draw or of a pass says, with these z for what it validates."""
+        if record["event"] == WARMUP:
+            self.num_warmed_up += record["network"] == "child"
         if record["event"] == "draw":
             self.train(Genotype(normal=tuple(record["normal"]), reduce=tuple(record["reduce"])))
         if z:
@@ -150,5 +173,5 @@ class SearchState:
 
 def z_of(record: Mapping[str, Any]) -> Sequence[float]:
     """What a record of a draw or of a pass gives: one z per draw that it validates."""
-    z = record["z"]
+    z = record.get("z")
     return z if isinstance(z, list) else [] if z is None else [z]

@@ -35,11 +35,14 @@ class Algorithm9(Strategy):
         return num_draws_of_search(config.search.num_passes)
 
     def cost(self, history: History, *, num_inherited: int = 0) -> Cost:
-        """A draw is an epoch of the Child, and one of the Parent where it was trained."""
+        """A draw, and an epoch of the warm-up, is an epoch of the Child, and one of the Parent where it was trained."""
         from cpnas_cli.strategies.cpnas.branching import networks_by_draw
+        from cpnas_cli.strategies.cpnas.state import WARMUP
 
-        networks = networks_by_draw(history)
-        return Cost(asked=sum(networks), trained=sum(networks[num_inherited:]))
+        networks, before = networks_by_draw(history), sum(record["event"] == WARMUP for record in history)
+        return Cost(
+            asked=before + sum(networks), trained=(0 if num_inherited else before) + sum(networks[num_inherited:])
+        )
 
     def provenance(self, config: "Config") -> dict[str, Any]:
         search = config.search
@@ -49,6 +52,8 @@ class Algorithm9(Strategy):
             "num_passes": search.num_passes,
             "evaluation": search.evaluation,
             "credit": search.credit,
+            "performance": search.performance,
+            "warmup_epochs": search.warmup_epochs,
         }
 
     def findings(self, history: History, config: "Config") -> dict[str, Any]:

@@ -32,8 +32,9 @@ from cpnas_cli.strategies.additive_effects import additive_effects
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.budgets.feasibility import Feasibility, feasibility_of
 from cpnas_cli.strategies.fair.draws import draw_candidates, keep_better_half
-from cpnas_cli.strategies.fair.shared_child import Score, SharedChild
+from cpnas_cli.strategies.fair.shared_child import SharedChild
 from cpnas_cli.strategies.fair.state import FairState
+from cpnas_cli.training.epoch import Score
 
 CHECKPOINT_SCHEMA = "cpnas.fair-checkpoint/1"
 CHECKPOINT_KEYS = ("epoch",)

@@ -5,12 +5,10 @@ normalized with its own statistics, and a score has its statistics from images o
 batch, the same for every score.
 """
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,9 +26,11 @@ from cpnas_cli.strategies.search_images import SearchImages
 from cpnas_cli.training.epoch import (
     EVALUATION_BATCH_SIZE,
     EpochMeans,
+    Score,
     TrainStep,
     cosine,
     cross_entropy,
+    evaluate,
     make_optimizer,
     train_epoch,
 )
@@ -38,19 +38,6 @@ from cpnas_cli.training.epoch import (
 WEIGHTS = "weights"
 WEIGHTS_OF_ALL = "weights_of_all"
 """The weights when all candidates were trained and none was abandoned, in which any genotype can be scored."""
-
-
-class Score(NamedTuple):
-    """How a genotype does on the scored images, with shared weights.
-
-    Attributes:
-      accuracy: fraction of them classified right.
-      probability: the mean of the softmax of the right class, in [0, 1]. What an accuracy says in steps of an image it
-        says smoothly, so that few images tell architectures apart that many classify almost alike.
-    """
-
-    accuracy: float
-    probability: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,18 +170,9 @@ class SharedChild:
         Raises:
           NonFiniteLossError: a class score is NaN or infinite.
         """
-        rows: list[Tensor] = []
         batches = self.images.pipeline.evaluation_batches(self.scored, batch_size=EVALUATION_BATCH_SIZE)
         with calibrated(self.network, genotype, iter([(self.calibration_BCHW, self.calibration_BCHW)])):
-            for x_BCHW, labels_B in batches:
-                logits_BK = self.network(x_BCHW, genotype).logits.double()
-                right_B = logits_BK.argmax(dim=1) == labels_B
-                probability_B = logits_BK.softmax(dim=1).gather(1, labels_B[:, None])
-                rows.append(torch.stack([right_B.sum(), probability_B.sum()]))
-        num_right, probability = torch.stack(rows).sum(dim=0).tolist()
-        if not math.isfinite(probability):
-            raise NonFiniteLossError("scores became NaN or infinite in an evaluation")
-        return Score(num_right / len(self.scored), min(probability / len(self.scored), 1.0))
+            return evaluate(lambda x: self.network(x, genotype), batches)
 
     def keep_weights_of_all(self) -> None:
         """What is trained so far is what any genotype is scored in."""
