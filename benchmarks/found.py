@@ -35,17 +35,24 @@ from cpnas_cli.strategies.base import Search
 
 SCHEMA = "cpnas.found/1"
 
+PUBLISHED_RULES = (
+    "search.warmup_epochs=0",
+    "search.performance=accuracy",
+    "search.evaluation=after_draw",
+    "search.credit=draw",
+)
+
 SEARCHES: dict[str, tuple[str, ...]] = {
     "fair": ("search.strategy=fair",),
     "cpnas": ("search.strategy=cpnas",),
     "bnas": ("search.strategy=bnas",),
     "halving": ("search.strategy=halving",),
+    "cpnas, published rules": ("search.strategy=cpnas", *PUBLISHED_RULES),
     "cpnas as printed": (
         "search.strategy=cpnas",
         "search.indicator=printed",
         "search.beta_p=2",
-        "search.evaluation=after_draw",
-        "search.credit=draw",
+        *PUBLISHED_RULES,
     ),
 }
 """What is compared: the settings of each, beside those of the table."""
