@@ -18,8 +18,16 @@ from xdist.scheduler import LoadScopeScheduling
 # For tests of benchmarks/; at the end, so that the installed package is the one that is tested.
 sys.path.append(str(Path(__file__).parent.parent))
 
+# Algorithm 9 as it is published: no epochs before the first draw, each draw judged at once, by accuracy.
+PUBLISHED_RULES = (
+    "search.warmup_epochs=0",
+    "search.performance=accuracy",
+    "search.evaluation=after_draw",
+    "search.credit=draw",
+)
 # A whole search (35 draws of a Child and a Parent) in a few seconds.
 TINY_SETTINGS = (
+    *PUBLISHED_RULES,
     "data.num_train=40",
     "data.num_test=20",
     "network.num_channels=4",

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from applied_recipe import Run, apply_recipe, check_prediction, runner_of
+from conftest import PUBLISHED_RULES
 
 TINY = (
+    *PUBLISHED_RULES,
     "data.name=stripes",
     "data.image_size=16",
     "network.num_channels=4",

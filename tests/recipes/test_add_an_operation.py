@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from applied_recipe import Run, apply_recipe, check_prediction, runner_of
+from conftest import PUBLISHED_RULES
 
 from cpnas_cli.search_space import EDGES, OPERATIONS
 
 NEW = "sep_conv_7x7"
 TINY = (
+    *PUBLISHED_RULES,
     "data.num_train=100",
     "data.num_test=60",
     "network.num_channels=4",

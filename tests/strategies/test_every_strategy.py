@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import PUBLISHED_RULES
 from rich.console import Console
 from safetensors.numpy import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -33,6 +34,7 @@ from cpnas_cli.strategies.base import Search, Strategy
 
 # Half of 20 images in one batch: an epoch of one network goes backwards once
 TINY = (
+    *PUBLISHED_RULES,
     "data.num_train=20",
     "data.num_test=10",
     "network.num_channels=4",
