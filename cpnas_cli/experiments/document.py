@@ -36,6 +36,7 @@ def build_document(
     return {
         "schema": EXPERIMENT_SCHEMA,
         **plan.document(),
+        "num_classes": len(runs.dataset["classes"]),
         "environment": dict(environment),
         "summary": summarize(members, plan.groups),
         "warnings": warnings_of(members, len(plan.seeds)),

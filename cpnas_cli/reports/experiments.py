@@ -19,6 +19,7 @@ from matplotlib.font_manager import findfont, get_font
 from cpnas_cli.errors import RunError
 from cpnas_cli.experiments.summary import family_counts, mean_and_deviation
 from cpnas_cli.networks.operations.base import FAMILIES
+from cpnas_cli.reports.levels import SOFT_INK, Level, draw_levels, guessing_level, in_words
 from cpnas_cli.reports.picture import save_picture
 from cpnas_cli.search_space import NUM_EDGES
 
@@ -35,7 +36,7 @@ LOOK = {
     "grid.color": "#e3e3e3",
     "axes.axisbelow": True,
 }
-INK, SOFT_INK = "#1a1a1a", "#555555"
+INK = "#1a1a1a"
 DOT, MEAN = "#0072b2", "#d55e00"  # of the palette of Okabe and Ito, told apart by the colour-blind
 CAPTION_COLUMNS = 104
 
@@ -91,6 +92,8 @@ class AccuracyInfo:
 
     Attributes:
       is_scale: whether the positions are values on a scale (beta_P), which a line may join.
+      guessing: None where it is not known. baseline: the mean of the group that draws without searching, if there is
+        one beside others.
     """
 
     title: str
@@ -98,6 +101,8 @@ class AccuracyInfo:
     is_scale: bool
     groups: tuple[GroupAccuracy, ...]
     caption: str
+    guessing: Level | None = None
+    baseline: Level | None = None
 
 
 @dataclass(frozen=True)
@@ -140,13 +145,23 @@ def _accuracy_info(document: Mapping[str, Any]) -> AccuracyInfo:
     for row in rows:
         values = tuple(100 * member["accuracy_test"] for member in row.members)
         groups.append(GroupAccuracy(row.label, row.position, values, *mean_and_deviation(values), row.series))
-    is_scale = document["kind"] == "ablation"
+    is_scale, guessing = document["kind"] == "ablation", guessing_level(document)
     title = "Accuracy over beta_P" if is_scale else "Accuracy by search strategy"
     caption = (
         f"Test accuracy of the 1-bit Child on {data_name(document)}, last of {_num_epochs(document)} epochs. Dots: "
-        f"single runs; bars: mean and standard deviation. {_indicator(document)}{_sizes(document, rows)}"
+        f"single runs; bars: mean and standard deviation. {in_words(guessing)}{_indicator(document)}"
+        f"{_sizes(document, rows)}"
     )
-    return AccuracyInfo(title, _x_label(document), is_scale, tuple(groups), caption)
+    drawn = [Level(row.label, group.mean) for row, group in zip(rows, groups, strict=True) if row.is_drawn]
+    return AccuracyInfo(
+        title,
+        _x_label(document),
+        is_scale,
+        tuple(groups),
+        caption,
+        guessing,
+        drawn[0] if drawn and len(groups) > 1 else None,
+    )
 
 
 def operations_info(document: Mapping[str, Any]) -> OperationsInfo:
@@ -192,6 +207,11 @@ class _Row:
     label: str
     series: str
     members: list[Mapping[str, Any]]
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether its genotypes are draws that no search has chosen."""
+        return all(member.get("draw") is not None for member in self.members)
 
 
 def _finished_by_group(document: Mapping[str, Any]) -> list[_Row]:
@@ -289,6 +309,7 @@ def draw_accuracy(info: AccuracyInfo) -> Figure:
             capsize=4,
             label=name or "mean ± standard deviation",
         )
+    draw_levels(axes, (info.guessing, info.baseline))
     figure.legend(loc="outside upper right", frameon=False, ncols=2, fontsize=8)
     return figure
 

@@ -14,7 +14,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from cpnas_cli.deploy.deployed import FAMILIES
 from cpnas_cli.errors import RunError
-from cpnas_cli.reports.experiments import DPI, INK, LOOK, SOFT_INK, FamilyLook, data_name, wrapped
+from cpnas_cli.reports.experiments import DPI, INK, LOOK, FamilyLook, data_name, wrapped
+from cpnas_cli.reports.levels import SOFT_INK, Level, draw_levels, guessing_level, in_words
 from cpnas_cli.reports.picture import save_picture
 
 WIDTH, HEIGHT = 9.6, 4.4  # inches
@@ -48,11 +49,16 @@ class FrontierPoint:
 
 @dataclass(frozen=True)
 class FrontierInfo:
-    """What the figure shows: the points of each family, from the smallest to the largest, and what is said below."""
+    """What the figure shows: the points of each family, from the smallest to the largest, and what is said below.
+
+    Attributes:
+      guessing: None where it is not known.
+    """
 
     families: Mapping[str, tuple[FrontierPoint, ...]]
     caption: str
     advice: str
+    guessing: Level | None = None
 
 
 def frontier_info(document: Mapping[str, Any]) -> FrontierInfo:
@@ -67,10 +73,11 @@ def frontier_info(document: Mapping[str, Any]) -> FrontierInfo:
         unknown = families.keys() - set(FAMILIES)
         if unknown:
             raise ValueError(f"unknown families {sorted(unknown)}")
+        guessing = guessing_level(document)
         caption = (
             f"Test accuracy on {data_name(document)}, last of {document['config']['train']['num_epochs']} epochs; mean "
-            f"and standard deviation, n = {len(document['seeds'])}. Size: of the weights, without the file's header or "
-            "graph. Time: one image, one thread, median."
+            f"and standard deviation, n = {len(document['seeds'])}. {in_words(guessing)}Size: of the weights, "
+            "without the file's header or graph. Time: one image, one thread, median."
         )
         advice = str(document["advice"]["sentence"])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -80,7 +87,7 @@ def frontier_info(document: Mapping[str, Any]) -> FrontierInfo:
     ordered = {
         name: tuple(sorted(families[name], key=lambda point: point.kibibytes)) for name in FAMILIES if name in families
     }
-    return FrontierInfo(ordered, caption, advice)
+    return FrontierInfo(ordered, caption, advice, guessing)
 
 
 def _point(point: Mapping[str, Any]) -> FrontierPoint:
@@ -117,6 +124,7 @@ def draw_frontier(info: FrontierInfo) -> Figure:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(visible=True, axis="x")
+        draw_levels(axes, (info.guessing,), named=axes is by_time)  # which has the same accuracies
     handles, labels = by_size.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", frameon=False, ncols=len(labels), fontsize=8)
     text = "\n".join([*wrapped(info.advice, CAPTION_COLUMNS), *wrapped(info.caption, CAPTION_COLUMNS)])

@@ -4,6 +4,7 @@ import copy
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from cpnas_cli.reports.experiments import (
     operations_info,
     save_figures,
 )
+from cpnas_cli.reports.levels import Level
 from cpnas_cli.settings import load_config
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -115,6 +117,47 @@ def test_members_that_have_not_finished_are_left_out() -> None:
 def test_a_strategy_keeps_its_place_when_another_has_nothing() -> None:
     info = accuracy_info(document({"random": (None,), "bnas": (0.5,), "cpnas": (0.5,)}))
     assert [(group.label, group.position) for group in info.groups] == [("bnas", 1), ("cpnas", 2)]
+
+
+# ---------------------------------------------------------------- levels to judge them by
+
+
+def level_lines(axes: Axes) -> list[float]:
+    """Heights of the lines that go across the whole figure."""
+    return [float(line.get_ydata()[0]) for line in axes.lines if list(line.get_xdata()) == [0, 1]]  # type: ignore[arg-type, index]
+
+
+def test_guessing_is_drawn_where_it_is_near_and_always_said() -> None:
+    """Among four classes one of four guesses is right; among a thousand the line would leave nothing of the figure."""
+    near, far = (accuracy_info(COMPARISON | {"num_classes": number}) for number in (4, 1000))
+    assert near.guessing == Level("guessing", 25.0)
+    assert "Guessing: 25 %." in near.caption
+    assert "Guessing: 0.1 %." in far.caption
+    near_axes, far_axes = (rendered(draw_accuracy(info))[1] for info in (near, replace(far, groups=far.groups[2:])))
+    assert level_lines(near_axes) == [25.0]
+    assert [text.get_text() for text in near_axes.texts] == ["guessing\n25.0 %"]
+    assert level_lines(far_axes) == []
+    assert far_axes.get_ylim()[0] > 70  # as if nothing had been asked for
+
+
+def test_the_mean_of_random_draws_is_a_baseline() -> None:
+    there = copy.deepcopy(COMPARISON) | {"num_classes": 2}
+    for member in there["members"]:
+        member["draw"] = member["seed"] if member["group"] == "random" else None
+    info = accuracy_info(there)
+    assert info.baseline == Level("random", pytest.approx(60.0))
+    axes = rendered(draw_accuracy(info))[1]
+    assert level_lines(axes) == pytest.approx([50.0, 60.0])
+    alone = [member for member in there["members"] if member["group"] == "random"]
+    assert accuracy_info(there | {"members": alone}).baseline is None
+
+
+def test_a_document_of_an_older_version_has_no_level() -> None:
+    info = accuracy_info(COMPARISON)
+    assert (info.guessing, info.baseline) == (None, None)
+    assert "Guessing" not in info.caption
+    with pytest.raises(RunError, match=r"incomplete.*num_classes 'ten'"):
+        accuracy_info(COMPARISON | {"num_classes": "ten"})
 
 
 # ---------------------------------------------------------------- what the figure of operations shows

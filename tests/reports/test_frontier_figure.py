@@ -63,6 +63,17 @@ def test_what_is_drawn() -> None:
     }
 
 
+def test_guessing_is_a_line_in_both_axes_and_in_the_caption() -> None:
+    """One of two guesses is right."""
+    info = frontier_info(DOCUMENT | {"num_classes": 2})
+    assert "Guessing: 50 %." in info.caption
+    by_size, by_time = draw_frontier(info).axes
+    for axes in (by_size, by_time):
+        assert [line.get_ydata()[0] for line in axes.lines if list(line.get_xdata()) == [0, 1]] == [50.0]  # type: ignore[arg-type, index]
+    assert [[text.get_text() for text in axes.texts] for axes in (by_size, by_time)] == [[], ["guessing\n50.0 %"]]
+    assert frontier_info(DOCUMENT).guessing is None
+
+
 def test_families_differ_in_colour_and_in_marker() -> None:
     assert len({look.colour for look in LOOKS.values()}) == len({look.marker for look in LOOKS.values()}) == 5
 

@@ -59,6 +59,7 @@ def build_document(
     return {
         "schema": FRONTIER_SCHEMA,
         **plan.document(),
+        "num_classes": len(folders.dataset["classes"]),
         "environment": dict(environment),
         "genotype": None if genotype is None else dict(genotype),
         "conventions": CONVENTIONS,
