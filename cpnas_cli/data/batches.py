@@ -88,7 +88,7 @@ class Pipeline:
 
     def training_batch(self, images: ImageSet, indices_B: Tensor, noise_BA: Tensor) -> tuple[Tensor, Tensor]:
         """The images of these indices, augmented by their noise, and their labels."""
-        pixels_BCHW = varied_colours(images.images[indices_B] / 255, noise_BA, self.config)
+        pixels_BCHW = varied_colours(images.at(indices_B) / 255, noise_BA, self.config)
         return self.augment(self._standardize(pixels_BCHW), noise_BA), images.labels[indices_B]
 
     def augment(self, x_BCHW: Tensor, noise_BA: Tensor) -> Tensor:
@@ -99,4 +99,5 @@ class Pipeline:
     def evaluation_batches(self, images: ImageSet, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, in order, as it is."""
         for start in range(0, len(images), batch_size):
-            yield self.normalize(images.images[start : start + batch_size]), images.labels[start : start + batch_size]
+            part = images.part(start, start + batch_size)
+            yield self.normalize(part.images), part.labels

@@ -6,7 +6,7 @@ done in batches there (`data.batches`).
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,18 +27,55 @@ _PIECE = 2**22  # pixel values at a time, of which the squares take 4 bytes each
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images and their labels: uint8 (N, C, S, S) and int64 (N,)."""
+    """Images and their labels, or a choice of the images of a larger set, of which nothing is copied.
 
-    images: Tensor
+    Attributes:
+      stored: uint8 (M, C, S, S); on the CPU perhaps mapped from a file that is larger than memory.
+      labels: int64 (N,). indices: int64 (N,), of the stored images; None: all, in their order.
+    """
+
+    stored: Tensor
     labels: Tensor
+    indices: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def images(self) -> Tensor:
+        """uint8 (N, C, S, S); of a choice a copy."""
+        return self.stored if self.indices is None else self.stored[self.indices]
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, C, S, S)."""
+        return torch.Size((len(self), *self.stored.shape[1:]))
+
+    def at(self, indices_B: Tensor) -> Tensor:
+        """The images of these places, uint8 (B, C, S, S), a copy."""
+        return self.stored[indices_B if self.indices is None else self.indices[indices_B]]
+
+    def part(self, start: int, end: int) -> "ImageSet":
+        """Those from `start` to before `end`; nothing is copied."""
+        if self.indices is None:
+            return ImageSet(self.stored[start:end], self.labels[start:end])
+        return ImageSet(self.stored, self.labels[start:end], self.indices[start:end])
+
     def subset(self, indices: Tensor) -> "ImageSet":
-        return ImageSet(self.images[indices], self.labels[indices])
+        """Those of these places, in this order.
+
+        Args:
+          indices: whole numbers, or True for each image that is chosen.
+        """
+        if indices.dtype == torch.bool:
+            indices = indices.nonzero().squeeze(1)
+        within = indices if self.indices is None else self.indices[indices]
+        return ImageSet(self.stored, self.labels[indices], within)
 
     def to(self, device: torch.device) -> "ImageSet":
+        """On another device there are those that are chosen, and no others."""
+        if device == self.stored.device:
+            return self
         return ImageSet(self.images.to(device), self.labels.to(device))
 
 
@@ -63,7 +100,7 @@ class Dataset:
 
     @property
     def num_image_channels(self) -> int:
-        return self.train.images.shape[1]
+        return self.train.shape[1]
 
     @property
     def num_classes(self) -> int:
@@ -91,7 +128,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     names = loaded.train_names or [str(index) for index in range(len(train))]
     train, validation, notes = _with_validation(config, train, loaded.validation, names=names, classes=classes)
     hint = mirror_hint(classes) if config.flip else None
-    mean, std = channel_statistics(train.images)
+    mean, std = channel_statistics(train)
     return Dataset(
         train,
         loaded.test,
@@ -133,20 +170,20 @@ def _with_validation(
     return train.subset(~chosen), train.subset(chosen), (note,)
 
 
-def channel_statistics(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Of every channel of uint8 images, in units of the full range (0 to 1); the deviation is a sample's (n - 1).
 
     From sums of whole numbers over pieces of the images, so without rounding before the last division, and without a
     copy of all images.
     """
-    num_channels = images_NCHW.shape[1]
+    num_images, num_channels, height, width = images.shape
     totals, squares = [0] * num_channels, [0] * num_channels
-    for piece_NCHW in _pieces(images_NCHW):
+    for piece_NCHW in _pieces(images):
         values = piece_NCHW.int()
         for sums, added in ((totals, values), (squares, values.square())):
             for channel, value in enumerate(added.sum(dim=(0, 2, 3), dtype=torch.int64).tolist()):
                 sums[channel] += value
-    count = images_NCHW.numel() // num_channels
+    count = num_images * height * width
     mean = tuple(total / (255 * count) for total in totals)
     variance = (
         (count * square - total**2) / (count * (count - 1)) for total, square in zip(totals, squares, strict=True)
@@ -154,13 +191,13 @@ def channel_statistics(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[fl
     return mean, tuple(math.sqrt(value) / 255 for value in variance)
 
 
-def _pieces(images_NCHW: Tensor) -> Iterator[Tensor]:
+def _pieces(images: ImageSet) -> Iterator[Tensor]:
     """The images, some at a time; of very large ones some rows at a time."""
-    _, channels, height, width = images_NCHW.shape
+    _, channels, height, width = images.shape
     num_rows = max(_PIECE // (channels * width), 1)
     num_images = max(num_rows // height, 1)
-    for start in range(0, len(images_NCHW), num_images):
-        yield from images_NCHW[start : start + num_images].split(num_rows, dim=2)
+    for start in range(0, len(images), num_images):
+        yield from images.part(start, start + num_images).images.split(num_rows, dim=2)
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, Any]:
@@ -168,16 +205,15 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
 
     Validation images have a count and a hash of their own, so that all else is as it is without them.
     """
-    parts = (dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels)
     return {
         "schema": DATASET_SCHEMA,
         "classes": list(dataset.classes),
         "num_train_images": len(dataset.train),
         "num_test_images": len(dataset.test),
-        "image_shape": list(dataset.train.images.shape[1:]),
+        "image_shape": list(dataset.train.shape[1:]),
         "mean": list(dataset.mean),
         "std": list(dataset.std),
-        "hash": _hash_of_parts(*parts),
+        "hash": _hash_of(dataset.train, dataset.test),
         **dataset.record,
         **_describe_validation(dataset.validation),
     }
@@ -186,13 +222,24 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
 def _describe_validation(images: ImageSet | None) -> dict[str, Any]:
     if images is None:
         return {}
-    return dict(zip(VALIDATION_KEYS, (len(images), _hash_of_parts(images.images, images.labels)), strict=True))
+    return dict(zip(VALIDATION_KEYS, (len(images), _hash_of(images)), strict=True))
 
 
-def _hash_of_parts(*parts: Tensor) -> str:
-    return hashlib.blake2b("".join(map(_hash_of_values, parts)).encode(), digest_size=16).hexdigest()
+def _hash_of(*sets: ImageSet) -> str:
+    hashes = (each for images in sets for each in (_hash_of_images(images), _hash_of_values([images.labels])))
+    return hashlib.blake2b("".join(hashes).encode(), digest_size=16).hexdigest()
 
 
-def _hash_of_values(tensor: Tensor) -> str:
-    values: Any = np.ascontiguousarray(tensor.numpy())  # no copy of images: they may be more than memory has room for
-    return hashlib.blake2b(values, digest_size=16).hexdigest()
+def _hash_of_images(images: ImageSet) -> str:
+    num_images = max(_PIECE // max(images.shape[1:].numel(), 1), 1)
+    starts = range(0, len(images), num_images)
+    return _hash_of_values(images.part(start, start + num_images).images for start in starts)
+
+
+def _hash_of_values(tensors: Iterable[Tensor]) -> str:
+    """Of their values one after the other; no copy of all of them: images may be more than memory has room for."""
+    total = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        values: Any = np.ascontiguousarray(tensor.numpy())
+        total.update(values)
+    return total.hexdigest()

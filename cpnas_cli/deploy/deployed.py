@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cpnas_cli.data.batches import Pipeline
@@ -135,9 +136,10 @@ def onnx_accuracy(model: bytes, pipeline: Pipeline, images: ImageSet) -> float:
     return num_right / len(images)
 
 
-def calibration_batches(pipeline: Pipeline, images_NCHW: Tensor) -> Iterator[Tensor]:
+def calibration_batches(pipeline: Pipeline, images: ImageSet) -> Iterator[Tensor]:
     """At most 256 training images, evenly over all, as a network takes them."""
-    chosen = images_NCHW[:: max(len(images_NCHW) // NUM_CALIBRATION_IMAGES, 1)][:NUM_CALIBRATION_IMAGES]
+    step = max(len(images) // NUM_CALIBRATION_IMAGES, 1)
+    chosen = images.at(torch.arange(0, len(images), step, device=images.labels.device)[:NUM_CALIBRATION_IMAGES])
     return (pipeline.normalize(part) for part in chosen.split(64))
 
 
@@ -151,7 +153,7 @@ def _float_forms(
 ) -> list[Deployed]:
     """int8 and float32."""
     float32 = onnx_bytes(network, image_size=pipeline.config.image_size)
-    int8 = int8_bytes(float32, calibration_batches(pipeline, dataset.train.images))
+    int8 = int8_bytes(float32, calibration_batches(pipeline, dataset.train))
     for name, model in ((INT8_FILE, int8), (FLOAT32_FILE, float32)):
         with replacing(run.file(name)) as temporary:
             temporary.write_bytes(model)

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cpnas_cli.data.batches import Pipeline
-from cpnas_cli.data.dataset import load_dataset
+from cpnas_cli.data.dataset import ImageSet, load_dataset
 from cpnas_cli.deploy.packed_file import PackedModel
 from cpnas_cli.deploy.packing import pack
 from cpnas_cli.errors import RunError
@@ -26,7 +26,7 @@ class TrainedPair:
     parent: Network
     parent_is_trained: bool
     test_images: Tensor  # uint8 (N, C, S, S)
-    train_images: Tensor
+    train_images: ImageSet
 
     @property
     def pipeline(self) -> Pipeline:
@@ -47,4 +47,4 @@ def read_pair(path: Path, *, data_dir: Path | None) -> TrainedPair:
         )
     parent = parents[0].network if parents else child.untrained_parent()
     dataset = load_dataset(child.data_settings(data_dir))
-    return TrainedPair(run, child, pack(child), parent, bool(parents), dataset.test.images, dataset.train.images)
+    return TrainedPair(run, child, pack(child), parent, bool(parents), dataset.test.images, dataset.train)

@@ -121,7 +121,7 @@ class EvaluationSteps:
         positions_B = self._step_1 * self._batch_size + self._offsets_B
         counts_B = positions_B < len(self.images)
         indices_B = positions_B.clamp(max=len(self.images) - 1)
-        x_BCHW = self.pipeline.normalize(self.images.images[indices_B])
+        x_BCHW = self.pipeline.normalize(self.images.at(indices_B))
         row = evaluation_step(self.network, x_BCHW, self.images.labels[indices_B], counts_B)
         self.rows.index_copy_(0, self._step_1, row[None])
         self._step_1.add_(1)

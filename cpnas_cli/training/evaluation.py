@@ -31,7 +31,7 @@ def evaluate_trained(network: Network, pipeline: Pipeline, images: ImageSet, *, 
       NonFiniteLossError: a score is NaN or infinite, so that no class is the largest.
     """
     first, end = (place * len(images) // num_processes() for place in (rank, rank + 1))
-    share = ImageSet(images.images[first:end], images.labels[first:end])
+    share = images.part(first, end)
     sums = torch.zeros(3, dtype=torch.float32, device=images.labels.device)  # right, not finite, probability
     network.eval()
     try:

@@ -217,7 +217,7 @@ class Training:
         if self.fabric.world_size > 1:
             reason: str | None = "not with several processes, which exchange statistics in every layer"
         else:
-            part = images.images[: min(train.batch_size, len(images)) // train.gradient_accumulation_steps]
+            part = images.part(0, min(train.batch_size, len(images)) // train.gradient_accumulation_steps).images
             text = f"compiling the {training.name}; on a CPU this takes minutes"
             self.notify({"event": "note", "text": text, "passing": True})
             training.forward, reason = compile_network(

@@ -52,7 +52,7 @@ def validate_trained(network: Network, pipeline: Pipeline, images: ImageSet, *, 
       NonFiniteLossError: a score is NaN or infinite.
     """
     first, end = (place * len(images) // num_processes() for place in (rank, rank + 1))
-    share = ImageSet(images.images[first:end], images.labels[first:end])
+    share = images.part(first, end)
     device = images.labels.device
     right_and_not_finite = torch.zeros(2, dtype=torch.int64, device=device)
     loss = torch.zeros(1, device=device)

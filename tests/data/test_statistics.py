@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cpnas_cli.data import dataset as module
-from cpnas_cli.data.dataset import channel_statistics, load_dataset
+from cpnas_cli.data.dataset import ImageSet, channel_statistics, load_dataset
 from cpnas_cli.settings import DataConfig
 
 
@@ -27,10 +27,22 @@ def test_they_are_those_of_numpy_in_float64(
             pytest.skip("a great many pieces")
         monkeypatch.setattr(module, "_PIECE", piece)
     images = random_images(*shape, low=low, high=high)
-    mean, std = channel_statistics(images)
+    mean, std = channel_statistics(ImageSet(images, torch.zeros(len(images))))
     pixels = images.numpy().astype(np.float64).transpose(1, 0, 2, 3).reshape(shape[1], -1) / 255
     np.testing.assert_allclose(mean, pixels.mean(axis=1), rtol=1e-12)
     np.testing.assert_allclose(std, pixels.std(axis=1, ddof=1), rtol=1e-9, atol=1e-12)
+
+
+def test_a_choice_has_the_statistics_and_the_hash_of_its_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at in pieces of some images, and all at once."""
+    images, labels = random_images(50, 3, 5, 4), torch.arange(50)
+    chosen = np.random.default_rng(1).permutation(50)[:23]
+    copy = ImageSet(images[torch.from_numpy(chosen)].clone(), labels[torch.from_numpy(chosen)])
+    hashes = module._hash_of(copy)
+    monkeypatch.setattr(module, "_PIECE", 200)
+    view = ImageSet(images, labels).subset(torch.from_numpy(chosen))
+    assert channel_statistics(view) == channel_statistics(copy)
+    assert module._hash_of(view) == hashes
 
 
 class Sizes(TorchDispatchMode):
@@ -51,7 +63,11 @@ class Sizes(TorchDispatchMode):
 def test_no_copy_of_all_images_is_made(shape: tuple[int, ...]) -> None:
     images = random_images(*shape)
     with Sizes() as sizes:
-        channel_statistics(images)
+        channel_statistics(ImageSet(images, torch.zeros(len(images))))
+        if len(images) > 1:
+            half = ImageSet(images, torch.zeros(len(images))).subset(torch.arange(0, len(images), 2))
+            module._hash_of(half)
+            channel_statistics(half)
     assert 0 < sizes.largest <= 4 * module._PIECE < 4 * images.numel() / 1.5
 
 

@@ -30,7 +30,7 @@ class GraphedNetworks(SharedNetworks):
 
     def __init__(self, search: Search, *, streams: Mapping[NetworkName, Stream] | None = None) -> None:
         super().__init__(search)
-        self.pipeline.normalize(self.training.images[:1])  # its constants, before two streams ask for them
+        self.pipeline.normalize(self.training.part(0, 1).images)  # its constants, before two streams ask for them
         self._streams: dict[NetworkName, Stream] = {
             name: streams[name] if streams else GraphStream(search.fabric.device) for name in self.networks
         }

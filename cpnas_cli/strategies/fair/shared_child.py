@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cpnas_cli.data.dataset import ImageSet
 from cpnas_cli.errors import NonFiniteLossError
 from cpnas_cli.networks.network import Output, build_network
 from cpnas_cli.randomness import python_generator, torch_generator
@@ -103,7 +102,7 @@ class SharedChild:
         self.calibration_BCHW = self._calibration()
         whole = self.images.validation
         count = config.fair.num_scored_images or len(whole)
-        self.scored = ImageSet(whole.images[:count], whole.labels[:count])
+        self.scored = whole.part(0, count)
 
     def _calibration(self) -> Tensor:
         """`search.num_calibration_batches` batches of the training part as one, without augmentation."""

@@ -48,14 +48,12 @@ class Halving(Strategy):
     def check(self, config: "Config", dataset: "Dataset", fabric: "Fabric | None") -> None:
         from dataclasses import replace
 
-        from cpnas_cli.data.dataset import ImageSet
         from cpnas_cli.data.splits import check_split
         from cpnas_cli.training.checks import check_training
 
         train = dataset.train
         num_training = len(train) - check_split(len(train), config.search.validation_fraction)
-        half = ImageSet(train.images[:num_training], train.labels[:num_training])
-        check_training(config, replace(dataset, train=half), fabric)
+        check_training(config, replace(dataset, train=train.part(0, num_training)), fabric)
 
 
 HALVING = Halving(
