@@ -136,6 +136,17 @@ def chosen_plan(ways: Sequence[Way], times: Times, *, enough: int, fixed: int | 
     return Plan(best.num_channels, num_epochs, num_epochs * best.seconds_of_epoch, best.is_taught)
 
 
+def epochs_in_time(planned: int, *, seconds_of_epoch: float, left: float, fewest: int = 1) -> int:
+    """Of the Child, when its teacher is trained: as planned if they end in time, else as many as surely do.
+
+    Args:
+      seconds_of_epoch: by what the teacher's took. left: seconds of what was asked. fewest: that make a training.
+    """
+    if planned * seconds_of_epoch <= left:
+        return planned
+    return min(max(math.floor((1 - KEPT_BACK / 2) * left / seconds_of_epoch), fewest), planned)
+
+
 def _epochs(way: Way, times: Times, *, most: int) -> int:
     return max(min(math.floor(times.left / way.seconds_of_epoch), most), 0)
 

@@ -86,6 +86,7 @@ def plan_fit(asked: Asked, device: Fabric, *, say: Callable[[str], None]) -> dic
             "training_planned": None if asked.search else round(plan.seconds, 3),
             "finish": None,
         },
+        "child_epochs": None,
         "result": None,
         "evaluation": None,
     }

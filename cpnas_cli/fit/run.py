@@ -1,6 +1,7 @@
 """A fit from its photos to its packed model, each step where the last one ended."""
 
 import contextlib
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -11,14 +12,14 @@ from typing import Any
 import numpy as np
 from lightning_fabric import Fabric
 
-from cpnas_cli.data.dataset import load_dataset
+from cpnas_cli.data.dataset import Dataset, load_dataset
 from cpnas_cli.deploy.engine import Engine
 from cpnas_cli.deploy.export import export_run
 from cpnas_cli.deploy.latency import NETWORK_SECONDS, undisturbed_seconds
 from cpnas_cli.deploy.packed_file import PACKED_NAME
 from cpnas_cli.errors import CpnasError, UsageError
 from cpnas_cli.fit.folder import Asked, FitFolder, is_planned, same_fit
-from cpnas_cli.fit.plan import SEARCH_SHARE, Times, chosen_plan, epochs_enough, time_text
+from cpnas_cli.fit.plan import SEARCH_SHARE, Times, chosen_plan, epochs_enough, epochs_in_time, time_text
 from cpnas_cli.fit.planning import choices_of_plan, fixed_epochs, num_steps_of, plan_fit, seconds_after, ways_of
 from cpnas_cli.fit.widths import Measured
 from cpnas_cli.genotypes.shipped import shipped_genotype
@@ -137,11 +138,7 @@ class Fit:
     def _plan_epochs(self, config: Config) -> None:
         dataset = load_dataset(config.data)
         spent = sum(record.get("seconds") or 0.0 for record in self.place.search.history())
-        chosen = config.network.num_channels
-        (width,) = (each for each in self.document["widths"] if each["num_channels"] == chosen)
-        measured = Measured(
-            chosen, width["bytes"], width["seconds_per_image"], width["seconds_of_step"], width["seconds_of_answer"]
-        )
+        measured = self._measured(config)
         times = Times(
             parse_duration(self.asked.time, option="--time"),
             self.document["seconds"]["check"] + spent,
@@ -160,7 +157,44 @@ class Fit:
             choices=[*self.document["choices"], *map(asdict, choices)], seconds={**self.document["seconds"], **seconds}
         )
 
+    def _measured(self, config: Config) -> Measured:
+        """The width that is trained."""
+        chosen = config.network.num_channels
+        (width,) = (each for each in self.document["widths"] if each["num_channels"] == chosen)
+        return Measured(
+            chosen, width["bytes"], width["seconds_per_image"], width["seconds_of_step"], width["seconds_of_answer"]
+        )
+
     # ------------------------------------------------------------ training
+
+    def _child_epochs(self, config: Config, dataset: Dataset) -> int | None:
+        """Fewer than planned, where the teacher took so long that the Child would end too late; None: as planned.
+
+        By the seconds in the history alone, so that a fit that goes on decides the same.
+        """
+        epochs = [record for record in self.place.training.history() if record["event"] == "epoch"]
+        taken = [record["seconds"] for record in epochs if record["network"] == "parent"]
+        if not taken or fixed_epochs(self.asked, config) is not None:
+            return None
+        measured, seconds = self._measured(config), self.document["seconds"]
+        num_steps, planned = num_steps_of(config, dataset), config.train.num_epochs
+        slowness = statistics.median(taken[len(taken) // 2 :]) / (num_steps * measured.seconds_of_step["parent"])
+        spent = seconds["check"] + (seconds["search"] or 0.0) + sum(taken)
+        left = parse_duration(self.asked.time, option="--time") - spent
+        num_epochs = epochs_in_time(
+            planned,
+            seconds_of_epoch=slowness * num_steps * measured.seconds_of_step["child"],
+            left=left - slowness * seconds_after(measured, config, dataset),
+            fewest=min(config.train.first_stage_epochs + config.train.warmup_epochs + 1, planned),
+        )
+        if num_epochs == planned:
+            return None
+        self._write(child_epochs=num_epochs)
+        self.watcher.say(
+            f"{num_epochs} epochs of the Child instead of {planned}, to keep --time {self.asked.time}: those of the "
+            f"teacher took {slowness:.2g} times as long as measured"
+        )
+        return num_epochs
 
     def _genotype(self) -> tuple[Genotype, Mapping[str, Any]]:
         if self.asked.search:
@@ -199,6 +233,7 @@ class Fit:
                     provenance=provenance_of(document),
                     deadline=opened.deadline,
                     notify=notify,
+                    shortened=lambda name: self._child_epochs(config, opened.dataset) if name == "child" else None,
                 ).train()
 
     # ------------------------------------------------------------ what comes of it

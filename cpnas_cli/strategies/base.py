@@ -118,6 +118,10 @@ class Strategy(ABC):
     def num_units(self, config: "Config") -> int:
         """How many units a search of these settings takes."""
 
+    def work_of_units(self, config: "Config") -> list[float]:
+        """How much each of them has to do, in their order, beside the others; equal where they are of a kind."""
+        return [1.0] * self.num_units(config)
+
     @abstractmethod
     def cost(self, history: History, *, num_inherited: int = 0) -> Cost:
         """Of the search that wrote this history.

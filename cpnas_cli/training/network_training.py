@@ -37,6 +37,7 @@ class NetworkTraining:
       begun_with: what the result says of the weights that it began with; None: its own draw.
       stage: that of the last epoch; before the first one that of the first.
       compiled: all epochs so far.
+      shortened_to: epochs, where there are fewer than the settings say; None: as many as they say.
     """
 
     name: NetworkName
@@ -52,6 +53,7 @@ class NetworkTraining:
     epoch: int = 0
     seconds: float = 0.0
     compiled: bool = False
+    shortened_to: int | None = None
 
     def __post_init__(self) -> None:
         self.stages = stages_of(self.train, is_child=self.name == "child")
@@ -76,6 +78,13 @@ class NetworkTraining:
         self.begun_with = record
         if self.moving_average is not None:  # which starts where the network does
             self.moving_average = MovingAverage(self.network, decay=self.train.ema_decay)
+
+    def shorten(self, num_epochs: int) -> None:
+        """Before the first epoch, or before what was saved is restored: the schedule ends after so many epochs."""
+        self.shortened_to = num_epochs
+        self.train = self.train.model_copy(update={"num_epochs": num_epochs})
+        self.stages = stages_of(self.train, is_child=self.name == "child")
+        self.enter(self.stages[0])
 
     def enter(self, stage: Stage) -> None:
         """The network goes on as it is, with an optimizer and a moving average that start afresh."""
@@ -117,6 +126,8 @@ class NetworkTraining:
             state["validation"] = self.validation.document()
         if self.begun_with is not None:
             state["begun_with"] = self.begun_with
+        if self.shortened_to is not None:
+            state["num_epochs"] = self.shortened_to
         return state
 
     def restore(self, saved: Saved, *, path: Path) -> None:
@@ -131,6 +142,8 @@ class NetworkTraining:
         self.epoch, self.seconds = saved.state["epoch"], saved.state["seconds"]
         self.compiled = saved.state.get("compiled", False)
         self.begun_with = saved.state.get("begun_with")
+        if "num_epochs" in saved.state:
+            self.shorten(saved.state["num_epochs"])
         # a checkpoint between two stages is the end of the first
         self.enter([stage for stage in self.stages if stage.start < self.epoch][-1])
         load_into(self.network, without_prefix("network", saved.tensors), path=path)

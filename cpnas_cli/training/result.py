@@ -26,6 +26,7 @@ def finished_record(training: NetworkTraining, *, accuracy_test: float, size: Ne
         "seconds": round(training.seconds, 3),
         **({} if training.validation is None else {"validation": training.validation.document()}),
         **({} if training.begun_with is None else {"begun_with": training.begun_with}),
+        **({} if training.shortened_to is None else {"num_epochs": training.shortened_to}),
     }
 
 
@@ -59,7 +60,7 @@ def result_document(
         "size_parent_bits": parent["size_bits"] if parent else None,
         "precision": precision,
         "compiled": main.get("compiled", False),
-        "num_epochs": config.train.num_epochs,
+        "num_epochs": main.get("num_epochs", config.train.num_epochs),
         "num_train_images": len(dataset.train),
         "num_test_images": len(dataset.test),
         "dataset": config.data.name,

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -64,6 +64,8 @@ class Training:
 
     Args:
       genotype: None for a network that is none of a genotype, see `BaselineTraining`.
+      shortened: is asked before the first epoch of each network whether it has fewer epochs than the settings say, and
+        how many; None: as many. What it says is in the checkpoint of every epoch.
     """
 
     def __init__(
@@ -78,13 +80,14 @@ class Training:
         provenance: Mapping[str, Any],
         deadline: Deadline,
         notify: Notify = ignore,
+        shortened: Callable[[NetworkName], int | None] = lambda _: None,
     ) -> None:
         self.run, self.config, self.genotype = run, config, genotype
         self.networks = trained_networks(config, networks)
         self.fabric, self.deadline, self.notify, self.provenance = fabric, deadline, notify, provenance
         self.dataset = dataset.to(fabric.device)
         self.pipeline = Pipeline(config.data, dataset.mean, dataset.std)
-        self.journal = journal_of(run)
+        self.journal, self._shortened = journal_of(run), shortened
         self._finished: dict[str, dict[str, Any]] = {}
 
     def train(self) -> dict[str, Any]:
@@ -116,12 +119,19 @@ class Training:
         return result
 
     def _begin(self, training: NetworkTraining) -> None:
-        """With `train.init_from` from the weights of a former training, see `begin`."""
+        """With `train.init_from` from the weights of a former training, see `begin`; with all its epochs or fewer."""
         if self.genotype is not None:
             is_wanted = training.name == self.networks[0]
             text = begin(training, self.config, self.genotype, self.dataset, is_wanted=is_wanted)
             if text is not None:
                 self.notify({"event": "note", "text": text})
+        num_epochs = by_first(self.fabric, lambda: self._shortened(training.name))
+        if num_epochs is not None:
+            training.shorten(num_epochs)
+            self._tell_epochs(training)
+
+    def _tell_epochs(self, training: NetworkTraining) -> None:
+        self.notify({"event": "epochs", "network": training.name, "num_epochs": training.train.num_epochs})
 
     def _finished_result(self) -> dict[str, Any] | None:
         path = self.run.file(RunFolder.RESULT)
@@ -180,7 +190,7 @@ class Training:
         ).to(self.fabric.device)
 
     def _train_network(self, training: NetworkTraining) -> None:
-        num_epochs = self.config.train.num_epochs
+        num_epochs = training.train.num_epochs
         if training.epoch < num_epochs:
             student = Normalization(self.dataset.mean, self.dataset.std)
             training.teacher = teacher_of(training.name, self.config, self.run, student, fabric=self.fabric)
@@ -233,11 +243,11 @@ class Training:
     def _save_epoch(self, training: NetworkTraining, record: Mapping[str, Any], *, seconds: float) -> None:
         self.journal.commit([record], training.tensors(), {**training.state(), "finished": self._finished})
         self.notify(record)
-        if training.epoch < self.config.train.num_epochs or len(self._finished) + 1 < len(self.networks):
+        if training.epoch < training.train.num_epochs or len(self._finished) + 1 < len(self.networks):
             self.deadline.check(seconds)
 
     def _train_one_epoch(self, training: NetworkTraining) -> EpochMeans:
-        train = self.config.train
+        train = training.train
         num_steps = max(len(self.dataset.train) // train.batch_size, 1)
         batches = self.pipeline.training_batches(
             self.dataset.train,
@@ -290,7 +300,7 @@ class Training:
 
     def _kept(self, training: NetworkTraining, *, step: int) -> Iterator[Tensor]:
         """With drop-path what it keeps in this step of this process's images, see `Network`; else nothing."""
-        train, epoch = self.config.train, training.epoch
+        train, epoch = training.train, training.epoch
         if train.drop_path == 0:
             return
         kept_BE = draw_kept(
@@ -331,7 +341,7 @@ class Training:
         return places.view(train.gradient_accumulation_steps, world_size, -1)[:, self.fabric.global_rank].flatten()
 
     def _located(self, error: NonFiniteLossError, training: NetworkTraining) -> NonFiniteLossError:
-        num_epochs = self.config.train.num_epochs
+        num_epochs = training.train.num_epochs
         return NonFiniteLossError(
             f"{error}, epoch {min(training.epoch + 1, num_epochs)} of {num_epochs}, {training.name}; the checkpoint "
             f"holds the state after epoch {training.epoch}; try a smaller --set train.learning_rate in a new run"
@@ -394,6 +404,8 @@ class Training:
 
         def accept() -> None:
             self.journal.accept(saved)
+            if training.shortened_to is not None:
+                self._tell_epochs(training)
             saved.replay(self.notify)
 
         by_first(self.fabric, accept)

@@ -87,7 +87,7 @@ def test_a_search_after_passes_and_without_a_parent_is_shown(capsys: pytest.Capt
     draw = {"event": "draw", "num_candidates": 2, "pass": 0, "normal": [], "reduce": [], "seconds": 1.0}
     nothing = {"accuracy_child": None, "accuracy_parent": None, "z": None}
     child = {"accuracy_child": [0.25, 0.75], "accuracy_parent": None, "z": [0.25, 0.75]}
-    with SearchView(load_config(), 35) as view:
+    with SearchView(load_config(), [1.0] * 35) as view:
         for index in range(2):
             view.notify({**draw, "draw": index, **nothing})
         view.notify({"event": "pass", "num_candidates": 2, "pass": 0, **child, "seconds": 0.5})

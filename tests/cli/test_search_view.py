@@ -18,7 +18,7 @@ def lines_of(view: SearchView, width: int) -> list[str]:
 def test_it_says_what_matters_in_80_columns(tiny_search: Path) -> None:
     records = [json.loads(line) for line in (tiny_search / "history.jsonl").read_text().splitlines()]
     draws = [record for record in records if record["event"] == "draw"]
-    view = SearchView(load_config(), len(draws))
+    view = SearchView(load_config(), [1.0] * len(draws))
     assert "8 candidates on every edge" in lines_of(view, 80)
     for record in records:
         view.notify({**record, "resumed": True})

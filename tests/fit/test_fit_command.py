@@ -183,6 +183,31 @@ def test_killed_and_typed_again_it_comes_to_the_same_bytes(fitted: Path, photos:
     assert again["result"]["accuracy_test"] == once["result"]["accuracy_test"]
 
 
+def test_a_teacher_that_takes_too_long_leaves_the_child_fewer_epochs(
+    fitted: Path, photos: Path, tmp_path: Path
+) -> None:
+    """As if its steps had been measured a million times as quick as they are: there is time for one epoch only."""
+    as_planned(fitted, tmp_path / "fit")
+    document = document_of(tmp_path / "fit")
+    document["asked"]["settings"] = TINY[1::2]
+    for choice in document["choices"]:
+        if choice["setting"] == "train.num_epochs":
+            choice |= {"value": 4, "by": "cpnas fit"}
+    for width in document["widths"]:
+        width["seconds_of_step"] = {"parent": 1e-7, "child": 1e-2}
+    (tmp_path / "fit/fit.json").write_text(json.dumps(document), encoding="utf-8")
+    answer = invoke("fit", "--out", tmp_path / "fit", "--resume")
+    assert answer.exit_code == 0, answer.output
+    assert "1 epochs of the Child instead of 4, to keep --time 1h" in answer.stderr.replace("\n", " ")
+    assert "epochs of the Child: 1, fewer, because" in answer.stdout
+    after = document_of(tmp_path / "fit")
+    assert (after["child_epochs"], after["choices"]) == (1, document["choices"])
+    records = [json.loads(line) for line in (tmp_path / "fit/train/history.jsonl").read_text().splitlines()]
+    assert [record["network"] for record in records if record["event"] == "epoch"] == 4 * ["parent"] + ["child"]
+    assert read_document(tmp_path / "fit/train/result.json")["num_epochs"] == 1
+    assert document_of(fitted)["child_epochs"] is None
+
+
 def test_what_lacks_at_the_end_is_made_again(fitted: Path, tmp_path: Path) -> None:
     """As if killed while it packed: the training is done, nothing else is."""
     shutil.copytree(fitted, tmp_path / "fit")

@@ -32,6 +32,8 @@ def fit_lines(document: Mapping[str, Any], folder: Path) -> Iterator[str]:
     yield f"genotype: {document['genotype']}"
     for choice in document["choices"]:
         yield f"{choice['setting']}={choice['value']}: {choice['why']}"
+    if document.get("child_epochs") is not None:  # older fits have none
+        yield f"epochs of the Child: {document['child_epochs']}, fewer, because the teacher took longer than planned"
     parent = result["accuracy_parent_test"]
     teacher = "" if parent is None else f"; its full-precision teacher {percent(parent)}"
     yield (

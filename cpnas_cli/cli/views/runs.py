@@ -4,7 +4,6 @@ A view is fed with the records of the run's history, so it shows what is written
 """
 
 import statistics
-import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from cpnas_cli.cli.render.runs import percent
 from cpnas_cli.cli.styled_console import StyledConsole
+from cpnas_cli.cli.views.time_left import PASS, TimeLeft
 from cpnas_cli.networks.operations.base import operation_of
 from cpnas_cli.runs.deadline import duration
 from cpnas_cli.search_space import CELL_KINDS, EDGES, OPERATIONS
@@ -28,28 +28,31 @@ from cpnas_cli.strategies.fair.state import num_scored_in_round
 def search_view(config: Config) -> "SearchView | SearchEpochsView | SearchTrainingsView | SearchScoresView | NoView":
     """How a search of these settings is shown; its strategy says it."""
     strategy = strategy_named(config.search.strategy)
-    total = strategy.num_units(config)
+    work = strategy.work_of_units(config)
     match strategy.view:
         case "rounds":
-            return SearchView(config, total)
+            return SearchView(config, work)
         case "epochs":
-            return SearchEpochsView(total)
+            return SearchEpochsView(work)
         case "trainings":
-            return SearchTrainingsView(config, total)
+            return SearchTrainingsView(config, work)
         case "scores":
-            return SearchScoresView(config, total)
+            return SearchScoresView(config, work)
         case None:
             return NoView()
 
 
 class _View:
-    """A Rich live display where standard error is a terminal, else plain lines; nothing with a quiet console."""
+    """A Rich live display where standard error is a terminal, else plain lines; nothing with a quiet console.
 
-    def __init__(self) -> None:
+    Attributes:
+      total, done: units of the run.
+    """
+
+    def __init__(self, time_left: TimeLeft, *, total: int) -> None:
         self.console = StyledConsole(stderr=True)
         self.live: Live | None = None
-        self._seconds: deque[float] = deque(maxlen=50)
-        self._unit_started = time.monotonic()
+        self.time_left, self.total, self.done = time_left, total, 0
 
     def __enter__(self) -> Self:
         if self.console.is_terminal and not self.console.quiet:
@@ -70,14 +73,12 @@ class _View:
         raise RuntimeError("each view draws itself")
 
     def _unit_done(self, seconds: float) -> None:
-        self._seconds.append(seconds)
-        self._unit_started = time.monotonic()
+        self.done += 1
+        self.time_left.unit_done(seconds)
 
-    def _time_left(self, units: int) -> str:
-        if not self._seconds or not units:
-            return "-"
-        mean = sum(self._seconds) / len(self._seconds)
-        return duration(max(mean * units - (time.monotonic() - self._unit_started), 0))
+    def _left(self) -> str:
+        seconds = self.time_left.seconds
+        return "-" if seconds is None else duration(seconds)
 
 
 class NoView:
@@ -98,9 +99,10 @@ class SearchView(_View):
       best: number of the draw, accuracy of its Child and of its Parent. children: accuracies, in the order of draws.
     """
 
-    def __init__(self, config: Config, total: int) -> None:
-        super().__init__()
-        self.total, self.done = total, 0
+    def __init__(self, config: Config, work: Sequence[float]) -> None:
+        beside = PASS if config.search.evaluation == "after_pass" else 0.0
+        warmup = [1.0] * config.search.warmup_epochs  # each as much as a draw
+        super().__init__(TimeLeft([*warmup, *work], beside=beside), total=len(work))
         self.num_passes = config.search.num_passes
         self.num_warmed_up, self.warmup_epochs = 0, config.search.warmup_epochs
         self.last_network = "parent" if config.search.beta_p else "child"
@@ -134,7 +136,7 @@ class SearchView(_View):
         self.warmup_seconds += record["seconds"]
         if record["network"] == self.last_network:
             self.num_warmed_up += 1
-            self._unit_done(self.warmup_seconds)
+            self.time_left.unit_done(self.warmup_seconds)
             self.warmup_seconds = 0.0
         if not record.get("resumed"):
             self.line(
@@ -142,16 +144,12 @@ class SearchView(_View):
                 f"accuracy {percent(record['accuracy_train'])}  {record['seconds']:.1f} s  left {self._left()}"
             )
 
-    def _left(self) -> str:
-        return self._time_left(self.warmup_epochs - self.num_warmed_up + self.total - self.done)
-
     def _draw(self, record: Mapping[str, Any]) -> None:
-        self.done += 1
+        self._unit_done(record["seconds"])
         self.num_candidates, self.pass_index = record["num_candidates"], record["pass"]
         if record["z"] is not None:
             self.child, self.parent = record["accuracy_child"], record["accuracy_parent"]
             self._validated(record["accuracy_child"], self.parent)
-        self._unit_done(record["seconds"])
         if record.get("resumed"):
             return
         found = "validated with its pass"
@@ -170,6 +168,7 @@ class SearchView(_View):
 
     def _pass(self, record: Mapping[str, Any]) -> None:
         """All draws of a pass, validated together; shown are their means."""
+        self.time_left.done_beside(record["seconds"])
         parents = record["accuracy_parent"] or [None] * len(record["accuracy_child"])
         for child, parent in zip(record["accuracy_child"], parents, strict=True):
             self._validated(child, parent)
@@ -248,8 +247,8 @@ def trend(values: Sequence[float], *, width: int) -> str:
 class SearchScoresView(SearchView):
     """A shared network that is trained and then scored: its epochs, how many are scored, and the candidates left."""
 
-    def __init__(self, config: Config, total: int) -> None:
-        super().__init__(config, total)
+    def __init__(self, config: Config, work: Sequence[float]) -> None:
+        super().__init__(config, work)
         self.settings = config.fair
         self.scores: list[float] = []
         self.step = (0, 1)
@@ -271,7 +270,6 @@ class SearchScoresView(SearchView):
                     self.line(f"one operation abandoned on every edge, {record['num_candidates'] - 1} left")
 
     def _epoch(self, record: Mapping[str, Any]) -> None:
-        self.done += 1
         self.step, self.num_candidates = (0, 1), record["num_candidates"]
         self._unit_done(record["seconds"])
         if not record.get("resumed"):
@@ -307,9 +305,8 @@ class SearchScoresView(SearchView):
 class SearchTrainingsView(_View):
     """A search by whole trainings: round, trainings done, their accuracies, the time left."""
 
-    def __init__(self, config: Config, total: int) -> None:
-        super().__init__()
-        self.total, self.done = total, 0
+    def __init__(self, config: Config, work: Sequence[float]) -> None:
+        super().__init__(TimeLeft(work), total=len(work))
         self.settings = config.halving
         self.current = "training"
         self.recent: deque[Mapping[str, Any]] = deque(maxlen=8)
@@ -326,14 +323,13 @@ class SearchTrainingsView(_View):
                 self.line(f"round {record['round'] + 1}/{self.settings.num_rounds} done, {len(record['kept'])} left")
 
     def _draw(self, record: Mapping[str, Any]) -> None:
-        self.done += 1
         self.recent.append(record)
         self._unit_done(record["seconds"])
         if not record.get("resumed"):
             self.line(
                 f"draw {self.done}/{self.total}  round {record['round'] + 1}/{self.settings.num_rounds}  genotype "
                 f"{record['draw']}  {record['num_epochs']} epochs  Child {percent(record['accuracy_child'])}  "
-                f"{record['seconds']:.1f} s"
+                f"{record['seconds']:.1f} s  left {self._left()}"
             )
 
     def render(self) -> Group:
@@ -341,6 +337,7 @@ class SearchTrainingsView(_View):
         status.add_row(
             f"draw {self.done}/{self.total}",
             ProgressBar(total=self.total, completed=self.done, width=20),
+            f"left {self._left()}",
             Text(self.current if self.done < self.total else "done", style="dim"),
         )
         table = Table()
@@ -360,9 +357,8 @@ class SearchTrainingsView(_View):
 class EpochView(_View):
     """A run that counts epochs: how many are done, how far the current one is, the time left."""
 
-    def __init__(self, total: int) -> None:
-        super().__init__()
-        self.total, self.done = total, 0
+    def __init__(self, work: Sequence[float]) -> None:
+        super().__init__(TimeLeft(work), total=len(work))
         self.step = (0, 1)
         self.recent: deque[Mapping[str, Any]] = deque(maxlen=8)
 
@@ -372,14 +368,13 @@ class EpochView(_View):
         elif record["event"] == "note":
             self.console.print(f"note: {record['text']}", highlight=False, soft_wrap=True, markup=False)
         elif record["event"] == "epoch":
-            self.done += 1
             self.step = (0, 1)
             self._unit_done(record["seconds"])
             self.recent.append(record)
             if not record.get("resumed"):
                 self.line(
                     f"{self.describe(record)}  {self.accuracies(record)}  "
-                    f"{record['seconds']:.1f} s  left {self._time_left(self.total - self.done)}"
+                    f"{record['seconds']:.1f} s  left {self._left()}"
                 )
 
     def describe(self, record: Mapping[str, Any]) -> str:
@@ -395,7 +390,7 @@ class EpochView(_View):
         status.add_row(
             f"epoch {self.done}/{self.total}",
             ProgressBar(total=self.total * self.step[1], completed=self.done * self.step[1] + self.step[0], width=40),
-            f"left {self._time_left(self.total - self.done)}",
+            f"left {self._left()}",
         )
         return status
 

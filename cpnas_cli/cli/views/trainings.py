@@ -9,7 +9,9 @@ from rich.text import Text
 
 from cpnas_cli.cli.render.runs import percent
 from cpnas_cli.cli.views.runs import EpochView
+from cpnas_cli.cli.views.time_left import CHILD, TAUGHT_CHILD
 from cpnas_cli.settings import Config
+from cpnas_cli.training.trained_networks import order_of_training
 from cpnas_cli.training.validation import Validated
 
 
@@ -18,13 +20,21 @@ class TrainingView(EpochView):
 
     def __init__(self, config: Config, networks: tuple[str, ...], *, quiet: bool = False) -> None:
         self.train, self.num_epochs = config.train, config.train.num_epochs
-        super().__init__(self.num_epochs * len(networks))
+        child = TAUGHT_CHILD if config.train.teacher_weight > 0 else CHILD
+        order = order_of_training(config, networks)
+        super().__init__([child if name == "child" else 1.0 for name in order for _ in range(self.num_epochs)])
         self.console.quiet = quiet
         self.best: Validated | None = None
         self.network = networks[0]
+        self._shortened: dict[str, int] = {}
 
     def notify(self, record: Mapping[str, Any]) -> None:
         super().notify(record)
+        if record["event"] == "epochs":
+            fewer = self.num_epochs - record["num_epochs"]
+            self.total -= fewer
+            self.time_left.drop(fewer)
+            self._shortened[record["network"]] = record["num_epochs"]
         if record["event"] == "epoch" and record["network"] == self.network and "validation_accuracy" in record:
             seen = Validated(record["epoch"], record["validation_accuracy"], record["validation_loss"])
             if self.best is None or seen.is_better_than(self.best):
@@ -32,8 +42,9 @@ class TrainingView(EpochView):
 
     def describe(self, record: Mapping[str, Any]) -> str:
         stage = f"  stage {record['stage']}" if "stage" in record else ""
+        num_epochs = self._shortened.get(record["network"], self.num_epochs)
         return (
-            f"{record['network']}  epoch {record['epoch'] + 1}/{self.num_epochs}{stage}  loss {record['loss']:.4f} = "
+            f"{record['network']}  epoch {record['epoch'] + 1}/{num_epochs}{stage}  loss {record['loss']:.4f} = "
             f"cross-entropy {record['loss_cross_entropy']:.4f} + kernel {record['loss_kernel']:.4f} + "
             f"compactness {record['loss_compactness']:.4f}{self._further_terms(record)}"
         )

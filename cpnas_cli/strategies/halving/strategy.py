@@ -27,6 +27,13 @@ class Halving(Strategy):
 
         return sum(numbers_of_trainings(config.halving))
 
+    def work_of_units(self, config: "Config") -> list[float]:
+        """Its epochs."""
+        from cpnas_cli.strategies.halving.search import num_epochs_of, numbers_of_trainings
+
+        numbers = enumerate(numbers_of_trainings(config.halving))
+        return [float(num_epochs_of(config.halving, index)) for index, number in numbers for _ in range(number)]
+
     def cost(self, history: History, *, num_inherited: int = 0) -> Cost:
         """The epochs of its trainings, of a Parent that teaches too."""
         from cpnas_cli.strategies.halving.search import num_epochs_trained

