@@ -183,6 +183,7 @@ def test_killed_and_typed_again_it_comes_to_the_same_bytes(fitted: Path, photos:
     assert again["result"]["accuracy_test"] == once["result"]["accuracy_test"]
 
 
+@pytest.mark.slow
 def test_a_teacher_that_takes_too_long_leaves_the_child_fewer_epochs(
     fitted: Path, photos: Path, tmp_path: Path
 ) -> None:
