@@ -25,7 +25,7 @@ from cpnas_cli.storage.documents import EXPERIMENT_SCHEMA, FRONTIER_SCHEMA, RESU
 from cpnas_cli.storage.genotype_file import provenance_of
 
 Kind = Literal["search", "train", "experiment", "frontier"]
-State = Literal["running", "stopped", "done", "failed", "damaged"]
+State = Literal["running", "stopped", "done", "failed", "damaged", "unreadable"]
 SortKey = Literal["age", "accuracy", "size", "name"]
 FilterKey = Literal["state", "kind", "data", "strategy"]
 
@@ -46,8 +46,9 @@ class FoundRun:
     Attributes:
       folder: below the one that was looked through, with / between its parts; "." is that one itself.
       kind: None: its folder cannot be looked into.
-      state: running: a process holds its lock now; failed: it says so of one of its members; damaged: see `error`.
-      error: one line, why it is damaged, or which members failed.
+      state: running: a process holds its lock now; failed: it says so of one of its members; damaged: see `error`;
+        unreadable: what is in it cannot be told, for it may not be read, or its disk does not answer.
+      error: one line, why it is damaged or cannot be read, or which members failed.
       data: `data.name`. data_dir: `data.dir`, of one's own images.
       strategies: of the search; of an experiment those that it compares; of a training that of its genotype's origin.
       network: of a training, the one that was asked for: child, parent or baseline.
@@ -100,7 +101,7 @@ def _found_below(folder: Path, root: Path, depth: int) -> Iterator[FoundRun]:
         with os.scandir(folder) as scanned:
             entries = list(scanned)
     except OSError as error:
-        yield FoundRun(_name(folder, root), None, "damaged", 0.0, error=f"cannot look into it: {error.strerror}")
+        yield FoundRun(_name(folder, root), None, "unreadable", 0.0, error=f"cannot look into it: {error.strerror}")
         return
     files = {entry.name for entry in entries if _is_file(entry)}
     kind = _kind(files)
@@ -146,8 +147,13 @@ def _read_run(folder: Path, root: Path, kind: Kind, files: set[str]) -> FoundRun
     except DAMAGES as error:
         text = " ".join(str(error).split())
         reason = text if isinstance(error, CpnasError) else f"a file is damaged ({type(error).__name__}: {text})"
-        return replace(found, state="damaged", error=reason)
+        return replace(found, state="unreadable" if _is_kept_from_us(error) else "damaged", error=reason)
     return replace(found, state="running") if is_locked(folder) else found
+
+
+def _is_kept_from_us(error: Exception) -> bool:
+    """Whether a file could not be opened or read, which says nothing about what is in it."""
+    return isinstance(error, OSError) or isinstance(error.__cause__, OSError)
 
 
 def _changed(folder: Path, files: set[str]) -> float:
@@ -262,7 +268,9 @@ def _sections(folder: Path, files: set[str]) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         wanted = "".join(re.findall(r"(?m)^(?:data|search):.*\n(?:[ #].*\n?|\n)*", text))
         found = yaml.load(wanted, Loader=_LOADER)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, yaml.YAMLError) as error:
         raise RunError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict) or not all(isinstance(found.get(key), dict) for key in ("data", "search")):
         raise RunError(f"{path} is damaged: expected the sections data and search")
@@ -313,7 +321,7 @@ def _with_best(found: Sequence[FoundRun]) -> list[FoundRun]:
 
 def _may_be_best(run: FoundRun) -> bool:
     """Experiments are not: their numbers are means."""
-    return run.kind == "train" and run.network == "child" and run.accuracy_test is not None and run.state != "damaged"
+    return run.kind == "train" and run.network == "child" and run.accuracy_test is not None and run.error is None
 
 
 # ---------------------------------------------------------------- which of them, and in what order

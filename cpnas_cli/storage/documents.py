@@ -164,13 +164,15 @@ def read_document(path: Path) -> dict[str, Any]:
     """The JSON object of a run's own file.
 
     Raises:
-      RunError: unreadable, damaged, or not an object; the message names the file.
+      RunError: unreadable (its cause is the OSError), damaged, or not an object; the message names the file.
     """
     try:
         document = read_json(path)
     except ChangedError as error:
         raise RunError(f"{path} is damaged: {error}; restore the file or start a new run") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    except (ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise RunError(f"{path} is no JSON object; restore the file or start a new run")

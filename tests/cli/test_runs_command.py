@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import permissions
 import pytest
 import yaml
 from command_line import error_of, invoke
@@ -67,6 +68,27 @@ def test_names_and_reasons_do_nothing_to_the_terminal(tmp_path: Path) -> None:
     assert "\x07" not in result.stdout
     assert "[red]a\\x1b[31m" in "".join(result.stdout.split())
     assert "damaged: b: cannot read runs/b/result.json" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["", "config.yaml", "training.json", "result.json"])
+def test_a_run_that_may_not_be_read_is_not_called_damaged(name: str, tmp_path: Path) -> None:
+    make_training(tmp_path / "runs/mine", 0.5)
+    make_training(tmp_path / "runs/theirs", 0.75)
+    (tmp_path / "runs/theirs" / name).chmod(0)
+    try:
+        with permissions.that_hold():
+            shown = invoke("runs")
+            recorded = invoke("runs", "--filter", "state=unreadable", "--json")
+    finally:
+        (tmp_path / "runs/theirs" / name).chmod(0o755)
+    assert (shown.exit_code, recorded.exit_code) == (0, 0)
+    (line,) = (line for line in shown.stdout.splitlines() if line.startswith("unreadable: theirs: "))
+    assert "Permission denied" in line
+    assert "1 unreadable" in shown.stdout
+    assert "damaged" not in shown.stdout
+    assert "50.00 %*" in shown.stdout  # the best of those that can be read
+    (record,) = json.loads(recorded.stdout)["runs"]
+    assert (record["folder"], record["state"], record["best"]) == ("theirs", "unreadable", False)
 
 
 def test_nothing_to_list(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The fault suite at length: `python -m tests.faults --changes 60 --kills 30`; prints what docs/robustness.md says."""
 
 import argparse
+import functools
 import os
 import sys
 import tempfile
@@ -54,7 +55,11 @@ def print_kills(folder: Path, arguments: argparse.Namespace) -> int:
     import killed_commands
 
     names = killed_commands.turns(arguments.kills)
-    found = killed_commands.kill_and_go_on(folder, seed=arguments.seed, names=names)
+    say = functools.partial(print, file=sys.stderr, flush=True)  # it takes long
+    return _print_kills(killed_commands.kill_and_go_on(folder, seed=arguments.seed, names=names, say=say))
+
+
+def _print_kills(found: Mapping[str, Mapping[str, int]]) -> int:
     print("\n| killed | in the middle | had ended before | ended as undisturbed | otherwise | temporary files left |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, counted in found.items():

@@ -18,20 +18,34 @@ import made_runs
 from photos import make_photos
 
 Digest = dict[str, Any]
+WEIGHTS = ("model", "model.packed", "parent", "baseline")
+SOURCE = ("*.c", "*.h")
+KEPT = ("genotype.json", *(f"{name}.safetensors" for name in WEIGHTS), "*.onnx", *SOURCE, "accuracy.svg")
+"""What neither holds a time nor is made from one."""
 
 
 def digest(folder: Path) -> Digest:
     """Of a run, an experiment or a fit, what says what it has computed and no time; of a file its bytes."""
     if folder.is_file():
         return {"": folder.read_bytes()}
-    names = ("genotype.json", "model.safetensors", "model.packed.safetensors", "model.c")
     found: Digest = {
-        str(path.relative_to(folder)): path.read_bytes() for name in names for path in sorted(folder.rglob(name))
+        str(path.relative_to(folder)): path.read_bytes() for name in KEPT for path in sorted(folder.rglob(name))
     }
     if (folder / "experiment.json").exists():
         members = json.loads((folder / "experiment.json").read_text())["members"]
         found["members"] = [(each["name"], each["state"], each["accuracy_test"]) for each in members]
+    if (folder / "frontier.json").exists():
+        found |= _without_times(json.loads((folder / "frontier.json").read_text()))
     return found
+
+
+def _without_times(frontier: dict[str, Any]) -> Digest:
+    members = [(each["name"], each["state"], each["networks"]) for each in frontier["members"]]
+    points = [
+        {key: value for key, value in point.items() if "seconds" not in key} | {"timed": point["seconds_median"] > 0}
+        for point in frontier["points"]
+    ]
+    return {"members": members, "points": points}
 
 
 @dataclass(frozen=True)
@@ -41,10 +55,12 @@ class Command:
     Attributes:
       words: of what is made beforehand and of the place that it writes to.
       resumes: what is typed besides where there is a run already.
+      suffix: of the place, where the kind of file is told by it.
     """
 
     words: Callable[[Path, Path], list[str]]
     resumes: tuple[str, ...] = ()
+    suffix: str = ""
 
 
 def _search(made: Path, out: Path) -> list[str]:
@@ -55,8 +71,25 @@ def _train(made: Path, out: Path) -> list[str]:
     return made_runs.commands(made / "search", out)[1]
 
 
-def _export(made: Path, out: Path) -> list[str]:
-    return ["export", str(made / "training"), "--out", str(out)]
+def _export(made: Path, out: Path, *, format_: str = "packed") -> list[str]:
+    return ["export", str(made / "training"), "--format", format_, "--out", str(out)]
+
+
+def _evaluate(made: Path, out: Path) -> list[str]:
+    return ["evaluate", str(made / "training"), "--csv", str(out)]
+
+
+def _show(made: Path, out: Path) -> list[str]:
+    return ["show", str(made / "search"), "--out", str(out)]
+
+
+def _efficiency(made: Path, out: Path) -> list[str]:
+    return ["efficiency", "report", str(made / "search"), "--csv", str(out)]
+
+
+def _figure(made: Path, out: Path) -> list[str]:
+    undisturbed(made, "compare-strategies")
+    return ["figure", str(place(made, "whole", "compare-strategies")), "--out", str(out)]
 
 
 def _report(made: Path, out: Path) -> list[str]:
@@ -72,6 +105,11 @@ def _fit(made: Path, out: Path) -> list[str]:
     settings = ("data.image_size=16", "network.stem_stride=2", "network.stem_multiplier=1", "train.num_epochs=2")
     options = [word for setting in settings for word in ("--set", setting)]
     return ["fit", str(_photos(made)), "--time", "1h", "--max-size", "9KiB", *options, "--out", str(out)]
+
+
+def _frontier(made: Path, out: Path) -> list[str]:
+    words = ("--widths", "1", "--baseline-bytes", "2KiB", "--seeds", "0", *OPTIONS, "--set", "train.num_epochs=1")
+    return ["frontier", str(made / "search"), *words, "--out", str(out)]
 
 
 def _compare(made: Path, out: Path) -> list[str]:
@@ -90,15 +128,28 @@ COMMANDS = {
     "search": Command(_search, ("--resume",)),
     "train": Command(_train, ("--resume",)),
     "export": Command(_export),
+    "export --format onnx": Command(functools.partial(_export, format_="onnx")),
+    "export --format c": Command(functools.partial(_export, format_="c")),
     "predict": Command(_predict),
+    "evaluate --csv": Command(_evaluate),
     "report": Command(_report),
+    "show --out": Command(_show, suffix=".svg"),
+    "efficiency report --csv": Command(_efficiency),
+    "figure": Command(_figure),
     "fit": Command(_fit),
     "compare-strategies": Command(_compare),
     "ablate-beta": Command(_ablate),
+    "frontier": Command(_frontier),
 }
-"""The last three take longest: they are killed less often."""
+COSTLY = ("frontier", "fit", "compare-strategies", "export --format onnx", "ablate-beta", "figure")
+"""They take longest: they are killed less often."""
+OFTEN = ("search", "train")
+"""Of the others, those that write most: they are killed twice as often."""
 
-CHEAP = ("search", "train", "export", "predict", "report")
+
+def place(made: Path, kind: str, name: str) -> Path:
+    """Where this command writes to."""
+    return made / f"{kind}-{name.replace(' ', '')}{COMMANDS[name].suffix}"
 
 
 def _photos(made: Path) -> Path:
@@ -106,9 +157,9 @@ def _photos(made: Path) -> Path:
 
 
 def turns(num_kills: int) -> list[str]:
-    """Which command is killed when: each of the cheap ones six times as often as each of the others."""
-    costly = [name for name in COMMANDS if name not in CHEAP]
-    cycle = [*CHEAP, costly[0], *CHEAP, *CHEAP, costly[1], *CHEAP, *CHEAP, costly[2], *CHEAP]
+    """Which command is killed when: of the costly ones another in every round, the others once or twice in it."""
+    cheap = [name for name in COMMANDS if name not in COSTLY]
+    cycle = [name for costly in COSTLY for name in (*cheap, *OFTEN, costly)]
     return [cycle[number % len(cycle)] for number in range(num_kills)]
 
 
@@ -132,7 +183,7 @@ def _outcome(log: Path, out: Path) -> tuple[Digest, str]:
 @functools.cache
 def undisturbed(made: Path, name: str) -> Undisturbed:
     """Of this command, in a place of its own."""
-    log, out = made / "log", made / f"whole-{name}"
+    log, out = made / "log", place(made, "whole", name)
     begun = time.monotonic()
     ended = made_runs.run(log, *COMMANDS[name].words(made, out))
     assert ended.code == 0, ended.stderr
@@ -144,8 +195,13 @@ def undisturbed(made: Path, name: str) -> Undisturbed:
 # ---------------------------------------------------------------- kills
 
 
-def kill_and_go_on(made: Path, *, seed: int, names: Sequence[str]) -> dict[str, Counter[str]]:
+def kill_and_go_on(
+    made: Path, *, seed: int, names: Sequence[str], say: Callable[[str], object] = lambda _: None
+) -> dict[str, Counter[str]]:
     """Kill these commands in turn, each at a random moment of its time, and go on.
+
+    Args:
+      say: is told of every kill.
 
     Returns:
       Of each command how many were killed, how many had ended before, how many ended as undisturbed, and how many
@@ -153,16 +209,17 @@ def kill_and_go_on(made: Path, *, seed: int, names: Sequence[str]) -> dict[str, 
     """
     generator = random.Random(seed)
     found: dict[str, Counter[str]] = {name: Counter() for name in dict.fromkeys(names)}
-    whole = {name: undisturbed(made, name) for name in found}
-    for name in names:
-        _kill_once(made, name, whole[name], after=generator.uniform(0, whole[name].seconds), found=found[name])
+    for number, name in enumerate(names, start=1):
+        whole = undisturbed(made, name)
+        _kill_once(made, name, whole, after=generator.uniform(0, whole.seconds), found=found[name])
+        say(f"{number} of {len(names)}, {name}: {dict(found[name])}")
     return found
 
 
 def _kill_once(made: Path, name: str, whole: Undisturbed, *, after: float, found: Counter[str]) -> None:
-    command, log, out = COMMANDS[name], made / "log", made / f"killed-{name}"
+    command, log, out = COMMANDS[name], made / "log", place(made, "killed", name)
     words = command.words(made, out)
-    _remove(out)
+    remove(out)
     ended = made_runs.end(made_runs.start(log, *words), log, after=after)
     found["killed" if ended.code < 0 else "had ended"] += 1
     assert ended.code in (-9, 0), ended.stderr
@@ -174,7 +231,7 @@ def _kill_once(made: Path, name: str, whole: Undisturbed, *, after: float, found
     found["left behind"] += len(list((out if out.is_dir() else made).rglob(".*.tmp")))
 
 
-def _remove(out: Path) -> None:
+def remove(out: Path) -> None:
     if out.is_dir():
         shutil.rmtree(out)
     else:
@@ -191,7 +248,7 @@ def two_at_once(made: Path, names: Sequence[str]) -> dict[str, Counter[str]]:
     """Two of each command in one place at the same moment: one works, or one after the other; never both at once."""
     found = dict[str, Counter[str]]()
     for name in names:
-        whole, out = undisturbed(made, name), made / f"twice-{name}"
+        whole, out = undisturbed(made, name), place(made, "twice", name)
         words, logs = COMMANDS[name].words(made, out), [made / "log-0", made / "log-1"]
         numbers = [made_runs.start(log, *words) for log in logs]
         ends = [made_runs.end(number, log) for number, log in zip(numbers, logs, strict=True)]

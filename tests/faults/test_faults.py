@@ -1,6 +1,7 @@
 """A small part of the fault suite; all of it: `python -m tests.faults` (docs/robustness.md)."""
 
 import os
+import shutil
 import stat
 import sys
 import tempfile
@@ -8,8 +9,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 import cpnas_cli
+from cpnas_cli.storage.documents import MODEL_SCHEMA
+from cpnas_cli.storage.tensors import load_tensors, save_tensors
 
 sys.path.insert(0, os.path.dirname(__file__))
 
@@ -47,6 +51,35 @@ def test_what_is_read_otherwise_is_noticed(folder: Path, monkeypatch: pytest.Mon
     assert found == Counter({"WRONG": 15})
 
 
+HOSTILE = "[/x]\x1b[31m\u202e"
+
+
+@pytest.mark.slow
+def test_a_folder_whose_name_is_markup_and_commands_is_a_name(folder: Path) -> None:
+    out = folder / "r" / HOSTILE
+    ended = made_runs.run(folder / "log", *killed_commands.COMMANDS["train"].words(folder, out))
+    printed = (folder / "log.out").read_text()
+    assert ended.code == 0, ended.stderr
+    assert killed_commands.digest(out) == killed_commands.digest(folder / "training")
+    assert "[/x]\\x1b[31m\\u202e" in "".join(printed.split())
+    assert not {"\x1b", "\u202e"} & set(printed + ended.stderr)
+
+
+def test_the_name_of_a_tensor_commands_no_terminal(folder: Path) -> None:
+    """In a file whose checksum is right."""
+    run = folder / "hostile"
+    shutil.copytree(folder / "training", run)
+    model = run / "model.safetensors"
+    tensors, state = load_tensors(model, schema=MODEL_SCHEMA)
+    save_tensors(model, {**tensors, HOSTILE: torch.zeros(2)}, schema=MODEL_SCHEMA, state=state)
+    for command in ("evaluate", "export", "report"):
+        ended = made_runs.run(folder / "log", command, str(run))
+        assert ended.code == (0 if command == "report" else 1), ended.stderr
+        text = ended.stderr + (folder / "log.out").read_text()
+        assert not {"\x1b", "\u202e"} & set(text)
+        assert command == "report" or "model.safetensors" in text
+
+
 @pytest.mark.slow
 def test_a_clock_that_is_set_back_changes_nothing(folder: Path) -> None:
     assert killed_commands.clock_set_back(folder)
@@ -65,6 +98,14 @@ def test_killed_search_and_training_go_on_to_the_same_bytes(folder: Path) -> Non
     for name, counted in killed_commands.kill_and_go_on(folder, seed=1, names=("search", "train") * 2).items():
         assert counted["as undisturbed"] == 2, (name, counted)
         assert counted["left behind"] == 0, (name, counted)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_killed_frontier_goes_on_to_the_same_bytes(folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    found = killed_commands.kill_and_go_on(folder, seed=1, names=("frontier",))["frontier"]
+    assert (found["as undisturbed"], found["left behind"]) == (1, 0), found
 
 
 @pytest.mark.slow

@@ -74,8 +74,8 @@ def test_genotypes(tmp_path: Path, value: Any, seed: int) -> None:
 def test_documents(tmp_path: Path, value: Any) -> None:
     path = tmp_path / "result.json"
     path.write_text(json.dumps(value))
-    answered(lambda: read_document(path))
-    answered(lambda: read_result(path))
+    for found in (answered(lambda: read_document(path)), answered(lambda: read_result(path))):
+        assert isinstance(found, str | dict)
 
 
 @BOUNDED

@@ -52,7 +52,8 @@ def runs(
 ) -> None:
     """List searches, trainings, experiments and frontiers: state, data, strategy, accuracy, size and age.
 
-    The most accurate trained Child on each data set has a star. A damaged run is listed with the reason.
+    The most accurate trained Child on each data set has a star. One that is damaged, or cannot be read, is
+    listed with the reason.
     """
     with reported_errors():
         from cpnas_cli.reports.inventory import filtered_runs, find_runs, runs_document, sorted_runs

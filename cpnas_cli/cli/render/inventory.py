@@ -12,7 +12,7 @@ from cpnas_cli.cli.console import printable
 from cpnas_cli.cli.styled_console import StyledConsole
 from cpnas_cli.reports.inventory import FoundRun
 
-_STYLES = {"running": "green", "failed": "red", "damaged": "red", "stopped": "yellow"}
+_STYLES = {"running": "green", "failed": "red", "damaged": "red", "unreadable": "red", "stopped": "yellow"}
 
 
 def print_runs(found: Sequence[FoundRun], document: Mapping[str, Any]) -> None:
