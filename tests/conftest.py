@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forks import fork
 from PIL import Image
 from xdist.scheduler import LoadScopeScheduling
 
@@ -76,15 +77,13 @@ CpnasRun = Callable[..., subprocess.CompletedProcess[str]]
 
 def run_cpnas(folder: Path, *words: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """`python -m cpnas_cli WORDS` in its own process, with one thread, in the folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "cpnas_cli", *map(str, words)],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    process = fork(folder, words, environment={**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"})
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except BaseException:
+        process.kill()
+        raise
+    return subprocess.CompletedProcess(words, process.wait(), stdout, stderr)
 
 
 @pytest.fixture
