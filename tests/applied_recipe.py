@@ -5,10 +5,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from forks import fork
 
 import cpnas_cli
 from cpnas_cli.settings import presets_folder
@@ -62,17 +63,11 @@ def runner_of(folder: Path) -> Run:
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         own = {"PYTHONPATH": str(folder / "copy"), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
-        answer = subprocess.run(
-            [sys.executable, *(["-m", "cpnas_cli"] if program is None else ["-c", program]), *map(str, words)],
-            cwd=folder,
-            env={**os.environ, **own, **(environment or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        assert answer.returncode == code, answer.stderr
-        return answer
+        whole = {**os.environ, **own, **(environment or {})}
+        process = fork(folder, words, environment=whole, program=program)
+        stdout, stderr = process.communicate(timeout=timeout)
+        assert process.returncode == code, stderr
+        return subprocess.CompletedProcess(words, code, stdout, stderr)
 
     return run
 
@@ -118,10 +113,7 @@ def check_prediction(run: Run, folder: Path) -> None:
     And as many of them are right as `cpnas evaluate` says.
     """
     run("export", "training", "--out", "model.safetensors")
-    environment = {**os.environ, "PYTHONPATH": str(folder / "copy"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", BY_PYTORCH]
-    answer = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
+    answer = run(program=BY_PYTORCH)
     by_pytorch, labels = answer.stdout.split(), answer.stderr.split()
     predicted = [line.split("\t")[1] for line in run("predict", "model.safetensors", "images").stdout.splitlines()]
     assert predicted == by_pytorch

@@ -8,8 +8,6 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ import pytest
 import torch
 from command_line import CELL, DOCUMENT, GENOTYPE, error_line, error_of, invoke
 from conftest import TINY_OPTIONS
+from forks import fork
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -719,17 +718,12 @@ def test_a_full_disk_loses_nothing(search_run: Path, tiny_search: Path, tmp_path
     before = checkpoint.read_bytes()
     limit = len(before) // 2
     assert (search_run / "history.jsonl").stat().st_size < limit // 4
-    answer = subprocess.run(
-        [sys.executable, "-c", WITH_LITTLE_SPACE, str(limit), "search", "--out", "run", "--resume"],
-        cwd=tmp_path,
-        env={**os.environ, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert answer.returncode == 1, answer.stderr
-    message = error_line(answer.stderr)
+    words = [str(limit), "search", "--out", "run", "--resume"]
+    environment = {**os.environ, "COLUMNS": "200"}
+    process = fork(tmp_path, words, environment=environment, program=WITH_LITTLE_SPACE)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1, stderr
+    message = error_line(stderr)
     assert str(Path("run/checkpoint/state.safetensors")) in message
     assert "--resume" in message
     assert checkpoint.read_bytes() == before

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from command_line import DOCUMENT, error_of, invoke
 from conftest import TINY_OPTIONS, CpnasRun
 from endings import end_with, refuse_to_end
+from forks import Fork, fork
 from killing import kill, start, wait_for_lines, without_seconds
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -581,7 +582,7 @@ def test_torchrun_starts_them_too(cpnas: CpnasRun, tmp_path, genotype_file):
     assert (tmp_path / "theirs/model.safetensors").read_bytes() == (tmp_path / "ours/model.safetensors").read_bytes()
 
 
-def start_by_srun(folder: Path, rank: int, port: int, *words: str) -> subprocess.Popen[str]:
+def start_by_srun(folder: Path, rank: int, port: int, *words: str) -> Fork:
     """One of two tasks of a step, as srun would start it."""
     variables = {
         "SLURM_JOB_ID": "4711",
@@ -595,14 +596,7 @@ def start_by_srun(folder: Path, rank: int, port: int, *words: str) -> subprocess
         "SLURM_LOCALID": str(rank),
         "MASTER_PORT": str(port),
     }
-    return subprocess.Popen(
-        [sys.executable, "-m", "cpnas_cli", *words],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "200", **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return fork(folder, words, environment={**os.environ, "COLUMNS": "200", **variables})
 
 
 @pytest.mark.slow

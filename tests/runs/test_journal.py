@@ -3,13 +3,15 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 import torch
+from forks import fork
 from safetensors.numpy import load_file
 
 import cpnas_cli
@@ -155,22 +157,11 @@ except RunError as error:
 """
 
 
-PYTHONPATH = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-
-
-def run_python(*arguments: str | Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", *map(str, arguments)],
-        cwd=Path(cpnas_cli.__file__).parents[1],
-        # this module too, by its name
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *PYTHONPATH])},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run_python(program: str, *words: str | Path) -> str:
+    process = fork(Path(cpnas_cli.__file__).parents[1], words, environment=os.environ, program=program)
+    stdout, stderr = process.communicate(timeout=240)
+    assert process.returncode == 0, stderr
+    return stdout
 
 
 def test_a_full_disk_leaves_what_was_committed(two_done: Path) -> None:
@@ -363,51 +354,32 @@ def test_work_that_is_not_saved_in_between_has_no_checkpoint(tmp_path: Path) -> 
 
 # ---------------------------------------------------------------- a kill at every point
 
-# Does ACTION again and again, each time in a process that is killed one line of the journal's or the storage's code
-# later than the one before, until one comes to its end; each leaves its folder. The killed process flushes nothing.
-KILLED_AT_EVERY_LINE = """
-import os, shutil, signal, sys
-from pathlib import Path
-import cpnas_cli.runs.journal, cpnas_cli.storage.documents, cpnas_cli.storage.tensors
-sys.path.append(str(Path("tests/runs").resolve()))
-import test_journal
 
-root, start = Path(sys.argv[1]), Path(sys.argv[2])
-files = {sys.modules[name].__file__ for name in sys.modules if name.startswith(("cpnas_cli.runs", "cpnas_cli.storage"))}
-point = 0
-while True:
-    folder = root / str(point)
+def kill_at_every_line(action: Callable[[Path], object], start: Path, root: Path) -> list[Path]:
+    """What processes leave that are killed before a line of the journal's or the storage's code, one at every line.
+
+    And at the end that of the one that was not killed. A copy of the folder as the kernel has it at that line: what was
+    written is there, and a killed process flushes nothing more.
+    """
+    folder, left = root / "folder", list[Path]()
     shutil.copytree(start, folder)
-    child = os.fork()
-    if child == 0:
-        count = 0
-        def trace(frame, event, argument):
-            global count
-            if frame.f_code.co_filename not in files:
-                return None
-            if count == point:
-                os.kill(os.getpid(), signal.SIGKILL)
-            count += 1
-            return trace
-        sys.settrace(trace)
-        ACTION
-        sys.settrace(None)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status):
-        assert os.WEXITSTATUS(status) == 0
-        break
-    point += 1
-sys.stdout.write(str(point))
-"""
+    parts = ("cpnas_cli.runs", "cpnas_cli.storage")
+    files = {module.__file__ for name, module in sys.modules.items() if name.startswith(parts)}
 
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename not in files:
+            return None
+        left.append(shutil.copytree(folder, root / str(len(left))))
+        return trace
 
-def kill_at_every_line(action: str, start: Path, root: Path) -> list[Path]:
-    """The folders that the killed processes have left, and at the end that of the one that was not killed."""
-    root.mkdir()
-    num_points = int(run_python(KILLED_AT_EVERY_LINE.replace("ACTION", action), root, start))
-    assert num_points > 20  # lines of `commit` and of what it calls
-    return [root / str(point) for point in range(num_points + 1)]
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action(folder)
+    finally:
+        sys.settrace(before)
+    assert len(left) > 20  # lines of `commit` and of what it calls
+    return [*left, folder]
 
 
 @pytest.mark.parametrize("done", [0, 1, 2])
@@ -416,7 +388,7 @@ def test_a_commit_that_is_killed_anywhere_has_happened_or_not(tmp_path: Path, do
     (tmp_path / "start").mkdir()
     for unit in range(done):
         commit(tmp_path / "start", unit)
-    folders = kill_at_every_line(f"test_journal.commit(folder, {done})", tmp_path / "start", tmp_path / "killed")
+    folders = kill_at_every_line(lambda folder: commit(folder, done), tmp_path / "start", tmp_path / "killed")
     found = [num_done(folder) for folder in folders]
     assert found == sorted(found)  # once it has happened it stays
     assert set(found) == {done, done + 1}
@@ -429,7 +401,7 @@ def test_a_commit_that_is_killed_anywhere_has_happened_or_not(tmp_path: Path, do
 
 def test_a_beginning_that_is_killed_anywhere_has_happened_or_not(tmp_path: Path) -> None:
     (tmp_path / "start").mkdir()
-    folders = kill_at_every_line("test_journal.begin(folder)", tmp_path / "start", tmp_path / "killed")
+    folders = kill_at_every_line(begin, tmp_path / "start", tmp_path / "killed")
     found = [num_done(folder) for folder in folders]
     assert found == sorted(found)
     assert set(found) == {0, 3}
@@ -440,7 +412,7 @@ def test_a_beginning_that_is_killed_anywhere_has_happened_or_not(tmp_path: Path)
 def test_a_resumption_that_is_killed_anywhere_has_lost_nothing(two_done: Path, tmp_path: Path) -> None:
     with (two_done / "history.jsonl").open("ab") as file:
         file.write(b'{"event": "draw"}\n{"event": "dr')
-    folders = kill_at_every_line("test_journal.go_on(folder)", two_done, tmp_path / "killed")
+    folders = kill_at_every_line(go_on, two_done, tmp_path / "killed")
     assert {num_done(folder) for folder in folders} == {2}
 
 
@@ -448,7 +420,7 @@ def test_a_resumption_after_a_killed_beginning_may_be_killed_too(tmp_path: Path)
     (tmp_path / "start").mkdir()
     begin(tmp_path / "start")
     shutil.rmtree(tmp_path / "start" / "checkpoint")
-    folders = kill_at_every_line("test_journal.go_on(folder)", tmp_path / "start", tmp_path / "killed")
+    folders = kill_at_every_line(go_on, tmp_path / "start", tmp_path / "killed")
     assert {num_done(folder) for folder in folders} == {0}
     assert not any((folder / "branch.json").exists() for folder in folders)
 

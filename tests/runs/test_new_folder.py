@@ -97,7 +97,7 @@ def test_of_the_processes_of_a_launcher_the_first_makes_it(monkeypatch: pytest.M
     assert options.new_folder("a") == Path("runs/a-2")
 
 
-@pytest.mark.parametrize("devices", [[], ["--devices", "2"]])
+@pytest.mark.parametrize("devices", [[], pytest.param(["--devices", "2"], marks=pytest.mark.slow)])
 def test_a_command_that_fails_before_its_run_leaves_no_folder(tmp_path: Path, devices: list[str]) -> None:
     (tmp_path / "g.json").write_text(json.dumps(DOCUMENT))
     folder = ["--preset", "folder", "--data-dir", tmp_path / "nowhere"]

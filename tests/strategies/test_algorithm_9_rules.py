@@ -103,8 +103,15 @@ def test_after_a_pass_all_its_draws_are_validated_with_the_weights_at_its_end(tm
     assert z.count(min(z)) > 1 or [edge["abandoned"] for edge in gone["normal"]] == worst["normal"]
 
 
-@pytest.mark.parametrize("name", ["cpnas", "bnas"])
-@pytest.mark.parametrize("num_passes", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "num_passes"),
+    [
+        ("cpnas", 1),
+        ("bnas", 2),
+        pytest.param("cpnas", 2, marks=pytest.mark.slow),
+        pytest.param("bnas", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_validated_after_a_pass_it_goes_on_the_same_from_every_draw(name: str, num_passes: int, tmp_path: Path) -> None:
     settings = ("search.evaluation=after_pass", f"search.num_passes={num_passes}")
     expected = first_draws(tmp_path / "at once", 1, *settings, name=name)

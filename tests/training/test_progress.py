@@ -30,16 +30,17 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
 
 
 def test_the_progress_is_the_fraction_of_the_steps_done(tmp_path: Path, said: list[tuple[str, float]]) -> None:
-    """200 images in batches of 20, 2 epochs: 0, 1/20, ... 19/20, of each network."""
-    config = load_config(overrides=[*SMALL, "train.num_epochs=2", *CHANGING])
+    """60 images in batches of 20, 2 epochs: 0, 1/6, ... 5/6, of each network."""
+    config = load_config(overrides=[*SMALL, "data.num_train=60", "train.num_epochs=2", *CHANGING])
     train(tmp_path / "run", config, draw_uniform(seed=0), ("child", "parent"))
     for precision in ("binary", "full"):
-        assert [value for name, value in said if name == precision] == pytest.approx([i / 20 for i in range(20)])
+        assert [value for name, value in said if name == precision] == pytest.approx([i / 6 for i in range(6)])
 
 
 @pytest.mark.parametrize("scale", ["mean", "learned"])
 def test_a_resumed_training_ends_the_same(tmp_path: Path, scale: str) -> None:
-    config = load_config(overrides=[*SMALL, "train.num_epochs=3", *CHANGING, f"network.scale={scale}"])
+    few = ("data.num_train=60", "train.num_epochs=3")
+    config = load_config(overrides=[*SMALL, *few, *CHANGING, f"network.scale={scale}"])
     result, _ = train(tmp_path / "whole", config, draw_uniform(seed=0))
     stops = 0
     while True:
@@ -59,7 +60,8 @@ def test_a_resumed_training_ends_the_same(tmp_path: Path, scale: str) -> None:
 @pytest.mark.parametrize("changing", CHANGING[::2])
 def test_the_progress_matters(tmp_path: Path, changing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same training, but told that it stands still, ends with other weights."""
-    config = load_config(overrides=[*SMALL, "train.num_epochs=1", "network.latents=standardized", changing])
+    few = ("data.num_train=60", "train.num_epochs=1")
+    config = load_config(overrides=[*SMALL, *few, "network.latents=standardized", changing])
     train(tmp_path / "moves", config, draw_uniform(seed=0))
     monkeypatch.setattr(Network, "set_progress", lambda *_: None)
     train(tmp_path / "stands", config, draw_uniform(seed=0))

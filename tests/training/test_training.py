@@ -135,8 +135,9 @@ def test_the_model_file_describes_itself(tmp_path):
     assert evaluated["accuracy_test"] == result["accuracy_test"] == evaluated["recorded_accuracy_test"]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("estimator", ["clipped", "polynomial", "error_decay"])
+@pytest.mark.parametrize(
+    ("optimizer", "estimator"), [("sgd", "clipped"), ("sgd", "error_decay"), ("adam", "polynomial")]
+)
 def test_every_optimizer_and_estimator_trains(tmp_path, optimizer, estimator):
     settings = [*SMALL, "train.num_epochs=2", f"train.optimizer={optimizer}", f"network.estimator={estimator}"]
     settings += ["train.learning_rate=0.05"] if optimizer == "sgd" else []
@@ -174,7 +175,13 @@ def test_learning_rates():
 def test_a_training_on_colour_images_resumes_to_the_same_bits(tmp_path, optimizer):
     """With several input channels a filter's memory layout differs from its logical order."""
     config = load_config(
-        overrides=[*SMALL, "train.num_epochs=3", "data.num_channels=3", f"train.optimizer={optimizer}"]
+        overrides=[
+            *SMALL,
+            "data.num_train=60",
+            "train.num_epochs=3",
+            "data.num_channels=3",
+            f"train.optimizer={optimizer}",
+        ]
     )
     train(tmp_path / "whole", config, draw_uniform(seed=0), ("child", "parent"))
     stops = 0
@@ -261,7 +268,7 @@ def test_a_training_in_parts_learns(tmp_path):
 
 
 def test_bfloat16_is_for_activations_only(tmp_path):
-    settings = [*SMALL, "data.num_train=100", "train.num_epochs=1"]
+    settings = [*SMALL, "data.num_train=60", "train.num_epochs=1"]
     histories = {}
     for dtype in ("float32", "bfloat16"):
         config = load_config(overrides=[*settings, f"train.dtype={dtype}"])
