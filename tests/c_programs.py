@@ -16,7 +16,7 @@ from cpnas_cli.deploy.packed_file import PackedModel
 from cpnas_cli.search_space import NUM_NODES
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
-SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZED = ("-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")  # a third of the time of -O1 -g
 
 # Reads images from standard input; writes every value that is observed, then the scores.
 _OBSERVER = r"""

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from command_line import invoke
 from conftest import TINY_OPTIONS
+from here_executor import HereExecutor
 from PIL import Image
 
+from cpnas_cli.experiments import executors
 from cpnas_cli.runs.lock import locked
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -113,6 +115,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[s
     folder = tmp_path_factory.mktemp("runs")
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setenv("CPNAS_CACHE_DIR", str(folder.with_name("cache")))
+        patch.setattr(executors, "LocalExecutor", lambda *_, **__: HereExecutor())  # the same files, and no new process
         yield documents_of_runs(folder)
 
 

@@ -16,6 +16,7 @@ import pytest
 from command_line import invoke
 from conftest import TINY_SETTINGS, run_cpnas
 from forks import Fork, fork
+from here_executor import HereExecutor
 from older_versions import without_checksum
 from rich.console import Console
 
@@ -28,7 +29,7 @@ from cpnas_cli.experiments.plan import ExperimentFolder, Member, Plan
 from cpnas_cli.experiments.ray_executor import check_ray
 from cpnas_cli.experiments.run import run_experiment
 from cpnas_cli.experiments.schedule import Schedule
-from cpnas_cli.experiments.tasks import SearchTask, Task, TaskEnd, TrainingTask, run_task
+from cpnas_cli.experiments.tasks import SearchTask, Task, TaskEnd, TrainingTask
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.environment import describe_environment
 from cpnas_cli.runs.folder import RunFolder
@@ -50,28 +51,6 @@ OPTIONS = [word for setting in SETTINGS for word in ("--set", setting)]
 CONFIG = load_config(overrides=list(SETTINGS))
 ABLATION = Plan("ablation", ("0", "1", "2", "5"), (1,), CONFIG)
 COMPARISON = Plan("comparison", ("random", "pcdarts", "bnas", "cpnas"), (0,), CONFIG, random_draws=2)
-
-
-class HereExecutor:
-    """Runs one task after the other in this process; tells which, and can fail or stop instead."""
-
-    def __init__(self, before: Callable[[Task], TaskEnd | None] = lambda _: None) -> None:
-        self.before, self.tasks, self._ended = before, list[Task](), list[tuple[Task, TaskEnd]]()
-
-    def has_room(self) -> bool:
-        return not self._ended
-
-    def submit(self, task: Task) -> None:
-        self.tasks.append(task)
-        self._ended.append((task, self.before(task) or run_task(task)))
-
-    def wait(self, seconds: float) -> list[tuple[Task, TaskEnd]]:
-        del seconds
-        ended, self._ended = self._ended, []
-        return ended
-
-    def close(self) -> None:
-        pass
 
 
 def run(
