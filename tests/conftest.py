@@ -5,7 +5,7 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,13 @@ class ByFile(LoadScopeScheduling):
     """Tests of a file with fixtures of its module run on one worker, which makes these once; others where is room."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return file if _has_fixtures_of_module(file) else nodeid
+        return group_of(nodeid)
+
+
+def group_of(nodeid: str) -> str:
+    """Its file where that has fixtures of its module, else the test itself."""
+    file = nodeid.partition("::")[0]
+    return file if _has_fixtures_of_module(file) else nodeid
 
 
 @functools.cache
@@ -55,7 +60,31 @@ def _has_fixtures_of_module(file: str) -> bool:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False  # but as below
     return ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In the order in which they begin, so that no worker is left alone with a long one at the end."""
+    by_name = {item.nodeid: item for item in items}
+    seconds = {
+        name: sum(mark.kwargs.get("seconds", 0) for mark in item.iter_markers("slow")) for name, item in by_name.items()
+    }
+    items[:] = [by_name[name] for name in longest_first(seconds)]
+
+
+def longest_first(seconds: Mapping[str, float]) -> list[str]:
+    """The tests by their groups: those first that take the most seconds, of equal ones those of more tests.
+
+    Args:
+      seconds: of each test what its mark says, `@pytest.mark.slow(seconds=30)`, else 0.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in seconds:
+        groups.setdefault(group_of(name), []).append(name)
+    ordered = sorted(groups.values(), key=lambda group: (-sum(map(seconds.__getitem__, group)), -len(group)))
+    return [name for group in ordered for name in group]
 
 
 @pytest.fixture(scope="session", autouse=True)

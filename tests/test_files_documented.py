@@ -211,7 +211,7 @@ def test_the_tables_are_found() -> None:
     assert dict(expanded("cpnas.result/1"))["genotype.normal[].op"] == "text"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 def test_every_key_is_documented_with_its_type(documents: list[tuple[str, dict[str, Any]]]) -> None:
     wrong = [line for title, document in documents for line in undocumented(title, document)[0]]
     assert "\n".join(sorted(set(wrong))) == ""

@@ -37,7 +37,7 @@ def test_the_float_c_computes_what_the_parent_does(block: str) -> None:
     assert 0.5 * weights < source.flash_bytes / 4 < 2 * weights
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 def test_rows_set_each_program_against_the_one_beside_it() -> None:
     needed("gcc")
     config = Config.model_validate({"data": {"image_size": 8}, "network": TINY["separable"]})

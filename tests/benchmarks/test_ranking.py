@@ -43,7 +43,7 @@ def pairwise_tau(first: Sequence[float], second: Sequence[float]) -> float:
     return agree / (sum(x != 0 for x, _ in signs) * sum(y != 0 for _, y in signs)) ** 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 def test_tau_compares_the_indicator_with_full_trainings():
     answer = rank(seeds=[0, 1], num_passes=1, overrides=[*TINY_SETTINGS])
     assert len(answer["accuracy_test"]) == 16

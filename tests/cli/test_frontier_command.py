@@ -45,7 +45,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     return folder / "run", json.loads(answer.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=40)
 def test_a_whole_frontier(whole: tuple[Path, dict[str, Any]]) -> None:
     folder, document = whole
     assert document == read_document(folder / "frontier.json")

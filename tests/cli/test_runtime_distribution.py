@@ -77,7 +77,7 @@ def test_what_does_names_what_is_missing(words: list[str], run: Path) -> None:
     assert line.endswith("which cpnas-runtime leaves out; in a copy of the source type: pip install .")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=40)
 def test_installed_into_an_empty_environment_it_predicts(run: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     programs = tmp_path / "venv" / "bin"

@@ -133,7 +133,7 @@ def _has_whole_groups(network: dict[str, Any]) -> bool:
     return all(number % min(network["group_width"], number) == 0 for number in channels)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=40)
 @pytest.mark.timeout(1500)
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(normal=CELLS, reduce=CELLS, network=_networks(), way=st.integers(0, 3))

@@ -188,7 +188,7 @@ def measured(tiny_search: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 def test_measure_reports_every_runtime(measured: Path) -> None:
     document = json.loads((measured / "answer.json").read_text())
     assert document == read_document(measured / "measured/measurement.json")

@@ -175,7 +175,7 @@ def test_any_network(normal: tuple[str, ...], reduce: tuple[str, ...], network: 
     _check_any(normal, reduce, network)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 @MANY
 @given(normal=CELLS, reduce=CELLS, network=_networks(5))
 def test_many_networks(normal: tuple[str, ...], reduce: tuple[str, ...], network: dict[str, Any]) -> None:

@@ -261,7 +261,7 @@ def test_stopped_after_every_task_it_ends_the_same(ablation, tmp_path):
     assert without_seconds(document) == without_seconds(read_document(ablation))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=25)
 def test_the_deadline_stops_and_saves(ablation, tmp_path):
     for _ in range(60):  # one draw or epoch in each
         try:
@@ -431,7 +431,7 @@ WORDS = ["ablate-beta", *OPTIONS, "--betas", "0,1,2,5", "--seeds", "1", "--out",
 
 
 @needs_proc
-@pytest.mark.slow
+@pytest.mark.slow(seconds=25)
 def test_a_killed_worker_takes_no_other_with_it(ablation, tmp_path, start):
     process = start(*WORDS, "--workers", "2")
     wait_until(lambda: num_records(tmp_path / "run/searches/beta-1-seed-1") >= 3, process)
@@ -447,7 +447,7 @@ def test_a_killed_worker_takes_no_other_with_it(ablation, tmp_path, start):
 
 
 @needs_proc
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 def test_a_killed_experiment_leaves_no_workers_and_resumes(ablation, tmp_path, start):
     process = start(*WORDS)
     wait_until(lambda: num_records(tmp_path / "run/searches/beta-1-seed-1") >= 12, process)
@@ -526,7 +526,7 @@ def ray_workers() -> list[int]:
 
 
 @needs_proc
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 def test_on_ray_a_killed_task_is_tried_again(ablation, tmp_path, start):
     pytest.importorskip("ray")
     process = start(*WORDS, "--ray", "local")

@@ -282,6 +282,8 @@ def test_a_second_training_is_refused_and_one_after_a_kill_goes_on(cpnas: CpnasR
         assert second.returncode == 1
         assert f"run is in use by process {holder['pid']} on " in error_of(second.stderr)
         assert kill(process, signal.SIGKILL)[0] == -signal.SIGKILL
+    with locked(tmp_path / "run", wait_seconds=60):  # those that it has started end as soon as they see it
+        pass
     third = cpnas("train", "search", "--out", "run", "--resume", "--max-time", "0.01s")
     assert third.returncode == 75, third.stderr
 

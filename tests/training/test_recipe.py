@@ -129,7 +129,7 @@ def test_everything_at_once_resumes_at_every_epoch_to_the_same_bits(
         assert record["loss_auxiliary"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=15)
 def test_everything_at_once_outlives_kills(cpnas: CpnasRun, tmp_path: Path, genotype_file: Path) -> None:
     """In the Parent that teaches, at the end of it, in the first stage, at the border of the stages, in the second."""
     words = ["train", genotype_file, "--device", "cpu"]
