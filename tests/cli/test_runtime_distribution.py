@@ -83,7 +83,7 @@ def test_installed_into_an_empty_environment_it_predicts(run: Path, tmp_path: Pa
     programs = tmp_path / "venv" / "bin"
     clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     installed = subprocess.run(
-        [programs / "pip", "install", "--quiet", ROOT / "runtime"],
+        [programs / "pip", "install", "--quiet", "--no-compile", ROOT / "runtime"],
         env=clean,
         capture_output=True,
         text=True,
