@@ -26,7 +26,7 @@ def wait_for_lines(process: Fork, history: Path, count: int) -> None:
 def kill(process: Fork, sent: signal.Signals) -> tuple[int, str]:
     process.send_signal(sent)
     _, stderr = process.communicate(timeout=60)
-    return process.returncode, stderr
+    return process.wait(), stderr
 
 
 def without_seconds(history: Path) -> list[dict]:
