@@ -37,6 +37,7 @@ SCHEMA = "cpnas.found/1"
 
 PUBLISHED_RULES = (
     "search.warmup_epochs=0",
+    "search.scored_passes=0",
     "search.performance=accuracy",
     "search.evaluation=after_draw",
     "search.credit=draw",

@@ -22,6 +22,7 @@ sys.path.append(str(Path(__file__).parent.parent))
 # Algorithm 9 as it is published: no epochs before the first draw, each draw judged at once, by accuracy.
 PUBLISHED_RULES = (
     "search.warmup_epochs=0",
+    "search.scored_passes=0",
     "search.performance=accuracy",
     "search.evaluation=after_draw",
     "search.credit=draw",
@@ -32,6 +33,7 @@ TINY_SETTINGS = (
     "data.num_train=40",
     "data.num_test=20",
     "network.num_channels=4",
+    "search.num_channels=null",
     "network.stem_multiplier=1",
     "search.batch_size=20",
     "search.num_calibration_batches=1",

@@ -110,6 +110,7 @@ _BEFORE = {
     "credit": "draw",
     "performance": "accuracy",
     "warmup_epochs": 0,
+    "scored_passes": 0,
 }
 """Of `search`: what a search did before the setting was there, where that need not be today's default."""
 

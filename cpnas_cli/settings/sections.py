@@ -326,6 +326,14 @@ class SearchConfig(Section):
         origin="published, which has none; its steps are those of SPOS (arXiv 1904.00420)",
         ge=0,
     )
+    scored_passes: int = setting(
+        0,
+        "passes before those of the first round whose draws are validated and not trained, with the weights of the "
+        "warm-up",
+        unit="passes",
+        origin="published, which has none; scores without training: as in fair",
+        ge=0,
+    )
     num_cells: int | None = setting(
         None,
         "cells of the shared network; null: network.num_cells",

@@ -225,7 +225,7 @@ def test_the_members_of_an_ablation_of_both_indicators() -> None:
 
 def test_an_experiment_from_before_is_of_the_printed_indicator() -> None:
     document = json.loads(json.dumps(plan("ablation", ("0", "2"), (0,), "search.indicator=printed").document()))
-    for key in ("indicator", "evaluation", "credit", "performance", "warmup_epochs"):
+    for key in ("indicator", "evaluation", "credit", "performance", "warmup_epochs", "scored_passes"):
         del document["config"]["search"][key]
     assert {member.config.search.indicator for member in plan_of(document).members} == {"printed"}
 

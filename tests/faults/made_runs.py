@@ -20,6 +20,7 @@ SETTINGS = (
     "data.num_test=20",
     "network.num_cells=3",
     "network.num_channels=4",
+    "search.num_channels=null",
     "network.stem_multiplier=1",
     "search.num_passes=1",
     "search.batch_size=20",

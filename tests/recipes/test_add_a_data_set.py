@@ -12,6 +12,7 @@ TINY = (
     "data.name=stripes",
     "data.image_size=16",
     "network.num_channels=4",
+    "search.num_channels=null",
     "network.stem_multiplier=1",
     "search.batch_size=25",
     "search.num_calibration_batches=1",

@@ -16,6 +16,7 @@ TINY = (
     "data.num_train=40",
     "data.num_test=20",
     "network.num_channels=4",
+    "search.num_channels=null",
     "network.stem_multiplier=1",
     "train.num_epochs=1",
     "train.batch_size=20",

@@ -15,6 +15,7 @@ TINY = (
     "data.num_train=100",
     "data.num_test=60",
     "network.num_channels=4",
+    "search.num_channels=null",
     "network.stem_multiplier=1",
     "search.batch_size=25",
     "search.num_calibration_batches=1",

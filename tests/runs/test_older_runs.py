@@ -89,7 +89,7 @@ def test_a_search_from_before_there_were_two_indicators_goes_on_as_printed(tmp_p
     assert invoke("search", *options, "--out", "run").exit_code == 75
     config = tmp_path / "run/config.yaml"
     document = yaml.safe_load(config.read_text())
-    for key in ("indicator", "evaluation", "credit", "performance", "warmup_epochs"):
+    for key in ("indicator", "evaluation", "credit", "performance", "warmup_epochs", "scored_passes"):
         del document["search"][key]
     for section in ("halving", "fair"):
         del document[section]

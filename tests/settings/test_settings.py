@@ -310,8 +310,8 @@ def test_a_name_is_allowed_as_soon_as_the_registry_has_it(monkeypatch: pytest.Mo
 
 
 RULES = {"indicator": "printed", "evaluation": "after_draw", "credit": "draw", "performance": "accuracy"}
-PUBLISHED = {**RULES, "warmup_epochs": 0, "beta_p": 2.0}
-NEW = (*RULES, "warmup_epochs")
+PUBLISHED = {**RULES, "warmup_epochs": 0, "scored_passes": 0, "beta_p": 2.0}
+NEW = (*RULES, "warmup_epochs", "scored_passes")
 
 
 def older(tmp_path: Path, *overrides: str) -> Path:
@@ -652,7 +652,7 @@ def test_differing_settings_name_key_and_both_values() -> None:
 
 def test_the_network_of_a_search() -> None:
     """Its own cells and channels where they are given, otherwise those of the final network."""
-    config = load_config()
+    config = load_config(overrides=["search.num_channels=null"])
     assert config.search_network() == config.network
     small = load_config(overrides=["search.num_cells=5", "search.num_channels=4", "network.num_cells=20"])
     assert (small.search_network().num_cells, small.search_network().num_channels) == (5, 4)

@@ -191,10 +191,11 @@ def test_the_warm_up_comes_first_and_its_rate_leads_over_to_that_of_the_draws(tm
 
 @pytest.mark.parametrize("name", ["cpnas", "bnas"])
 def test_it_goes_on_the_same_from_every_epoch_of_the_warm_up(name: str, tmp_path: Path) -> None:
-    settings = ("search.warmup_epochs=3", "search.performance=probability", "search.evaluation=after_pass")
+    settings = ("search.warmup_epochs=2", "search.performance=probability", "search.evaluation=after_pass")
+    settings = (*settings, "search.scored_passes=1")
     expected = first_draws(tmp_path / "at once", 1, *settings, name=name)
     run = RunFolder(tmp_path / "resumed")
-    for _ in range(5):
+    for _ in range(4):
         with contextlib.suppress(MaxTimeReached):
             strategy_named(name).search(make_search(run.path, strategy_named(name), *settings, deadline=Deadline(0.0)))
     assert len(draws_of(without_seconds(run.history()))) == 2
@@ -209,6 +210,40 @@ def test_a_search_without_a_parent_leaves_the_parents_warm_up_out(tmp_path: Path
     rereading = BNAS.reread(records, make_search(tmp_path / "other", BNAS, "search.warmup_epochs=2").config)
     assert rereading is not None
     assert list(rereading.records)[:-1] == alone[:-1]
+
+
+def test_scored_draws_come_first_and_are_not_trained(tmp_path: Path) -> None:
+    """Each is what the networks of the warm-up say of it; they cost no epoch, and those that are trained follow on."""
+    settings = ("search.warmup_epochs=1", "search.scored_passes=2")
+    records = first_draws(tmp_path / "a", 1, *settings)
+    draws = draws_of(records)
+    assert [draw.get("trained", True) for draw in draws] == [False] * 16 + [True] * FIRST_ROUND
+    assert len({(tuple(draw["normal"]), tuple(draw["reduce"])) for draw in draws}) == len(draws)
+    assert [(draw["pass"], draw["draw"]) for draw in draws] == [(number // 8, number % 8) for number in range(24)]
+    assert CPNAS.cost(records).asked == 2 * (1 + FIRST_ROUND)
+    shared = SharedNetworks(make_search(tmp_path / "b", CPNAS, *settings))
+    for name in ("child", "parent"):
+        shared.warm_up(name, SearchState(1).warm_up_draws(shared.num_steps, seed=0), epoch=0)
+    for draw in draws[:16]:
+        scores = shared.validate_draw(Genotype(tuple(draw["normal"]), tuple(draw["reduce"])), draw=0)
+        assert (draw["accuracy_child"], draw["accuracy_parent"]) == (
+            scores["child"].accuracy,
+            scores["parent"].accuracy,
+        )
+    first = draws[16]
+    scores = shared.scores(Genotype(tuple(first["normal"]), tuple(first["reduce"])), draw=0, starting=lambda _: None)
+    assert (first["accuracy_child"], first["accuracy_parent"]) == (scores["child"].accuracy, scores["parent"].accuracy)
+
+
+def test_the_credit_of_a_draw_is_of_those_that_are_trained_and_the_regression_of_all(tmp_path: Path) -> None:
+    *records, gone = first_draws(tmp_path, 1, "search.scored_passes=3", "search.credit=regression")
+    state = SearchState.replay([*records, gone], num_passes=1, credit="regression", scored_passes=3)
+    assert len(state.validated) == 4 * FIRST_ROUND
+    rounds = [draw.position[0] for draw in state.validated]
+    assert rounds == [-1] * 3 * FIRST_ROUND + [0] * FIRST_ROUND
+    trained = [draw.z for draw in state.validated[-FIRST_ROUND:]]
+    means = mean_of_draws(state.validated, ALL_CANDIDATES)
+    assert sorted(means["normal"][0].values()) == sorted(trained)
 
 
 @pytest.mark.parametrize("evaluation", ["after_draw", "after_pass"])

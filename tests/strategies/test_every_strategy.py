@@ -38,6 +38,7 @@ TINY = (
     "data.num_train=20",
     "data.num_test=10",
     "network.num_channels=4",
+    "search.num_channels=null",
     "network.stem_multiplier=1",
     "search.batch_size=10",
     "search.num_calibration_batches=1",
@@ -450,7 +451,7 @@ COMMON = '"seed": 0, "dataset": "digits", "num_classes": 10, "image_size": 8, "n
     '"num_channels": 4, "block": "residual", "real_parts": []'
 )
 RULES = ', "indicator": {}, "evaluation": "after_draw", "credit": "draw", ' + (
-    '"performance": "accuracy", "warmup_epochs": 0}}'
+    '"performance": "accuracy", "warmup_epochs": 0, "scored_passes": 0}}'
 )
 
 

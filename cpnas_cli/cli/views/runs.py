@@ -103,7 +103,7 @@ class SearchView(_View):
         beside = PASS if config.search.evaluation == "after_pass" else 0.0
         warmup = [1.0] * config.search.warmup_epochs  # each as much as a draw
         super().__init__(TimeLeft([*warmup, *work], beside=beside), total=len(work))
-        self.num_passes = config.search.num_passes
+        self.num_passes, self.scored_passes = config.search.num_passes, config.search.scored_passes
         self.num_warmed_up, self.warmup_epochs = 0, config.search.warmup_epochs
         self.last_network = "parent" if config.search.beta_p else "child"
         self.warmup_seconds = 0.0
@@ -157,9 +157,16 @@ class SearchView(_View):
             parent = "" if self.parent is None else f"  Parent {percent(self.parent)}"
             found = f"Child {percent(self.child)}{parent}  z {record['z']:.4f}"
         self.line(
-            f"draw {self.done}/{self.total}  {self.num_candidates} candidates  pass {self.pass_index + 1}/"
-            f"{self.num_passes}  {found}  {record['seconds']:.1f} s  left {self._left()}"
+            f"draw {self.done}/{self.total}  {self.num_candidates} candidates  {self._pass_text()}  {found}  "
+            f"{record['seconds']:.1f} s  left {self._left()}"
         )
+
+    def _pass_text(self) -> str:
+        """Which pass of the round; before the first one those that are not trained."""
+        scored = self.scored_passes if self.num_candidates == len(OPERATIONS) else 0
+        if self.pass_index < scored:
+            return f"scored pass {self.pass_index + 1}/{scored}"
+        return f"pass {min(self.pass_index - scored + 1, self.num_passes)}/{self.num_passes}"
 
     def _validated(self, child: float, parent: float | None) -> None:
         self.children.append(child)
@@ -178,7 +185,7 @@ class SearchView(_View):
         if not record.get("resumed"):
             parent = "" if self.parent is None else f"  Parent {percent(self.parent)}"
             self.line(
-                f"pass {record['pass'] + 1}/{self.num_passes}  {record['num_candidates']} candidates  on average "
+                f"{self._pass_text()}  {record['num_candidates']} candidates  on average "
                 f"Child {percent(self.child)}{parent}  {record['seconds']:.1f} s"
             )
 
@@ -195,7 +202,7 @@ class SearchView(_View):
         if self.num_warmed_up == self.warmup_epochs:
             where = [
                 f"round {len(OPERATIONS) + 1 - self.num_candidates}/{len(OPERATIONS) - 1}",
-                f"pass {min(self.pass_index + 1, self.num_passes)}/{self.num_passes}",
+                self._pass_text(),
                 f"draw {self.done}/{self.total}",
             ]
         progress = ProgressBar(total=total, completed=self.num_warmed_up + self.done, width=20)

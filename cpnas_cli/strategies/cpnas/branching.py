@@ -28,7 +28,9 @@ def reread(history: Sequence[Mapping[str, Any]], settings: "SearchConfig") -> Re
     Two searches agree while they abandon the same operations. Returns None if they parted before the history's end, or
     if a Parent is needed of which the history says nothing.
     """
-    state = SearchState(settings.num_passes, settings.credit, recorded_feasibility(history))
+    state = SearchState(
+        settings.num_passes, settings.credit, recorded_feasibility(history), scored_passes=settings.scored_passes
+    )
     records, agrees = list[dict[str, Any]](), True
     for record in history:
         if not agrees:
@@ -86,7 +88,8 @@ def networks_by_draw(history: Sequence[Mapping[str, Any]]) -> list[int]:
     numbers: list[int] = []
     for record in history:
         if record["event"] == "draw":
-            numbers.append(1 if record["accuracy_parent"] is None else 2)
+            trained = 1 if record["accuracy_parent"] is None else 2
+            numbers.append(trained if record.get("trained", True) else 0)
         elif record["event"] == "pass" and record["accuracy_parent"] is not None:
             numbers[-len(record["z"]) :] = [2] * len(record["z"])
     return numbers

@@ -2,6 +2,8 @@
 
     for each epoch of the warm-up:     # none is published
         train Child and Parent, every step with another architecture
+    for each scored pass:              # none is published
+        validate the K drawn Children and Parents as they are
     while K > 1:
         for t in 1..T:                 # passes
             for e in 1..K:             # sampling without replacement
@@ -12,7 +14,8 @@ The lines: z is (4.15) and e is (4.16), both in `indicator`; what e is computed 
 was given are in `state`; the training and validation of a draw are in `shared_networks`. With
 `search.evaluation=after_pass` the draws of a pass are validated together at its end (ours: so that the later ones have
 no better trained weights). The warm-up, `search.warmup_epochs`, is ours too: what is judged first is otherwise hardly
-trained, and looks the better the fewer weights it has. After every epoch of it, after every draw, and after what was
+trained, and looks the better the fewer weights it has; so are the scored passes, `search.scored_passes`, for a first
+decision that does not rest on eight draws. After every epoch of it, after every draw, and after what was
 validated at the end of a pass, history and checkpoint are committed to the run's journal; a resumed search replays the
 history.
 """
@@ -30,7 +33,7 @@ from cpnas_cli.strategies.budgets.feasibility import feasibility_of
 from cpnas_cli.strategies.cpnas.graphed_networks import GraphedNetworks
 from cpnas_cli.strategies.cpnas.indicator import indicator
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
-from cpnas_cli.strategies.cpnas.state import SearchState, z_of
+from cpnas_cli.strategies.cpnas.state import SearchState, num_scored_draws, z_of
 from cpnas_cli.training.epoch import Score
 
 if TYPE_CHECKING:
@@ -117,7 +120,9 @@ def _warm_up(search: Search, shared: SharedNetworks, state: SearchState) -> list
 
 
 def _draw(search: Search, shared: SharedNetworks, state: SearchState, *, done: int) -> dict[str, Any]:
-    """Train the next draw, and validate it unless that is for the end of the pass; returns its record.
+    """Train the next draw, and validate it unless that is for the end of the pass, or validate it alone.
+
+    Returns its record.
 
     Args:
       done: how many draws were trained before.
@@ -136,10 +141,14 @@ def _draw(search: Search, shared: SharedNetworks, state: SearchState, *, done: i
         search.notify({**record, "event": "progress", "network": name, "done": done})
 
     scores: Mapping[NetworkName, Score] = {}
-    if search.config.search.evaluation == "after_pass":
-        shared.train_draw(genotype, draw=done, starting=starting)
+    draw = done - num_scored_draws(search.config.search)  # of those that are trained
+    if state.scores_only:
+        record["trained"] = False
+        scores = shared.validate_draw(genotype, draw=done)
+    elif search.config.search.evaluation == "after_pass":
+        shared.train_draw(genotype, draw=draw, starting=starting)
     else:
-        scores = shared.scores(genotype, draw=done, starting=starting)
+        scores = shared.scores(genotype, draw=draw, starting=starting)
     for measure in measures_of(search.config.search):
         for name in PRECISIONS:
             record[f"{measure}_{name}"] = getattr(scores[name], measure) if name in scores else None
@@ -148,7 +157,8 @@ def _draw(search: Search, shared: SharedNetworks, state: SearchState, *, done: i
 
 def _validate_pass(search: Search, shared: SharedNetworks, state: SearchState, *, done: int) -> dict[str, Any]:
     """Validate all draws of the pass with the weights at its end; returns the record of it."""
-    found = [shared.validate_draw(genotype, draw=done - 1) for genotype in state.trained]
+    last = done - num_scored_draws(search.config.search) - 1
+    found = [shared.validate_draw(genotype, draw=last) for genotype in state.trained]
     record: dict[str, Any] = {
         "event": "pass",
         "num_candidates": state.candidates.num_candidates,
@@ -181,9 +191,15 @@ def indicators_of(record: Mapping[str, Any], settings: "SearchConfig") -> float 
 def _resume(search: Search, shared: SharedNetworks, journal: Journal) -> tuple[SearchState, int]:
     settings, saved = search.config.search, journal.resume()
     if saved is None:
-        return SearchState(settings.num_passes, settings.credit, feasibility_of(search)), 0
+        feasibility = feasibility_of(search)
+        return SearchState(settings.num_passes, settings.credit, feasibility, scored_passes=settings.scored_passes), 0
     shared.restore(saved.tensors, path=journal.checkpoint)
-    state = SearchState.replay(saved.records, num_passes=settings.num_passes, credit=settings.credit)
+    state = SearchState.replay(
+        saved.records,
+        num_passes=settings.num_passes,
+        credit=settings.credit,
+        scored_passes=settings.scored_passes,
+    )
     journal.accept(saved)
     saved.replay(search.notify)
     return state, saved.state["num_draws"]

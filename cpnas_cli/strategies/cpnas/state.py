@@ -24,6 +24,12 @@ from cpnas_cli.strategies.fair.draws import draw_candidates
 if TYPE_CHECKING:
     from cpnas_cli.settings import SearchConfig
 
+BEFORE_THE_ROUNDS = -1
+"""In place of a round, of draws that are validated and not trained."""
+
+WORK_OF_A_SCORE = 0.3
+"""The time that a draw takes which is not trained, as a part of that of one which is."""
+
 WARMUP = "epoch"
 """The event of the history's records of the epochs before the first draw, one of each network."""
 
@@ -31,6 +37,11 @@ WARMUP = "epoch"
 def num_draws_of_search(num_passes: int) -> int:
     """T * (8 + 7 + ... + 2) = 35 T draws of a Child and a Parent."""
     return num_passes * sum(range(2, NUM_OPERATIONS + 1))
+
+
+def num_scored_draws(settings: "SearchConfig") -> int:
+    """Those that are validated and not trained, before the others."""
+    return settings.scored_passes * NUM_OPERATIONS
 
 
 def num_epochs_of_search(settings: "SearchConfig") -> int:
@@ -44,6 +55,7 @@ class SearchState:
 
     Attributes:
       credit: see `search.credit`.
+      scored_passes: before those of the first round, of draws that are validated and not trained.
       num_warmed_up: epochs of the warm-up done.
       trained: draws of the current pass that are not validated yet.
       validated: all others of the search so far, those of earlier rounds too.
@@ -55,6 +67,7 @@ class SearchState:
     candidates: Candidates = ALL_CANDIDATES
     pass_index: int = 0
     draw_index: int = 0
+    scored_passes: int = 0
     num_warmed_up: int = 0
     trained: list[Genotype] = field(default_factory=list)
     validated: list[ValidatedDraw] = field(default_factory=list)
@@ -86,6 +99,8 @@ class SearchState:
     def give(self, z: Sequence[float]) -> None:
         """Give the draws that are trained and not validated their z, in their order; the last one ends its pass."""
         turn, size = NUM_OPERATIONS - self.candidates.num_candidates, self.candidates.num_candidates
+        if self.scores_only:
+            turn = BEFORE_THE_ROUNDS
         first = self.pass_index * size + self.draw_index - len(self.trained)
         for step, (genotype, one) in enumerate(zip(self.trained, z, strict=True), start=first):
             self.validated.append(ValidatedDraw(genotype, one, (turn, step)))
@@ -99,8 +114,17 @@ class SearchState:
         return self.draw_index == self.candidates.num_candidates
 
     @property
+    def scores_only(self) -> bool:
+        """Whether the next draw is validated and not trained."""
+        return self._is_first_round and self.pass_index < self.scored_passes
+
+    @property
     def round_complete(self) -> bool:
-        return self.pass_index == self.num_passes
+        return self.pass_index == self.num_passes + (self.scored_passes if self._is_first_round else 0)
+
+    @property
+    def _is_first_round(self) -> bool:
+        return self.candidates.num_candidates == NUM_OPERATIONS
 
     def abandon(self) -> dict[str, Any]:
         """End the round; returns its history record."""
@@ -151,9 +175,11 @@ class SearchState:
         return held
 
     @staticmethod
-    def replay(history: Sequence[Mapping[str, Any]], *, num_passes: int, credit: str) -> "SearchState":
+    def replay(
+        history: Sequence[Mapping[str, Any]], *, num_passes: int, credit: str, scored_passes: int = 0
+    ) -> "SearchState":
         """The state after these records."""
-        state = SearchState(num_passes, credit, recorded_feasibility(history))
+        state = SearchState(num_passes, credit, recorded_feasibility(history), scored_passes=scored_passes)
         for record in history:
             if record["event"] == "abandon":
                 state.abandon()

@@ -30,9 +30,13 @@ class Algorithm9(Strategy):
         return search_cpnas(search)
 
     def num_units(self, config: "Config") -> int:
-        from cpnas_cli.strategies.cpnas.state import num_draws_of_search
+        return len(self.work_of_units(config))
 
-        return num_draws_of_search(config.search.num_passes)
+    def work_of_units(self, config: "Config") -> list[float]:
+        from cpnas_cli.strategies.cpnas.state import WORK_OF_A_SCORE, num_draws_of_search, num_scored_draws
+
+        scored = [WORK_OF_A_SCORE] * num_scored_draws(config.search)
+        return scored + [1.0] * num_draws_of_search(config.search.num_passes)
 
     def cost(self, history: History, *, num_inherited: int = 0) -> Cost:
         """A draw, and an epoch of the warm-up, is an epoch of the Child, and one of the Parent where it was trained."""
@@ -54,6 +58,7 @@ class Algorithm9(Strategy):
             "credit": search.credit,
             "performance": search.performance,
             "warmup_epochs": search.warmup_epochs,
+            "scored_passes": search.scored_passes,
         }
 
     def findings(self, history: History, config: "Config") -> dict[str, Any]:
