@@ -45,6 +45,7 @@ PUBLISHED_RULES = (
 
 SEARCHES: dict[str, tuple[str, ...]] = {
     "fair": ("search.strategy=fair",),
+    "spos": ("search.strategy=spos",),
     "cpnas": ("search.strategy=cpnas",),
     "bnas": ("search.strategy=bnas",),
     "halving": ("search.strategy=halving",),

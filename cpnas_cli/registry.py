@@ -33,6 +33,7 @@ STRATEGIES: dict[str, str] = {
     "pcdarts": "cpnas_cli.strategies.pcdarts.strategy:PCDARTS",
     "halving": "cpnas_cli.strategies.halving.strategy:HALVING",
     "fair": "cpnas_cli.strategies.fair.strategy:FAIR",
+    "spos": "cpnas_cli.strategies.spos.strategy:SPOS",
 }
 
 # What a network takes and a search may have a budget of, by the setting of the section `search`.

@@ -6,6 +6,7 @@ is the concatenation of its intermediate nodes. All normal cells share one choic
 reduction cells another.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -137,7 +138,11 @@ def draw_uniform(*, seed: int, draw: int = 0, attempt: int = 0) -> Genotype:
     Args:
       attempt: further ones, where a draw cannot be used.
     """
-    generator = python_generator(seed, "random genotype", draw, *([attempt] if attempt else []))
+    return draw_connected(python_generator(seed, "random genotype", draw, *([attempt] if attempt else [])))
+
+
+def draw_connected(generator: random.Random) -> Genotype:
+    """The same, with random numbers of the generator."""
 
     def cell() -> CellGenotype:
         while True:

@@ -35,7 +35,7 @@ from cpnas_cli.settings.sections import (
     RealPart,
     SearchConfig,
 )
-from cpnas_cli.settings.strategy_sections import FairConfig, HalvingConfig, PcDartsConfig
+from cpnas_cli.settings.strategy_sections import FairConfig, HalvingConfig, PcDartsConfig, SposConfig
 from cpnas_cli.settings.train_section import ScheduleName, TrainConfig
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "ScheduleName",
     "SearchConfig",
     "Setting",
+    "SposConfig",
     "TrainConfig",
     "change_config",
     "config_from_document",

@@ -11,7 +11,7 @@ from cpnas_cli import registry
 from cpnas_cli.errors import UsageError
 from cpnas_cli.settings.fields import STORED, Section, did_you_mean, is_section, setting, starts_something
 from cpnas_cli.settings.sections import DataConfig, NetworkConfig, SearchConfig, stem_stride_for
-from cpnas_cli.settings.strategy_sections import FairConfig, HalvingConfig, PcDartsConfig
+from cpnas_cli.settings.strategy_sections import FairConfig, HalvingConfig, PcDartsConfig, SposConfig
 from cpnas_cli.settings.train_section import TrainConfig
 
 DEFAULT_PRESET = "digits"
@@ -27,6 +27,7 @@ class Config(Section):
     pcdarts: PcDartsConfig = PcDartsConfig()
     halving: HalvingConfig = HalvingConfig()
     fair: FairConfig = FairConfig()
+    spos: SposConfig = SposConfig()
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")

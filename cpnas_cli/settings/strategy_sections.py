@@ -124,3 +124,53 @@ class FairConfig(Section):
         origin="ours: probabilities of few images tell architectures apart",
         ge=1,
     )
+
+
+class SposConfig(Section):
+    """The search of `spos`: single path one-shot (arXiv 1904.00420); steps, rates and split are those of `search`."""
+
+    num_epochs: int = setting(
+        16,
+        "epochs of the shared network; a step trains one random architecture",
+        unit="epochs",
+        origin="ours: 12 ranked as well as strictly fair steps, which cost eight times as much",
+        ge=1,
+    )
+    num_scored: int = setting(
+        240,
+        "architectures that are scored, without training: a third of them random, the others bred from the best",
+        unit="architectures",
+        origin="ours: SPOS has 1000, 20 generations of 50",
+        ge=2,
+    )
+    num_parents: int = setting(
+        20,
+        "the best so far, from which a generation of as many is bred: half of it mutations of one of them, half "
+        "crossovers of two",
+        unit="architectures",
+        origin="ours: SPOS has the best 10 and generations of 50",
+        ge=2,
+    )
+    mutation_probability: float = setting(
+        0.1,
+        "probability by which a mutation gives an edge another operation",
+        origin="ours: that of SPOS, whose edges may draw what they had",
+        gt=0,
+        le=1,
+    )
+    num_scored_images: int | None = setting(
+        512,
+        "validation images that each of them is scored on, the same ones for all; null: all",
+        unit="images",
+        origin="ours: SPOS has 10,000 of ImageNet's",
+        ge=1,
+    )
+
+    @model_validator(mode="after")
+    def _has_parents(self, info: ValidationInfo) -> Self:
+        if starts_something(info) and self.num_scored < self.num_parents:
+            raise ValueError(
+                f"spos.num_scored={self.num_scored} must be spos.num_parents={self.num_parents} or more, the best of "
+                f"which the others are bred from; add --set spos.num_parents={max(self.num_scored // 3, 2)}"
+            )
+        return self

@@ -86,7 +86,7 @@ class Strategy(ABC):
       unit: what a search counts and may stop after; the event of the history's record of one.
       view: how the command line shows a running search: by the rounds of Algorithm 9 (draw and abandon records), by
         its epochs (epoch records), by whole trainings (draw and halve records), by the epochs of a shared network and
-        what is scored in it (epoch, draw and abandon records), or not at all.
+        what is scored in it (epoch, draw and perhaps abandon records), or not at all.
       uses_beta_p: whether it uses `search.beta_p`.
       fixed_beta_p: the one beta_P that it can have; None: any.
       is_reference: whether comparisons report differences from it, and ablations vary its beta_P; one strategy is.
@@ -129,6 +129,10 @@ class Strategy(ABC):
         Args:
           num_inherited: how many of its units another search had done.
         """
+
+    def num_scored(self, config: "Config", num_candidates: int) -> int:
+        """How many are scored in a row with so many candidates on every edge; asked of those whose view is "scores"."""
+        raise NotImplementedError(f"{self.name} scores nothing with {num_candidates} candidates and seed {config.seed}")
 
     def provenance(self, config: "Config") -> dict[str, Any]:
         """What a genotype's provenance says beside what is said of every strategy; see `strategies.provenance`."""

@@ -1,4 +1,4 @@
-"""What every registered strategy must do, whoever wrote it. None is named here, but for what documents of six say."""
+"""What every registered strategy must do, whoever wrote it. None is named here, but for what documents of seven say."""
 
 import contextlib
 import functools
@@ -51,6 +51,9 @@ TINY = (
     "halving.first_epochs=1",
     "fair.num_epochs=2",
     "fair.num_scored=5",
+    "spos.num_epochs=2",
+    "spos.num_scored=5",
+    "spos.num_parents=2",
 )
 OPERATIONS = {
     "none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3",
@@ -332,11 +335,13 @@ HISTORY: dict[str, list[dict[str, Callable[[Any], bool]]]] = {
     "draw": [
         {**DRAW, "num_candidates": is_count, "pass": is_count},
         {**DRAW, "round": is_count, "num_epochs": is_count},
+        {**DRAW, "num_candidates": is_count, "generation": is_count},
     ],
     "abandon": [{"num_candidates": is_count, "normal": ABANDONING, "reduce": ABANDONING}],
     "epoch": [
         {**EPOCH, **CELLS, "loss_architecture": or_null(is_number)},
         {**EPOCH, "num_candidates": is_count},
+        EPOCH,
     ],
     "architecture": [{"normal": are_edges("strength", {}), "reduce": are_edges("strength", {})}],
     "halve": [{"round": is_count, "kept": lambda value: type(value) is list and all(map(is_count, value))}],
@@ -472,10 +477,14 @@ RULES = ', "indicator": {}, "evaluation": "after_draw", "credit": "draw", ' + (
             "fair",
             '{"strategy": "fair", "beta_p": null, ' + COMMON.format("null") + ', "num_epochs": 4, "num_scored": 5}',
         ),
+        (
+            "spos",
+            '{"strategy": "spos", "beta_p": null, ' + COMMON.format("null") + ', "num_epochs": 2, "num_scored": 5}',
+        ),
     ],
 )
 def test_a_provenance_to_the_letter(name: str, text: str) -> None:
-    """As files of these six have it; the order of the keys is a part of it."""
+    """As files of these seven have it; the order of the keys is a part of it."""
     assert json.dumps(provenance(make_config(strategy_named(name)), 10)) == text
 
 

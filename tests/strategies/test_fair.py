@@ -27,10 +27,11 @@ from cpnas_cli.search_space import (
     is_connected,
 )  # fmt: skip
 from cpnas_cli.strategies import strategy_named
-from cpnas_cli.strategies.fair.draws import draw_candidates, keep_better_half, numbers_of_candidates
-from cpnas_cli.strategies.fair.search import drawn_for_scores, score
-from cpnas_cli.strategies.fair.shared_child import Score, SharedChild
+from cpnas_cli.strategies.fair.candidates import keep_better_half, numbers_of_candidates
+from cpnas_cli.strategies.fair.search import score, shared_child_of
 from cpnas_cli.strategies.fair.state import FairState
+from cpnas_cli.strategies.one_shot.draws import draw_candidates, drawn_for_scores
+from cpnas_cli.strategies.one_shot.shared_child import Score, SharedChild
 
 FAIR = strategy_named("fair")
 
@@ -74,11 +75,11 @@ def test_the_first_of_a_draw_is_uniform() -> None:
 
 
 def test_scores_are_of_other_architectures_than_steps_and_every_candidate_as_often() -> None:
-    drawn = list(itertools.islice(drawn_for_scores(ALL_CANDIDATES, seed=3), 40))
+    drawn = list(itertools.islice(drawn_for_scores(ALL_CANDIDATES, seed=3, purpose="fair scores"), 40))
     for kind, edge in pairs():
         assert set(Counter(genotype.cells()[kind][edge] for genotype in drawn).values()) == {5}
     assert len(set(drawn)) == 40
-    other = itertools.islice(drawn_for_scores(ALL_CANDIDATES, seed=4), 40)
+    other = itertools.islice(drawn_for_scores(ALL_CANDIDATES, seed=4, purpose="fair scores"), 40)
     assert not set(drawn) & set(other)
 
 
@@ -174,7 +175,7 @@ SGD = ("search.optimizer=sgd", "search.learning_rate=0.1", "search.learning_rate
 def test_a_step_goes_along_the_mean_of_the_gradients(tmp_path: Path) -> None:
     """SGD without momentum: the difference is the rate times what autograd gives for each architecture by itself."""
     search = make_search(tmp_path, FAIR, *SGD, "search.momentum=0", "search.clip_norm=1e9")
-    shared = SharedChild(search)
+    shared = shared_child_of(search)
     drawn = draw_candidates(ALL_CANDIDATES, random.Random(1))
     images = shared.images.training
     x_BCHW, labels_B = shared.images.pipeline.normalize(images.images), images.labels
@@ -198,7 +199,7 @@ def test_a_step_goes_along_the_mean_of_the_gradients(tmp_path: Path) -> None:
 def test_buffers_that_are_there_from_the_start_change_no_step(optimizer: str, tmp_path: Path) -> None:
     """As with torch's own, which are made for each parameter when it first has a gradient."""
     search = make_search(tmp_path, FAIR, f"search.optimizer={optimizer}", "search.weight_decay=0.01")
-    shared = SharedChild(search)
+    shared = shared_child_of(search)
     settings = search.config.search
     copies = [torch.nn.Parameter(parameter.detach().clone()) for parameter in shared.parameters]
     common: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay, "foreach": False}
@@ -251,8 +252,8 @@ def test_what_was_scored_first_can_be_scored_again_in_the_end(tmp_path: Path) ->
 @pytest.mark.parametrize(("setting", "count"), [("3", 3), ("null", 10), ("1000", 10)])
 def test_a_score_is_a_fraction_of_so_many_images(setting: str, count: int, tmp_path: Path) -> None:
     """With batch norm of the training half: as a network that has learnt its statistics from that half alone."""
-    shared = SharedChild(make_search(tmp_path, FAIR, f"fair.num_scored_images={setting}"))
-    (genotype,) = itertools.islice(drawn_for_scores(ALL_CANDIDATES, seed=0), 1)
+    shared = shared_child_of(make_search(tmp_path, FAIR, f"fair.num_scored_images={setting}"))
+    (genotype,) = itertools.islice(drawn_for_scores(ALL_CANDIDATES, seed=0, purpose="fair scores"), 1)
     network, images = shared.network, shared.images
     half = images.pipeline.normalize(images.training.images)
     assert sorted(shared.calibration_BCHW.flatten(1).tolist()) == sorted(half.flatten(1).tolist())
@@ -297,7 +298,7 @@ def test_there_is_nothing_to_score_in_before_an_epoch(tmp_path: Path) -> None:
 def test_stopped_with_momentum_and_between_scores_it_finds_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cpnas_cli.strategies.fair.search.SCORED_PER_COMMIT", 3)
+    monkeypatch.setattr("cpnas_cli.strategies.one_shot.search.SCORED_PER_COMMIT", 3)
     overrides = (*SGD, "search.momentum=0.9", "fair.num_scored=4", "fair.num_epochs=1")
     whole = search_whole(tmp_path / "whole", FAIR, *overrides)
     num_stops, genotype = 0, None

@@ -22,7 +22,6 @@ from cpnas_cli.runs.deadline import duration
 from cpnas_cli.search_space import CELL_KINDS, EDGES, OPERATIONS
 from cpnas_cli.settings import Config
 from cpnas_cli.strategies import strategy_named
-from cpnas_cli.strategies.fair.state import num_scored_in_round
 
 
 def search_view(config: Config) -> "SearchView | SearchEpochsView | SearchTrainingsView | SearchScoresView | NoView":
@@ -252,11 +251,11 @@ def trend(values: Sequence[float], *, width: int) -> str:
 
 
 class SearchScoresView(SearchView):
-    """A shared network that is trained and then scored: its epochs, how many are scored, and the candidates left."""
+    """A shared network that is trained, then scored in: its epochs, how many are scored, and the candidates left."""
 
     def __init__(self, config: Config, work: Sequence[float]) -> None:
         super().__init__(config, work)
-        self.settings = config.fair
+        self.config, self.strategy = config, strategy_named(config.search.strategy)
         self.scores: list[float] = []
         self.step = (0, 1)
 
@@ -277,7 +276,7 @@ class SearchScoresView(SearchView):
                     self.line(f"one operation abandoned on every edge, {record['num_candidates'] - 1} left")
 
     def _epoch(self, record: Mapping[str, Any]) -> None:
-        self.step, self.num_candidates = (0, 1), record["num_candidates"]
+        self.step, self.num_candidates = (0, 1), record.get("num_candidates", self.num_candidates)
         self._unit_done(record["seconds"])
         if not record.get("resumed"):
             self.line(
@@ -287,7 +286,7 @@ class SearchScoresView(SearchView):
 
     @property
     def _num_scored(self) -> int:
-        return num_scored_in_round(self.settings, self.num_candidates)
+        return self.strategy.num_scored(self.config, self.num_candidates)
 
     def _scored(self) -> str:
         if not self.scores:

@@ -13,32 +13,35 @@ Differs from the paper (ours): it searches with an evolutionary algorithm among 
 cells are decided one by one, by their effects over all that was scored, and what is left is trained a little further.
 A score is a probability and not an accuracy: on 256 images of digits, with 240 scores, effects fitted to the former
 predict the accuracy of other architectures on other images with a correlation of 0.42, to the latter with 0.21.
-
-After every epoch, and after every `SCORED_PER_COMMIT` scores, history and checkpoint are committed to the journal.
 """
 
 import functools
 import itertools
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cpnas_cli.errors import RunError
-from cpnas_cli.randomness import python_generator
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.runs.journal import Journal
-from cpnas_cli.search_space import NUM_OPERATIONS, Candidates, Genotype, genotype_of
+from cpnas_cli.search_space import NUM_OPERATIONS, Genotype, genotype_of
 from cpnas_cli.strategies.additive_effects import additive_effects
 from cpnas_cli.strategies.base import Search
-from cpnas_cli.strategies.budgets.feasibility import Feasibility, feasibility_of
-from cpnas_cli.strategies.fair.draws import draw_candidates, keep_better_half
-from cpnas_cli.strategies.fair.shared_child import SharedChild
-from cpnas_cli.strategies.fair.state import FairState
+from cpnas_cli.strategies.budgets.feasibility import Feasibility
+from cpnas_cli.strategies.fair.candidates import keep_better_half
+from cpnas_cli.strategies.fair.state import FairState, num_epochs_of_search
+from cpnas_cli.strategies.one_shot.draws import draw_candidates, drawn_for_scores
+from cpnas_cli.strategies.one_shot.search import (
+    CHECKPOINT_KEYS,
+    SCORED_PER_COMMIT,
+    next_numbers,
+    scored,
+    search_to_the_end,
+    trained_epoch,
+)
+from cpnas_cli.strategies.one_shot.shared_child import SharedChild
 from cpnas_cli.training.epoch import Score
 
 CHECKPOINT_SCHEMA = "cpnas.fair-checkpoint/1"
-CHECKPOINT_KEYS = ("epoch",)
-SCORED_PER_COMMIT = 40
 
 
 def journal_of(run: RunFolder) -> Journal:
@@ -47,104 +50,60 @@ def journal_of(run: RunFolder) -> Journal:
     return Journal(run, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS, most_records=most_records)
 
 
+def shared_child_of(search: Search) -> SharedChild:
+    """The shared Child of a search with strict fairness, untrained."""
+    settings = search.config.fair
+    return SharedChild(
+        search,
+        purpose="fair step",
+        num_epochs=num_epochs_of_search(settings),
+        num_scored_images=settings.num_scored_images,
+    )
+
+
 def search_fair(search: Search) -> Genotype:
     """Search with strict fairness; resumes from the run's checkpoint where there is one.
 
-    Raises:
-      MaxTimeReached: the time is up; saved after the last epoch or scores. NonFiniteLossError: a loss became NaN; the
-        checkpoint is of the epoch before. CheckpointError: the checkpoint cannot be used.
+    Raises what `search_to_the_end` raises.
     """
-    shared, journal = SharedChild(search), journal_of(search.run)
-    state = FairState(search.config.fair)
-    saved = journal.resume()
-    feasibility = feasibility_of(search, saved.records if saved else ())
-    is_first = saved is None
-    if saved is not None:
-        shared.restore(saved.tensors, path=journal.checkpoint)
-        for record in saved.records:
-            state.give(record)
-        journal.accept(saved)
-        saved.replay(search.notify)
-    while not state.finished:
-        started = time.monotonic()
-        records = [_train(shared, state, feasibility)] if state.trains else _score(shared, state, feasibility)
-        for record in records:
-            state.give(record)
-        if not state.trains and state.is_first_round and not state.genotypes:
-            shared.keep_weights_of_all()
-        if state.round_complete:
-            effects = additive_effects(state.genotypes, state.scores, state.candidates, common=True)
-            decisions = keep_better_half(state.candidates, effects, feasibility)
-            for record in decisions:
-                state.give(record)
-            records += decisions
-        if is_first and feasibility is not None:
-            records.insert(0, feasibility.record())
-        is_first = False
-        journal.commit(records, shared.tensors(), {"epoch": state.epoch})
-        for record in records:
-            search.notify(record)
-        if not state.finished:
-            search.deadline.check(time.monotonic() - started)
+    shared, state = shared_child_of(search), FairState(search.config.fair)
+    search_to_the_end(shared, journal_of(search.run), state, functools.partial(_do_next, shared, state))
     return genotype_of(state.candidates)
+
+
+def _do_next(shared: SharedChild, state: FairState, feasibility: Feasibility | None) -> list[dict[str, Any]]:
+    """An epoch, or some scores, and at the end of a round what is abandoned."""
+    records = [_train(shared, state, feasibility)] if state.trains else _score(shared, state, feasibility)
+    for record in records:
+        state.give(record)
+    if not state.trains and state.is_first_round and not state.genotypes:
+        shared.keep_weights_of_all()
+    if state.round_complete:
+        effects = additive_effects(state.genotypes, state.scores, state.candidates, common=True)
+        decisions = keep_better_half(state.candidates, effects, feasibility)
+        for record in decisions:
+            state.give(record)
+        records += decisions
+    return records
 
 
 def _train(shared: SharedChild, state: FairState, feasibility: Feasibility | None) -> dict[str, Any]:
     """One epoch; returns its history record."""
-    started, epoch, num_candidates = time.monotonic(), state.epoch, state.candidates.num_candidates
-
-    def before_step(step: int) -> None:
-        progress = {"event": "progress", "network": "child", "epoch": epoch, "done": step, "total": shared.num_steps}
-        shared.search.notify(progress)
-
     draw = functools.partial(draw_candidates, state.candidates, feasibility=feasibility)
-    means = shared.train(draw, epoch=epoch, before_step=before_step)
-    return {
-        "event": "epoch",
-        "network": "child",
-        "num_candidates": num_candidates,
-        "epoch": epoch,
-        "loss": means.loss,
-        "accuracy_train": means.accuracy_train,
-        "learning_rate": shared.optimizer.param_groups[0]["lr"],
-        "seconds": round(time.monotonic() - started, 3),
-    }
+    more = {"num_candidates": state.candidates.num_candidates}
+    return trained_epoch(shared, draw, epoch=state.epoch, more=more)
 
 
 def _score(shared: SharedChild, state: FairState, feasibility: Feasibility | None) -> list[dict[str, Any]]:
     """The next scores of the round; returns a history record for each."""
-    records: list[dict[str, Any]] = []
-    first = len(state.genotypes)
-    end = min(first + SCORED_PER_COMMIT, state.num_scored)
+    numbers = next_numbers(len(state.genotypes), state.num_scored)
     num_candidates = state.candidates.num_candidates
-    drawn = drawn_for_scores(state.candidates, seed=shared.config.seed, feasibility=feasibility)
-    for number, genotype in enumerate(itertools.islice(drawn, first, end), start=first):
-        started = time.monotonic()
-        scored = shared.score(genotype)
-        records.append(
-            {
-                "event": "draw",
-                "num_candidates": num_candidates,
-                "pass": number // num_candidates,
-                "draw": number % num_candidates,
-                "normal": list(genotype.normal),
-                "reduce": list(genotype.reduce),
-                "accuracy_child": scored.accuracy,
-                "accuracy_parent": None,
-                "z": scored.probability,
-                "seconds": round(time.monotonic() - started, 3),
-            }
-        )
+    drawn = drawn_for_scores(state.candidates, seed=shared.config.seed, purpose="fair scores", feasibility=feasibility)
+    records: list[dict[str, Any]] = []
+    for number, genotype in zip(numbers, itertools.islice(drawn, numbers.start, numbers.stop), strict=True):
+        pass_index, draw = divmod(number, num_candidates)
+        records.append(scored(shared, genotype, {"num_candidates": num_candidates, "pass": pass_index, "draw": draw}))
     return records
-
-
-def drawn_for_scores(
-    candidates: Candidates, *, seed: int, feasibility: Feasibility | None = None
-) -> Iterator[Genotype]:
-    """The architectures of a round's scores, without end; as in a step, every candidate stands as often as others."""
-    for pass_index in itertools.count():
-        generator = python_generator(seed, "fair scores", candidates.num_candidates, pass_index)
-        yield from draw_candidates(candidates, generator, feasibility)
 
 
 def score(search: Search, genotypes: Sequence[Genotype]) -> list[Score]:
@@ -160,6 +119,6 @@ def score(search: Search, genotypes: Sequence[Genotype]) -> list[Score]:
     saved = journal.peek()
     if saved is None:
         raise RunError(f"{search.run.path} holds no shared Child; make one with `cpnas search --strategy fair`")
-    shared = SharedChild(search)
+    shared = shared_child_of(search)
     shared.restore_weights_of_all(saved.tensors, path=journal.checkpoint)
     return [shared.score(genotype) for genotype in genotypes]

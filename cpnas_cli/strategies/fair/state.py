@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, NUM_OPERATIONS, Candidates, Genotype
+from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, NUM_OPERATIONS, Candidates
 from cpnas_cli.settings import FairConfig
-from cpnas_cli.strategies.fair.draws import numbers_of_candidates
+from cpnas_cli.strategies.fair.candidates import numbers_of_candidates
+from cpnas_cli.strategies.one_shot.state import OneShotState
 
 
 def num_epochs_of_search(settings: FairConfig) -> int:
@@ -21,20 +22,16 @@ def num_scored_in_round(settings: FairConfig, num_candidates: int) -> int:
 
 
 @dataclass
-class FairState:
-    """Which round it is, and what was trained and scored in it; a function of the history alone.
+class FairState(OneShotState[FairConfig]):
+    """Which round it is, and what was trained and scored in it.
 
     Attributes:
       epoch: epochs done, over all rounds. epoch_of_round: those of this round.
       genotypes, scores: what was scored in this round, and its z.
     """
 
-    settings: FairConfig
     candidates: Candidates = ALL_CANDIDATES
-    epoch: int = 0
     epoch_of_round: int = 0
-    genotypes: list[Genotype] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
@@ -60,13 +57,10 @@ class FairState:
         return num_scored_in_round(self.settings, self.candidates.num_candidates)
 
     def give(self, record: Mapping[str, Any]) -> None:
-        """Take note of what the history says."""
+        super().give(record)
         match record["event"]:
             case "epoch":
-                self.epoch, self.epoch_of_round = self.epoch + 1, self.epoch_of_round + 1
-            case "draw":
-                self.genotypes.append(Genotype(normal=tuple(record["normal"]), reduce=tuple(record["reduce"])))
-                self.scores.append(record["z"])
+                self.epoch_of_round += 1
             case "abandon":
                 self.candidates = _without(self.candidates, record)
                 self.epoch_of_round, self.genotypes, self.scores = 0, [], []

@@ -1,20 +1,18 @@
 """Strict fairness as a strategy."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cpnas_cli.strategies.base import Cost, History, Search, Strategy
+from cpnas_cli.strategies.base import Cost, History, Search
+from cpnas_cli.strategies.one_shot.strategy import OneShot
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-    from cpnas_cli.data.dataset import Dataset
     from cpnas_cli.search_space import Genotype
     from cpnas_cli.settings import Config
 
 
 @dataclass(frozen=True)
-class Fair(Strategy):
+class Fair(OneShot):
     """A shared Child that is trained fairly and then scored; where it is run: `search`."""
 
     def search(self, search: Search) -> "Genotype":
@@ -33,21 +31,13 @@ class Fair(Strategy):
         total = sum(record["num_candidates"] for record in history if record["event"] == "epoch")
         return Cost(asked=total, trained=total)
 
-    def provenance(self, config: "Config") -> dict[str, Any]:
-        return {"num_epochs": self.num_units(config), "num_scored": config.fair.num_scored}
+    def num_scored(self, config: "Config", num_candidates: int) -> int:
+        from cpnas_cli.strategies.fair.state import num_scored_in_round
 
-    def check(self, config: "Config", dataset: "Dataset", fabric: "Fabric | None") -> None:
-        from cpnas_cli.data.splits import check_split
-
-        del fabric
-        check_split(len(dataset.train), config.search.validation_fraction)
-        config.check_search_network()
+        return num_scored_in_round(config.fair, num_candidates)
 
 
 FAIR = Fair(
     name="fair",
     summary="a shared Child, trained fairly, in which many architectures are scored",
-    unit="epoch",
-    view="scores",
-    keeps_budgets=True,
 )

@@ -1,35 +1,12 @@
-"""What is drawn at random, and which candidates stay. Pure functions of plain data."""
+"""Which candidates stay, and how many. Pure functions of plain data."""
 
 import math
-import random
 from typing import Any
 
-from cpnas_cli.randomness import shuffled
-from cpnas_cli.search_space import CELL_KINDS, EDGES, NUM_OPERATIONS, Candidates, Genotype, is_connected
+from cpnas_cli.search_space import CELL_KINDS, EDGES, NUM_OPERATIONS, Candidates
 from cpnas_cli.strategies.additive_effects import Effects
 from cpnas_cli.strategies.budgets.feasibility import Feasibility, abandon_within
 from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations
-
-
-def draw_candidates(
-    candidates: Candidates, generator: random.Random, feasibility: Feasibility | None = None
-) -> list[Genotype]:
-    """K connected architectures in which every candidate of every edge stands exactly once.
-
-    On each edge the candidates are put into a random order and the e-th architecture takes the e-th; all are drawn
-    again if one is not connected. One that is beyond a budget is repaired: then costly candidates stand in fewer.
-
-    Source: strict fairness, section 3.2 of arXiv 1907.01845.
-    """
-    while True:
-        orders = {kind: [shuffled(alive, generator) for alive in cell] for kind, cell in candidates.cells().items()}
-        drawn = [
-            Genotype(**{kind: tuple(order[place] for order in orders[kind]) for kind in CELL_KINDS})
-            for place in range(candidates.num_candidates)
-        ]
-        if all(is_connected(cell) for genotype in drawn for cell in genotype.cells().values()):
-            break
-    return drawn if feasibility is None else [feasibility.repaired(each, candidates, generator) for each in drawn]
 
 
 def num_left(num_candidates: int) -> int:

@@ -1,4 +1,4 @@
-"""The shared Child: trained with strict fairness, one optimizer throughout, and scored without further training.
+"""The shared Child: trained with one optimizer throughout, and scored without further training.
 
 Batch norm: as in the shared networks of Algorithm 9 (`strategies.cpnas.shared_networks`), a batch in training is
 normalized with its own statistics, and a score has its statistics from images of the training part; here these are one
@@ -20,7 +20,6 @@ from cpnas_cli.search_space import Genotype
 from cpnas_cli.storage.tensors import as_vector, copy_from_vector
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import calibrated
-from cpnas_cli.strategies.fair.state import num_epochs_of_search
 from cpnas_cli.strategies.search_images import SearchImages
 from cpnas_cli.training.epoch import (
     EVALUATION_BATCH_SIZE,
@@ -40,8 +39,8 @@ WEIGHTS_OF_ALL = "weights_of_all"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FairStep(TrainStep):
-    """One update by the mean of the gradients that several architectures have on the same batch.
+class SharedStep(TrainStep):
+    """One update by the mean of the gradients that the architectures of a step, one or several, have on one batch.
 
     Attributes:
       architecture: the forward pass of one of them.
@@ -72,13 +71,19 @@ class FairStep(TrainStep):
 
 
 class SharedChild:
-    """The weights of all candidates, their optimizer, and the images that train and score them."""
+    """The weights of all candidates, their optimizer, and the images that train and score them.
 
-    def __init__(self, search: Search) -> None:
+    Args:
+      purpose: of the random numbers of its steps, see `randomness`.
+      num_epochs: of the whole search, in which the learning rate falls along one cosine.
+      num_scored_images: validation images of a score; None: all.
+    """
+
+    def __init__(self, search: Search, *, purpose: str, num_epochs: int, num_scored_images: int | None) -> None:
         config, device = search.config, search.fabric.device
         self.search, self.config, self.fabric = search, config, search.fabric
         self.images = SearchImages.of(search)
-        self.num_epochs = num_epochs_of_search(config.fair)
+        self.purpose, self.num_epochs = purpose, num_epochs
         self.network = build_network(
             config.search_network(),
             precision="binary",
@@ -101,8 +106,7 @@ class SharedChild:
         self.weights_of_all: Tensor | None = None
         self.calibration_BCHW = self._calibration()
         whole = self.images.validation
-        count = config.fair.num_scored_images or len(whole)
-        self.scored = whole.part(0, count)
+        self.scored = whole.part(0, num_scored_images or len(whole))
 
     def _calibration(self) -> Tensor:
         """`search.num_calibration_batches` batches of the training part as one, without augmentation."""
@@ -118,7 +122,7 @@ class SharedChild:
         return max(len(self.images.training) // self.config.search.batch_size, 1)
 
     def learning_rate(self, epoch: int, step: int) -> float:
-        """A cosine over all steps of all rounds."""
+        """A cosine over all steps of all epochs."""
         progress = (epoch + step / self.num_steps) / self.num_epochs
         return cosine(self.config.search.learning_rate, self.config.search.learning_rate_min, progress)
 
@@ -136,10 +140,10 @@ class SharedChild:
         search, seed = self.config.search, self.config.seed
         self.network.set_progress(epoch / self.num_epochs)
         steps = iter(range(epoch * self.num_steps, (epoch + 1) * self.num_steps))
-        train_step = FairStep(
+        train_step = SharedStep(
             network=self.network,
             architecture=self.network,
-            draw=lambda: draw(python_generator(seed, "fair step", next(steps))),
+            draw=lambda: draw(python_generator(seed, self.purpose, next(steps))),
             parameters=self.parameters,
             optimizer=self.optimizer,
             loss=cross_entropy,
