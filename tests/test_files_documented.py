@@ -133,7 +133,8 @@ def documents_of_runs(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     epochs = ["--set", "pcdarts.num_epochs=2", "--set", "pcdarts.frozen_epochs=1"]
     one_epoch = ["--set", "train.num_epochs=1"]
     epochs += ["--set", "halving.first_epochs=1", "--set", "fair.num_epochs=1", "--set", "fair.num_scored=8"]
-    for strategy in ("random", "pcdarts", "cpnas", "halving", "fair"):
+    epochs += ["--set", "spos.num_epochs=1", "--set", "spos.num_scored=5", "--set", "spos.num_parents=2"]
+    for strategy in ("random", "pcdarts", "cpnas", "halving", "fair", "spos"):
         run("search", "--strategy", strategy, *TINY_OPTIONS, *epochs, "--out", strategy)
     for name in ("cpnas", "bnas"):
         passes = ["--set", "search.evaluation=after_pass", "--out", f"{name}-passes"]

@@ -20,7 +20,7 @@ FOLDER = "tensorboard"
 """In the run's folder; made anew by every command that writes it."""
 
 _PASSING = {"progress", "note"}  # events that no history holds
-_NO_SCALARS = {"seed", "epoch", "draw", "pass", "num_candidates"}
+_NO_SCALARS = {"seed", "epoch", "draw", "pass", "generation", "num_candidates"}
 
 
 def check_tensorboard() -> None:

@@ -182,12 +182,13 @@ def _with_stem_stride(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _nearest_key(name: str) -> str:
-    """The same last part in other sections, the most similar first; else the most similar name."""
+    """The same last part in every other section, the most similar first; else the most similar name."""
     known: Sequence[str] = sorted(flat_settings(Config()))
     last_part = name.rpartition(".")[2]
     same = [key for key in known if key.rpartition(".")[2] == last_part]
     return did_you_mean(
-        difflib.get_close_matches(name, same, n=3, cutoff=0) or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        difflib.get_close_matches(name, same, n=max(len(same), 1), cutoff=0)
+        or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     )
 
 

@@ -91,7 +91,7 @@ def test_a_search_from_before_there_were_two_indicators_goes_on_as_printed(tmp_p
     document = yaml.safe_load(config.read_text())
     for key in ("indicator", "evaluation", "credit", "performance", "warmup_epochs", "scored_passes"):
         del document["search"][key]
-    for section in ("halving", "fair"):
+    for section in ("halving", "fair", "spos"):
         del document[section]
     config.write_text(yaml.safe_dump(document, sort_keys=False))
     drop_checksums(tmp_path)

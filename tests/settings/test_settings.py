@@ -319,7 +319,7 @@ def older(tmp_path: Path, *overrides: str) -> Path:
     document = load_config(overrides=list(overrides or ["search.beta_p=2"])).model_dump(mode="json")
     for key in NEW:
         del document["search"][key]
-    for section in ("halving", "fair"):
+    for section in ("halving", "fair", "spos"):
         del document[section]
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(document))

@@ -53,12 +53,13 @@ def test_a_setting_says_what_it_decides_and_where_its_default_comes_from(key: st
         ("data.num_train", "whole number of 2 or more, or null", "images", "ours: "),
         ("network.num_channels", "whole number from 2 to 1024, a multiple of 2", "channels", "PC-DARTS"),
         ("network.real_parts", "list of preprocessing or factorized_reduction", "", "ours: "),
-        ("search.strategy", "cpnas, bnas, random, pcdarts, halving or fair", "", "published"),
+        ("search.strategy", "cpnas, bnas, random, pcdarts, halving, fair or spos", "", "published"),
         ("search.beta_p", "number of 0 or more", "", "ours: ranks best of those that use the Parent"),
         ("search.validation_fraction", "number above 0, below 1", "", "published"),
         ("pcdarts.frozen_epochs", "whole number of 0 or more", "epochs", "PC-DARTS"),
         ("halving.num_rounds", "whole number from 1 to 16", "rounds", "ours: "),
         ("fair.num_scored_images", "whole number of 1 or more, or null", "images", "ours: "),
+        ("spos.mutation_probability", "number above 0, up to 1", "", "ours: that of SPOS"),
         ("train.class_mean_rate", "number above 0, up to 1", "", "ours: "),
         ("train.compile", "true or false", "", "ours: "),
     ],
@@ -104,7 +105,7 @@ def test_names_are_those_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(STRATEGIES, "toy", "toys:TOY")
     monkeypatch.setitem(DATASETS, "blocks", "toys:BLOCKS")
     records = {entry.key: entry for entry in documented_settings()}
-    assert records["search.strategy"].allowed.endswith("fair or toy")
+    assert records["search.strategy"].allowed.endswith("spos or toy")
     assert records["data.name"].allowed.endswith("folder or blocks")
 
 

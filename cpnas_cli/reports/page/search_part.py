@@ -37,7 +37,7 @@ class Draw:
     """An architecture that a search tried, in the order of the history.
 
     Attributes:
-      group: what it is compared within: candidates alive and pass, or the round of whole trainings.
+      group: what it is compared within: candidates alive and pass, the round of whole trainings, or the generation.
     """
 
     number: int
@@ -53,7 +53,7 @@ def draws_of(history: Sequence[Record]) -> list[Draw]:
     found: list[Draw] = []
     for record in history:
         if record["event"] == "draw":
-            group = (record.get("num_candidates"), record.get("round"), record.get("pass"))
+            group = (record.get("num_candidates"), record.get("round"), record.get("pass", record.get("generation")))
             values = (_number(record.get(key)) for key in ("accuracy_child", "accuracy_parent", "z"))
             found.append(Draw(len(found) + 1, group, record, *values))
         elif record["event"] == "pass":
@@ -91,7 +91,7 @@ def search_blocks(history: Sequence[Record], *, name: str, chance: float | None)
     blocks: list[Block] = [Paragraph(_story(history, draws, judged, epochs, abandoned))]
     if judged:
         blocks.append(_draws_chart(history, draws, name=name, chance=chance))
-        blocks.append(_meaning(judged, is_trained="round" in judged[0].record))
+        blocks.append(_meaning(judged))
     if abandoned:
         blocks += _survival(abandoned)
     blocks += _strengths(history)
@@ -124,7 +124,14 @@ def _story(
         story += " After every round each edge gives up the operation that did worst, until one is left."
     if any(record["event"] == "halve" for record in history):
         story += " Every architecture is trained by itself; after a round the better half goes on and trains longer."
+    if judged and _unit_of(judged) == "generation":
+        story += " After a generation of random architectures each generation descends from the best before it."
     return story
+
+
+def _unit_of(draws: Sequence[Draw]) -> str:
+    """What their groups are called: a round is of whole trainings, a generation of evolution."""
+    return next((unit for unit in ("round", "generation") if unit in draws[0].record), "pass")
 
 
 def _draws_chart(history: Sequence[Record], draws: Sequence[Draw], *, name: str, chance: float | None) -> Block:
@@ -138,7 +145,7 @@ def _draws_chart(history: Sequence[Record], draws: Sequence[Draw], *, name: str,
     shown.append(Series("Child, each draw", tuple(point for _, point in child), 1, "dots"))
     halves = any(record["event"] == "halve" for record in history)
     if len({group for group, _ in child}) > 1:
-        unit = "round" if halves else "pass"
+        unit = _unit_of(draws)
         shown.append(Series(f"Parent, mean of a {unit}", means(parent), 2, "dashed"))
         shown.append(Series(f"Child, mean of a {unit}", means(child), 1))
     marks = _ends_of_rounds(history)
@@ -171,9 +178,12 @@ def _ends_of_rounds(history: Sequence[Record]) -> list[Mark]:
     return list(marks.values())
 
 
-def _meaning(judged: Sequence[Draw], *, is_trained: bool) -> Block:
+def _meaning(judged: Sequence[Draw]) -> Block:
+    unit = _unit_of(judged)
+    is_trained, evolves = unit == "round", unit == "generation"
+    how = "drawn at random, mutated from another architecture, or mixed from two" if evolves else "drawn at random"
     rows = [
-        ("draw", "an architecture: one of the operations still alive on every edge, drawn at random"),
+        ("draw", f"an architecture: one of the operations still alive on every edge, {how}"),
         (
             "Child (A_C)",
             "accuracy of the 1-bit network of this draw on validation images that it was not trained on"
@@ -193,7 +203,11 @@ def _meaning(judged: Sequence[Draw], *, is_trained: bool) -> Block:
         if any(each.accuracy_parent is not None for each in judged):
             score += ", the indicator (4.15): the Child's accuracy and, by beta_P, its gap to the Parent"
         rows.append(("z", score))
-    if not is_trained:
+    if evolves:
+        rows.append(
+            ("generation", "what descends from the same architectures: the best before it; the first is random")
+        )
+    elif not is_trained:
         rows.append(
             ("pass", "so many draws that each operation alive on an edge was drawn once: passes can be compared")
         )
@@ -335,9 +349,9 @@ def _tables(history: Sequence[Record], judged: Sequence[Draw]) -> Blocks:
         table = _draws_table(judged[:MOST_ROWS], kept, "All trainings of the search, in their order")
         blocks.append(Details("Every training", (table,)))
     elif len(by_group) > 1:
-        blocks.append(
-            Details(words.counted(len(by_group), "pass").replace("passs", "passes"), (_groups_table(by_group),))
-        )
+        unit = _unit_of(judged)
+        title = words.counted(len(by_group), unit).replace("passs", "passes")
+        blocks.append(Details(title, (_groups_table(by_group, unit=unit),)))
     return tuple(blocks)
 
 
@@ -365,9 +379,9 @@ def _draws_table(draws: Sequence[Draw], kept: Mapping[tuple[Any, Any], None], ca
     return Table(f"{caption}; of all draws since the start", tuple(columns), tuple(rows))
 
 
-def _groups_table(by_group: Mapping[tuple[Any, ...], Sequence[Draw]]) -> Table:
+def _groups_table(by_group: Mapping[tuple[Any, ...], Sequence[Draw]], *, unit: str) -> Table:
     columns = (
-        Column("pass", True), Column("candidates", True), Column("draws", True), Column("Child, mean", True),
+        Column(unit, True), Column("candidates", True), Column("draws", True), Column("Child, mean", True),
         Column("Child, best", True), Column("Parent, mean", True),
     )  # fmt: skip
     rows = []
@@ -383,4 +397,6 @@ def _groups_table(by_group: Mapping[tuple[Any, ...], Sequence[Draw]]) -> Table:
         cells += [Cell(words.percent(value), value) for value in (mean_child, max(child), mean_parent)]
         rows.append(tuple(cells))
     note = "" if len(rows) <= MOST_ROWS else f", the first {MOST_ROWS}"
-    return Table(f"The passes of the search{note}", columns, tuple(rows[:MOST_ROWS]))
+    return Table(
+        f"The {'passes' if unit == 'pass' else f'{unit}s'} of the search{note}", columns, tuple(rows[:MOST_ROWS])
+    )

@@ -19,7 +19,7 @@ from cpnas_cli.search_space import (
 from cpnas_cli.strategies.budgets.feasibility import Feasibility, abandon_within, recorded_feasibility
 from cpnas_cli.strategies.cpnas.credit import CREDITS, ValidatedDraw
 from cpnas_cli.strategies.cpnas.indicator import CellEvaluation, abandon, evaluate_operations
-from cpnas_cli.strategies.fair.draws import draw_candidates
+from cpnas_cli.strategies.one_shot.draws import draw_candidates
 
 if TYPE_CHECKING:
     from cpnas_cli.settings import SearchConfig
