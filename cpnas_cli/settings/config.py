@@ -186,10 +186,8 @@ def _nearest_key(name: str) -> str:
     known: Sequence[str] = sorted(flat_settings(Config()))
     last_part = name.rpartition(".")[2]
     same = [key for key in known if key.rpartition(".")[2] == last_part]
-    return did_you_mean(
-        difflib.get_close_matches(name, same, n=max(len(same), 1), cutoff=0)
-        or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    )
+    near = difflib.get_close_matches(name, same, n=len(same), cutoff=0) if same else []
+    return did_you_mean(near or difflib.get_close_matches(name, known, n=1, cutoff=0.5))
 
 
 def _describe(error: ValidationError) -> str:

@@ -162,7 +162,7 @@ class SposConfig(Section):
         512,
         "validation images that each of them is scored on, the same ones for all; null: all",
         unit="images",
-        origin="ours: SPOS has 10,000 of ImageNet's",
+        origin="ours: SPOS has 50,000 of ImageNet's",
         ge=1,
     )
 
