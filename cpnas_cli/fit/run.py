@@ -285,18 +285,25 @@ class SearchClock:
 
     def __init__(self, config: Config, asked: Asked, notify: Notify) -> None:
         strategy = strategy_named(config.search.strategy)
-        self.unit, self.total = strategy.unit, strategy.num_units(config)
+        self.unit, units = strategy.unit, strategy.work_of_units(config)
+        self.work_of_epoch = 1 / strategy.num_networks(config)
+        self.total = sum(units) + strategy.work_before_units(config)
         self.asked, self._notify = asked, notify
-        self.seconds = list[float]()
+        self._units = iter(units)
+        self.seconds, self.work = list[float](), 0.0
 
     def notify(self, record: Mapping[str, Any]) -> None:
         self._notify(record)
-        if record["event"] != self.unit or record.get("resumed") or "seconds" not in record:
+        if record["event"] not in (self.unit, "epoch") or "seconds" not in record:
+            return
+        work = next(self._units) if record["event"] == self.unit else self.work_of_epoch
+        if record.get("resumed"):
             return
         self.seconds.append(record["seconds"])
+        self.work += work
         if len(self.seconds) != self.NUM_TIMED:
             return
-        expected = self.total * sum(self.seconds) / len(self.seconds)
+        expected = self.total * sum(self.seconds) / self.work
         if expected > SEARCH_SHARE * parse_duration(self.asked.time, option="--time"):
             raise UsageError(
                 f"--time {self.asked.time}: the search would take about {time_text(expected)} here, and half of the "

@@ -21,15 +21,17 @@ def settings_of(
     """The settings of a preset or a YAML file, changed.
 
     Args:
-      settings: {"section.key": value} as given by the caller. values: the same of other arguments; None: not given.
+      settings: {"section.key": value} as given by the caller, where None is null. values: the same of other arguments;
+        None: not given.
       stored: see `settings.load_config`.
 
     Raises:
       UsageError: an unknown preset or setting, or values that do not fit.
     """
     folder = None if data_dir is None else str(Path(data_dir).resolve())
+    nulls = [f"{key}=null" for key, value in (settings or {}).items() if value is None]
     given = {**(settings or {}), "seed": seed, "data.dir": folder, **values}
-    return load_config(source, values=given, stored=stored)
+    return load_config(source, overrides=nulls, values=given, stored=stored)
 
 
 def source_of(out: AnyPath, *, resume: bool, preset: AnyPath | None, otherwise: AnyPath) -> AnyPath:
