@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from conftest import PUBLISHED_RULES
 
 from cpnas_cli.cli.views import time_left as module
 from cpnas_cli.cli.views.runs import search_view
@@ -88,9 +89,7 @@ def test_trainings_of_later_rounds_are_longer() -> None:
 def test_what_is_done_between_the_draws_is_left_too() -> None:
     """Passes of 8 draws of 1 s, which are validated in 2 s: after the first, 27 draws and their validation."""
     view: Any = search_view(
-        load_config(
-            "digits", overrides=["search.evaluation=after_pass", "search.num_passes=1", "search.warmup_epochs=0"]
-        )
+        load_config("digits", overrides=[*PUBLISHED_RULES, "search.evaluation=after_pass", "search.num_passes=1"])
     )
     view.console.quiet = True
     draw = {"event": "draw", "num_candidates": 8, "pass": 0, "z": None, "seconds": 1.0, "resumed": True}

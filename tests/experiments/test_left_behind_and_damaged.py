@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import PUBLISHED_RULES
 from played_experiments import DATASET, PlayedExecutor, errors, play, random_plan, states, write, write_search
 
 from cpnas_cli.errors import RunError
@@ -23,9 +24,8 @@ from cpnas_cli.storage.documents import write_json
 from cpnas_cli.strategies.cpnas.search import CHECKPOINT_KEYS, journal_of
 from cpnas_cli.strategies.cpnas.state import SearchState
 
-ABLATION = Plan(
-    "ablation", ("0", "5", "6"), (0,), load_config(overrides=["search.num_passes=1", "search.indicator=printed"])
-)
+CONFIG = load_config(overrides=[*PUBLISHED_RULES, "search.num_passes=1", "search.indicator=printed"])
+ABLATION = Plan("ablation", ("0", "5", "6"), (0,), CONFIG)
 LEADER, BRANCHING, FOLLOWING = ABLATION.members
 ONLY, OTHER = "random-seed-0-draw-0", "random-seed-0-draw-1"
 

@@ -565,7 +565,15 @@ def test_on_ray_a_killed_task_is_tried_again(ablation, tmp_path, start):
         (["compare", "--resume"], 2, "--resume needs --out"),
         (["compare", "--resume", "--out", "nowhere"], 2, "no experiment to resume in nowhere"),
         (
-            ["compare", "--set", "network.num_channels=6", "--set", "network.group_width=6"],
+            [
+                "compare",
+                "--set",
+                "network.num_channels=6",
+                "--set",
+                "network.group_width=6",
+                "--set",
+                "search.num_channels=null",
+            ],
             2,
             "must be a multiple of 4, got 6",
         ),
