@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from command_line import invoke
 from conftest import TINY_OPTIONS, TINY_SETTINGS, CpnasRun
+from forks import Fork
 from killing import kill, start, wait_for_lines, without_seconds
 
 import cpnas_cli
@@ -229,7 +230,7 @@ def test_of_several_processes_that_open_one_folder_at_once_one_is_accepted(tmp_p
 
 
 @contextlib.contextmanager
-def running(folder: Path, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
+def running(folder: Path, *words: str | Path) -> Iterator[Fork]:
     """A command that is killed at the end of the block, where it has not ended by itself."""
     process = start(folder, *words)
     try:

@@ -10,6 +10,7 @@ from rich.text import Text
 from cpnas_cli.cli.render.runs import percent
 from cpnas_cli.cli.views.runs import EpochView
 from cpnas_cli.cli.views.time_left import CHILD, TAUGHT_CHILD
+from cpnas_cli.networks.shapes import NetworkName
 from cpnas_cli.settings import Config
 from cpnas_cli.training.trained_networks import order_of_training
 from cpnas_cli.training.validation import Validated
@@ -18,7 +19,7 @@ from cpnas_cli.training.validation import Validated
 class TrainingView(EpochView):
     """Also the losses and the rate of the last epochs; with images that validate, their accuracy and the best epoch."""
 
-    def __init__(self, config: Config, networks: tuple[str, ...], *, quiet: bool = False) -> None:
+    def __init__(self, config: Config, networks: tuple[NetworkName, ...], *, quiet: bool = False) -> None:
         self.train, self.num_epochs = config.train, config.train.num_epochs
         child = TAUGHT_CHILD if config.train.teacher_weight > 0 else CHILD
         order = order_of_training(config, networks)
