@@ -27,11 +27,6 @@ DECIMALS = 12
 """To which effects are rounded: equal ones stay equal whatever the order in which a processor adds."""
 
 
-def sum_of(effects: Effects, genotype: Genotype) -> float:
-    """What the effects of its operations add up to."""
-    return sum(effects[kind][edge][op] for kind, cell in genotype.cells().items() for edge, op in enumerate(cell))
-
-
 def additive_effects(
     genotypes: Sequence[Genotype],
     values: Sequence[float],

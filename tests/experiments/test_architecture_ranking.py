@@ -15,9 +15,9 @@ from cpnas_cli.experiments.ranking.scores import (
     credit_by_regression,
     credit_of_draws,
     evaluated_draws,
+    sum_of,
 )
 from cpnas_cli.search_space import ALL_CANDIDATES, Genotype, draw_pass, draw_uniform
-from cpnas_cli.strategies.additive_effects import sum_of
 
 NUM_GENOTYPES = 40
 

@@ -23,7 +23,7 @@ from cpnas_cli.storage.genotype_file import parse_genotype
 from cpnas_cli.strategies import run_search, strategy_named
 from cpnas_cli.strategies.checks import check_search
 from cpnas_cli.strategies.one_shot.shared_child import Score, SharedChild
-from cpnas_cli.strategies.spos.evolution import bred, crossed, fittest, mutated, new_one, smoothed
+from cpnas_cli.strategies.spos.evolution import bred, crossed, fittest, mutated, new_one
 from cpnas_cli.strategies.spos.state import SposState
 
 SPOS = strategy_named("spos")
@@ -148,22 +148,7 @@ def test_parents_are_the_best_before_their_children() -> None:
     for count in (10, 11, 13):
         assert state_after(count, *settings).parents() == [everybody[number] for number in (9, 7, 5, 3)]
     assert state_after(14, *settings).parents() == [everybody[number] for number in (11, 9, 7, 5)]
-
-
-def test_found_is_the_best_of_those_whose_operations_do_well_elsewhere_too() -> None:
-    """Of two equal scores that of the one whose operations are worth it: the other was lucky."""
-    worth = planted_worth(3)
-
-    def value(genotype: Genotype) -> float:
-        return sum(worth[kind][edge][op] for kind, cell in genotype.cells().items() for edge, op in enumerate(cell))
-
-    everybody = drawn(400)
-    scores = [value(genotype) / 28 for genotype in everybody]
-    order = sorted(range(400), key=scores.__getitem__)
-    good, poor = order[-1], order[100]
-    scores[poor] = scores[good] + 0.01  # luck, of which its operations know nothing
-    assert fittest(everybody, scores, 1) == [everybody[poor]]
-    assert fittest(everybody, smoothed(everybody, scores), 1) == [everybody[good]]
+    assert state_after(14, *settings).best() == everybody[11]
 
 
 # ---------------------------------------------------------------- what may be scored
@@ -216,8 +201,7 @@ def test_a_search_climbs_and_finds_its_best(tmp_path: Path, monkeypatch: pytest.
     assert len({genotype_of(record) for record in draws}) == len(draws) == 60
     assert all(is_whole(genotype_of(record)) for record in draws)
     best = max(draws, key=lambda record: record["z"])
-    everybody = [genotype_of(record) for record in draws]
-    assert fittest(everybody, smoothed(everybody, [record["z"] for record in draws]), 1) == [whole.genotype]
+    assert whole.genotype == genotype_of(best)
     by_generation = [[record["z"] for record in draws if record["generation"] == number] for number in range(8)]
     assert list(map(len, by_generation)) == [20, 6, 6, 6, 6, 6, 6, 4]
     means = [sum(values) / len(values) for values in by_generation]
@@ -327,7 +311,7 @@ def test_the_least_budget_that_can_be_had_is_kept(tmp_path: Path) -> None:
     check_search(search.config, search.dataset, None)
     document = run_search(search)
     reported = document["provenance"]["budgets"]["max_ops"]
-    assert 0.999 * reported["limit"] <= reported["found"] <= reported["limit"]
+    assert 0.9999 * reported["limit"] <= reported["found"] <= reported["limit"]
     assert is_whole(parse_genotype(document))
     assert len(draws_of(search.run.history())) == 3
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cpnas_cli.experiments.ranking.table import ArchitectureTable
 from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, NONE, Genotype
-from cpnas_cli.strategies.additive_effects import Effects, additive_effects, sum_of
+from cpnas_cli.strategies.additive_effects import Effects, additive_effects
 from cpnas_cli.strategies.cpnas.credit import ValidatedDraw, effects_of_all_draws
 from cpnas_cli.strategies.cpnas.indicator import INDICATORS, indicator
 
@@ -77,6 +77,10 @@ def left_out_effects(table: ArchitectureTable, seed_index: int) -> NDArray[np.fl
         for index in np.flatnonzero(folds == fold):
             scores[index] = sum_of(effects, table.genotypes[index])
     return scores
+
+
+def sum_of(effects: Effects, genotype: Genotype) -> float:
+    return sum(effects[kind][edge][op] for kind, cell in genotype.cells().items() for edge, op in enumerate(cell))
 
 
 Credit = Callable[[Sequence[Genotype], Sequence[float], Sequence[int]], Effects]

@@ -1,14 +1,12 @@
 """Evolution of architectures: who the parents are, mutations, crossovers, the next child. Pure functions of plain data.
 
-Source: section 3.3 and algorithm 1 of arXiv 1904.00420. Ours: a mutated edge never draws what it had, and `smoothed`.
+Source: section 3.3 and algorithm 1 of arXiv 1904.00420. Ours: a mutated edge never draws what it had.
 """
 
-import math
 import random
 from collections.abc import Callable, Collection, Sequence
 
-from cpnas_cli.search_space import ALL_CANDIDATES, OPERATIONS, Genotype, is_connected
-from cpnas_cli.strategies.additive_effects import additive_effects, sum_of
+from cpnas_cli.search_space import OPERATIONS, Genotype, is_connected
 
 NUM_ATTEMPTS = 100
 """To breed a child that may be scored, and then to draw one."""
@@ -18,18 +16,6 @@ def fittest(genotypes: Sequence[Genotype], scores: Sequence[float], count: int) 
     """The different ones with the highest scores, the best first, at most so many; of equal scores the earlier."""
     order = sorted(range(len(genotypes)), key=lambda number: (-scores[number], number))
     return list(dict.fromkeys(genotypes[number] for number in order))[:count]
-
-
-def smoothed(genotypes: Sequence[Genotype], scores: Sequence[float]) -> list[float]:
-    """Every score, averaged with what the effects of its operations, fitted to all of the scores, say of it (ours).
-
-    The best of hundreds of scores is also the luckiest; what an operation does everywhere is not luck.
-    """
-    effects = additive_effects(genotypes, scores, ALL_CANDIDATES, common=True)
-    mean = math.fsum(scores) / len(scores)
-    fitted = [sum_of(effects, genotype) for genotype in genotypes]
-    centre = math.fsum(fitted) / len(fitted)
-    return [(score + mean + fit - centre) / 2 for score, fit in zip(scores, fitted, strict=True)]
 
 
 def mutated(parent: Genotype, probability: float, generator: random.Random) -> Genotype:

@@ -6,7 +6,7 @@
     while not enough are scored:
         parents = the best so far
         score a generation of mutations and crossovers of the parents
-    return the best of all, by scores that those of all others smooth
+    return the best of all
 
 Differs from the paper (ours): a score is a probability and not an accuracy, which tells architectures apart on few
 images; generations are small, the first one is larger than the others, and in it every operation stands on every edge

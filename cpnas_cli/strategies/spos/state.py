@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import SposConfig
 from cpnas_cli.strategies.one_shot.state import OneShotState
-from cpnas_cli.strategies.spos.evolution import fittest, smoothed
+from cpnas_cli.strategies.spos.evolution import fittest
 
 
 @dataclass
@@ -51,6 +51,6 @@ class SposState(OneShotState[SposConfig]):
         return fittest(self.genotypes[:num_before], self.scores[:num_before], self.settings.num_parents)
 
     def best(self) -> Genotype:
-        """The one with the best score, smoothed by those of all others; of equal ones the first."""
-        (best,) = fittest(self.genotypes, smoothed(self.genotypes, self.scores), 1)
+        """The one with the best score; of equal ones the first."""
+        (best,) = fittest(self.genotypes, self.scores, 1)
         return best
