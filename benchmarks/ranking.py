@@ -52,7 +52,8 @@ def sample(config: Config, dataset: Dataset, *, num_passes: int) -> list[dict[st
         for ops in zip(*orders, strict=True):
             genotype = architecture(*ops)
             accuracies = {
-                f"accuracy_{name}": shared.train_and_validate(name, genotype, draw=len(records)) for name in PRECISIONS
+                f"accuracy_{name}": shared.train_and_validate(name, genotype, draw=len(records)).accuracy
+                for name in PRECISIONS
             }
             records.append({"ops": ops, **accuracies})
     return records

@@ -29,7 +29,6 @@ PUBLISHED_RULES = (
 )
 # A whole search (35 draws of a Child and a Parent) in a few seconds.
 TINY_SETTINGS = (
-    *PUBLISHED_RULES,
     "data.num_train=40",
     "data.num_test=20",
     "network.num_channels=4",
@@ -39,6 +38,7 @@ TINY_SETTINGS = (
     "search.num_calibration_batches=1",
     "train.num_epochs=3",
     "train.batch_size=20",
+    *PUBLISHED_RULES,
 )
 TINY_OPTIONS = [word for setting in TINY_SETTINGS for word in ("--set", setting)]
 

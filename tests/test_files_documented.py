@@ -137,8 +137,9 @@ def documents_of_runs(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     for strategy in ("random", "pcdarts", "cpnas", "halving", "fair", "spos"):
         run("search", "--strategy", strategy, *TINY_OPTIONS, *epochs, "--out", strategy)
     for name in ("cpnas", "bnas"):
-        passes = ["--set", "search.evaluation=after_pass", "--out", f"{name}-passes"]
-        run("search", "--strategy", name, *TINY_OPTIONS, *passes)
+        rules = ["search.evaluation=after_pass", "search.performance=probability", "search.scored_passes=1"]
+        passes = [word for rule in (*rules, "search.warmup_epochs=1") for word in ("--set", rule)]
+        run("search", "--strategy", name, *TINY_OPTIONS, *passes, "--out", f"{name}-passes")
     budgets = ["--max-size", "6KiB", "--max-ops", "1M"]
     run("search", "--strategy", "random", *TINY_OPTIONS, *budgets, "--out", "budgeted")
     run("train", "cpnas", "--with-parent", *TINY_OPTIONS, "--set", "train.first_stage_epochs=1", "--out", "training")
