@@ -16,7 +16,7 @@ from cpnas_cli.networks.network import Network
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.storage.documents import EVALUATION_SCHEMA, read_document
 from cpnas_cli.training.classification import Answers, classification_document
-from cpnas_cli.training.epoch import EVALUATION_BATCH_SIZE, check_finite_scores, evaluated, evaluation_step
+from cpnas_cli.training.epoch import EVALUATION_BATCH_SIZE, check_finite_scores, evaluation_step
 from cpnas_cli.training.trained_network import TrainedNetwork, read_all_named
 
 
@@ -32,17 +32,18 @@ def evaluate_trained(network: Network, pipeline: Pipeline, images: ImageSet, *, 
     """
     first, end = (place * len(images) // num_processes() for place in (rank, rank + 1))
     share = images.part(first, end)
-    sums = torch.zeros(3, dtype=torch.float32, device=images.labels.device)  # right, not finite, probability
+    right_and_not_finite = torch.zeros(2, dtype=torch.int64, device=images.labels.device)
     network.eval()
     try:
         for x_BCHW, labels_B in pipeline.evaluation_batches(share, batch_size=EVALUATION_BATCH_SIZE):
-            right, is_finite, probability = evaluation_step(network, x_BCHW, labels_B)
-            sums += torch.stack([right, 1 - is_finite, probability])
+            right, is_finite = evaluation_step(network, x_BCHW, labels_B)[:2].long()
+            right_and_not_finite += torch.stack([right, 1 - is_finite])
     finally:
         network.train()
-    add_over_processes([sums])
-    right, not_finite, probability = sums
-    return evaluated(torch.stack([right, not_finite == 0, probability])[None], num_images=len(images)).accuracy
+    add_over_processes([right_and_not_finite])
+    num_right, num_not_finite = right_and_not_finite.tolist()
+    check_finite_scores(num_not_finite == 0)
+    return num_right / len(images)
 
 
 @torch.no_grad()
