@@ -287,7 +287,7 @@ class SearchClock:
         strategy = strategy_named(config.search.strategy)
         self.unit, units = strategy.unit, strategy.work_of_units(config)
         self.work_of_epoch = 1 / strategy.num_networks(config)
-        self.total = sum(units) + strategy.work_before_units(config)
+        self.total = sum(units) + strategy.warmup_epochs(config)
         self.asked, self._notify = asked, notify
         self._units = iter(units)
         self.seconds, self.work = list[float](), 0.0

@@ -122,10 +122,10 @@ class Strategy(ABC):
         """How much each of them has to do, in their order, beside the others; equal where they are of a kind."""
         return [1.0] * self.num_units(config)
 
-    def work_before_units(self, config: "Config") -> float:
-        """The same of the epochs of all networks together before the first unit; `num_networks` records of each."""
+    def warmup_epochs(self, config: "Config") -> int:
+        """Epochs of all its networks before the first unit, each with as much to do as a unit of 1."""
         del config
-        return 0.0
+        return 0
 
     @abstractmethod
     def cost(self, history: History, *, num_inherited: int = 0) -> Cost:

@@ -100,11 +100,11 @@ class SearchView(_View):
 
     def __init__(self, config: Config, work: Sequence[float]) -> None:
         beside = PASS if config.search.evaluation == "after_pass" else 0.0
-        warmup = [1.0] * config.search.warmup_epochs  # each as much as a draw
-        super().__init__(TimeLeft([*warmup, *work], beside=beside), total=len(work))
+        self.strategy = strategy_named(config.search.strategy)
+        self.num_warmed_up, self.warmup_epochs = 0, self.strategy.warmup_epochs(config)
+        super().__init__(TimeLeft([*[1.0] * self.warmup_epochs, *work], beside=beside), total=len(work))
         self.num_passes, self.scored_passes = config.search.num_passes, config.search.scored_passes
-        self.num_warmed_up, self.warmup_epochs = 0, config.search.warmup_epochs
-        self.last_network = "parent" if config.search.beta_p else "child"
+        self.last_network = "parent" if self.strategy.num_networks(config) > 1 else "child"
         self.warmup_seconds = 0.0
         self.num_candidates, self.pass_index = len(OPERATIONS), 0
         self.training = "child"
@@ -255,7 +255,7 @@ class SearchScoresView(SearchView):
 
     def __init__(self, config: Config, work: Sequence[float]) -> None:
         super().__init__(config, work)
-        self.config, self.strategy = config, strategy_named(config.search.strategy)
+        self.config = config
         self.scores: list[float] = []
         self.step = (0, 1)
 

@@ -38,8 +38,8 @@ class Algorithm9(Strategy):
         scored = [WORK_OF_A_SCORE] * num_scored_draws(config.search)
         return scored + [1.0] * num_draws_of_search(config.search.num_passes)
 
-    def work_before_units(self, config: "Config") -> float:
-        return float(config.search.warmup_epochs)
+    def warmup_epochs(self, config: "Config") -> int:
+        return config.search.warmup_epochs
 
     def cost(self, history: History, *, num_inherited: int = 0) -> Cost:
         """A draw, and an epoch of the warm-up, is an epoch of the Child, and one of the Parent where it was trained."""
