@@ -17,10 +17,11 @@ from cpnas_cli.networks.network import Output
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, OPERATIONS, Genotype, draw_pass
+from cpnas_cli.settings import SearchConfig
 from cpnas_cli.strategies import run_search, strategy_named
 from cpnas_cli.strategies.base import Rereading
 from cpnas_cli.strategies.cpnas.credit import ValidatedDraw, effects_of_all_draws, mean_of_draws
-from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
+from cpnas_cli.strategies.cpnas.shared_networks import WARMUP_BATCHES, SharedNetworks
 from cpnas_cli.strategies.cpnas.state import SearchState
 from cpnas_cli.training.epoch import evaluate
 
@@ -189,10 +190,42 @@ def test_the_warm_up_comes_first_and_its_rate_leads_over_to_that_of_the_draws(tm
     assert CPNAS.cost(records, num_inherited=FIRST_ROUND).trained == 0
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_warm_up_has_one_optimizer(optimizer: str, tmp_path: Path) -> None:
+    """The steps of two epochs, taken one by one with an optimizer of PyTorch that knows nothing of epochs."""
+    settings = ("search.warmup_epochs=2", f"search.optimizer={optimizer}", "search.batch_size=4")
+    search = make_search(tmp_path, CPNAS, *settings)
+    config, shared = search.config.search, SharedNetworks(search)
+    by_hand = SharedNetworks(search)
+    network = by_hand.networks["child"]
+    parameters = list(network.parameters())
+    rate, decay = config.learning_rate, config.weight_decay
+    if optimizer == "sgd":
+        steps = torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, weight_decay=decay)
+    else:
+        steps = torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
+    for epoch in range(2):
+        drawn = SearchState(1, num_warmed_up=epoch).warm_up_draws(shared.num_steps, seed=0)
+        shared.warm_up("child", drawn, epoch=epoch)
+        network.set_progress(epoch / 37)
+        batches = by_hand.pipeline.training_batches(
+            by_hand.training, batch_size=4, seed=search.config.seed, purpose=WARMUP_BATCHES, epoch=epoch
+        )
+        for step, ((images, labels), genotype) in enumerate(zip(batches, drawn, strict=True)):
+            steps.param_groups[0]["lr"] = shared.learning_rate(epoch - 2, step)
+            steps.zero_grad()
+            torch.nn.functional.cross_entropy(network(images, genotype).logits, labels).backward()
+            torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+            steps.step()
+    for trained, expected in zip(shared.networks["child"].parameters(), parameters, strict=True):
+        assert torch.allclose(trained, expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["cpnas", "bnas"])
-def test_it_goes_on_the_same_from_every_epoch_of_the_warm_up(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_it_goes_on_the_same_from_every_epoch_of_the_warm_up(name: str, optimizer: str, tmp_path: Path) -> None:
     settings = ("search.warmup_epochs=2", "search.performance=probability", "search.evaluation=after_pass")
-    settings = (*settings, "search.scored_passes=1")
+    settings = (*settings, "search.scored_passes=1", f"search.optimizer={optimizer}")
     expected = first_draws(tmp_path / "at once", 1, *settings, name=name)
     run = RunFolder(tmp_path / "resumed")
     for _ in range(4):
@@ -237,7 +270,7 @@ def test_scored_draws_come_first_and_are_not_trained(tmp_path: Path) -> None:
 
 def test_the_credit_of_a_draw_is_of_those_that_are_trained_and_the_regression_of_all(tmp_path: Path) -> None:
     *records, gone = first_draws(tmp_path, 1, "search.scored_passes=3", "search.credit=regression")
-    state = SearchState.replay([*records, gone], num_passes=1, credit="regression", scored_passes=3)
+    state = SearchState.replay([*records, gone], SearchConfig(num_passes=1, credit="regression", scored_passes=3))
     assert len(state.validated) == 4 * FIRST_ROUND
     rounds = [draw.position[0] for draw in state.validated]
     assert rounds == [-1] * 3 * FIRST_ROUND + [0] * FIRST_ROUND
@@ -339,7 +372,7 @@ def test_e_of_the_regression_is_the_softmax_of_the_effects(tmp_path: Path) -> No
             total = sum(exponentials.values())
             assert entry["evaluation"] == pytest.approx({op: e / total for op, e in exponentials.items()}, abs=1e-12)
             assert effects[kind][edge][entry["abandoned"]] == min(effects[kind][edge].values())
-    state = SearchState.replay([*draws, gone], num_passes=1, credit="regression")
+    state = SearchState.replay([*draws, gone], SearchConfig(num_passes=1, credit="regression"))
     assert [set(OPERATIONS) - set(alive) for alive in state.candidates.normal] == [
         {edge["abandoned"]} for edge in gone["normal"]
     ]

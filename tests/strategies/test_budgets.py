@@ -437,9 +437,9 @@ def test_the_budget_decides_and_is_kept_by_every_draw() -> None:
     drawn = [Genotype(tuple(r["normal"]), tuple(r["reduce"])) for r in history if r["event"] == "draw"]
     assert len(drawn) == 35
     assert all(map(within.admits, drawn))
-    state = SearchState.replay(history, num_passes=1, credit="draw")
+    state = SearchState.replay(history, printed(0.0))
     assert state.finished
-    loose = SearchState.replay(played(0.0, limit="1MiB"), num_passes=1, credit="draw")
+    loose = SearchState.replay(played(0.0, limit="1MiB"), printed(0.0))
     assert loose.candidates != state.candidates
 
 

@@ -28,9 +28,7 @@ def reread(history: Sequence[Mapping[str, Any]], settings: "SearchConfig") -> Re
     Two searches agree while they abandon the same operations. Returns None if they parted before the history's end, or
     if a Parent is needed of which the history says nothing.
     """
-    state = SearchState(
-        settings.num_passes, settings.credit, recorded_feasibility(history), scored_passes=settings.scored_passes
-    )
+    state = SearchState.of(settings, recorded_feasibility(history))
     records, agrees = list[dict[str, Any]](), True
     for record in history:
         if not agrees:

@@ -192,14 +192,9 @@ def _resume(search: Search, shared: SharedNetworks, journal: Journal) -> tuple[S
     settings, saved = search.config.search, journal.resume()
     if saved is None:
         feasibility = feasibility_of(search)
-        return SearchState(settings.num_passes, settings.credit, feasibility, scored_passes=settings.scored_passes), 0
-    shared.restore(saved.tensors, path=journal.checkpoint)
-    state = SearchState.replay(
-        saved.records,
-        num_passes=settings.num_passes,
-        credit=settings.credit,
-        scored_passes=settings.scored_passes,
-    )
+        return SearchState.of(settings, feasibility), 0
+    state = SearchState.replay(saved.records, settings)
+    shared.restore(saved.tensors, path=journal.checkpoint, num_warmed_up=state.num_warmed_up)
     journal.accept(saved)
     saved.replay(search.notify)
     return state, saved.state["num_draws"]

@@ -3,7 +3,8 @@
 Both hold the weights of every candidate on every edge, each network its own. At beta_P = 0, where the Parent has no
 part in z, the Child is alone. SGD or Adam starts
 afresh at each draw, its rate falls along a cosine over all draws; only the drawn parameters are read
-and updated; training minimizes the cross-entropy (all ours: Algorithm 9 does not say).
+and updated; training minimizes the cross-entropy (all ours: Algorithm 9 does not say). Throughout the warm-up it is one
+optimizer: its means over past gradients are worth more than those of an epoch, of which an operation has an eighth.
 
 Batch norm: a shared network keeps no running statistics. In training a batch is normalized with its
 own; before each validation they are estimated anew, with the weights just trained, on
@@ -14,6 +15,7 @@ an earlier draw can leak into an evaluation.
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -37,11 +39,23 @@ from cpnas_cli.training.epoch import (
     cross_entropy,
     evaluate,
     make_optimizer,
+    start_buffers,
     train_epoch,
 )
 
+if TYPE_CHECKING:
+    from cpnas_cli.settings import SearchConfig
+
 BATCHES = "search batches"  # the purpose that the order of a draw's images is derived from
 WARMUP_BATCHES = "warm-up batches"
+
+
+class WarmingUp:
+    """The optimizer of one network throughout the warm-up, over all of its parameters."""
+
+    def __init__(self, parameters: list[torch.nn.Parameter], search: "SearchConfig") -> None:
+        self.optimizer = _optimizer_of(parameters, search)
+        self.buffers = start_buffers(self.optimizer)
 
 
 class SharedNetworks:
@@ -68,6 +82,7 @@ class SharedNetworks:
             for name, precision in PRECISIONS.items()
             if name == "child" or config.search.beta_p != 0
         }
+        self._warming: dict[NetworkName, WarmingUp] = {}
 
     @property
     def num_steps(self) -> int:
@@ -156,21 +171,35 @@ class SharedNetworks:
           NonFiniteLossError: says in which step of which epoch.
         """
         network, steps, total = self.networks[name], iter(genotypes), self.config.search.warmup_epochs
+        parameters = list(network.parameters())
+        if epoch == 0:
+            self._warming[name] = WarmingUp(parameters, self.config.search)
+        optimizer = self._warming[name].optimizer
         try:
-            parameters = list(network.parameters())
-            return self._train_epoch(name, lambda x: network(x, next(steps)), parameters, draw=epoch - total)
+            return self._train_epoch(
+                name, lambda x: network(x, next(steps)), parameters, draw=epoch - total, optimizer=optimizer
+            )
         except NonFiniteLossError as error:
             raise NonFiniteLossError(
                 f"{error}, epoch {epoch + 1} of {total} of the warm-up, {name}; the checkpoint holds the state before "
                 "this epoch; try a smaller --set search.learning_rate in a new run"
             ) from None
+        finally:
+            if epoch + 1 == total:
+                del self._warming[name]
 
     def _train_epoch(
-        self, name: NetworkName, forward: Callable[[Tensor], Output], parameters: list[torch.nn.Parameter], *, draw: int
+        self,
+        name: NetworkName,
+        forward: Callable[[Tensor], Output],
+        parameters: list[torch.nn.Parameter],
+        *,
+        draw: int,
+        optimizer: torch.optim.Optimizer | None = None,
     ) -> EpochMeans:
         search = self.config.search
         self.networks[name].set_progress((search.warmup_epochs + draw) / num_epochs_of_search(search))
-        train_step = self.new_train_step(forward, parameters)
+        train_step = self.new_train_step(forward, parameters, optimizer)
         batches = self.pipeline.training_batches(
             self.training,
             batch_size=search.batch_size,
@@ -183,20 +212,18 @@ class SharedNetworks:
             parameter.grad = None
         return means
 
-    def new_train_step(self, forward: Callable[[Tensor], Output], parameters: list[torch.nn.Parameter]) -> TrainStep:
-        """Of these parameters alone, with an optimizer that starts afresh."""
+    def new_train_step(
+        self,
+        forward: Callable[[Tensor], Output],
+        parameters: list[torch.nn.Parameter],
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> TrainStep:
+        """Of these parameters alone; without an optimizer with one that starts afresh."""
         search = self.config.search
-        optimizer = make_optimizer(
-            search.optimizer,
-            parameters,
-            learning_rate=search.learning_rate,
-            momentum=search.momentum,
-            weight_decay=search.weight_decay,
-        )
         return TrainStep(
             forward,
             parameters,
-            optimizer,
+            optimizer or _optimizer_of(parameters, search),
             cross_entropy,
             fabric=self.fabric,
             clip_norm=search.clip_norm,
@@ -214,18 +241,40 @@ class SharedNetworks:
     def tensors(self) -> dict[str, Tensor]:
         """The weights of each network as one vector, in the order of its parameters.
 
-        Weights only: the batch norm statistics of the last validation are of no further use.
+        Within the warm-up the buffers of its optimizer, likewise. The batch norm statistics of the last validation are
+        of no further use, nor is the optimizer of a draw.
         """
-        return {name: as_vector(list(network.parameters())) for name, network in self.networks.items()}
+        tensors = {str(name): as_vector(list(network.parameters())) for name, network in self.networks.items()}
+        for name, warming in self._warming.items():
+            tensors |= {f"{name}.optimizer.{buffer}": as_vector(values) for buffer, values in warming.buffers.items()}
+        return tensors
 
-    def restore(self, tensors: Mapping[str, Tensor], *, path: Path) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], *, path: Path, num_warmed_up: int) -> None:
         """The reverse of `tensors`; of a search of another beta_P that had a Parent it is left out, if none is needed.
+
+        Args:
+          num_warmed_up: epochs of the warm-up done.
 
         Raises:
           CheckpointError: they belong to other networks.
         """
         for name, network in self.networks.items():
-            copy_from_vector(tensors, name, list(network.parameters()), path=path, called=f"weights of the {name}")
+            parameters = list(network.parameters())
+            copy_from_vector(tensors, name, parameters, path=path, called=f"weights of the {name}")
+            if 0 < num_warmed_up < self.config.search.warmup_epochs:
+                self._warming[name] = WarmingUp(parameters, self.config.search)
+                for buffer, values in self._warming[name].buffers.items():
+                    copy_from_vector(tensors, f"{name}.optimizer.{buffer}", values, path=path)
+
+
+def _optimizer_of(parameters: list[torch.nn.Parameter], search: "SearchConfig") -> torch.optim.Optimizer:
+    return make_optimizer(
+        search.optimizer,
+        parameters,
+        learning_rate=search.learning_rate,
+        momentum=search.momentum,
+        weight_decay=search.weight_decay,
+    )
 
 
 @contextlib.contextmanager

@@ -175,11 +175,14 @@ class SearchState:
         return held
 
     @staticmethod
-    def replay(
-        history: Sequence[Mapping[str, Any]], *, num_passes: int, credit: str, scored_passes: int = 0
-    ) -> "SearchState":
+    def of(settings: "SearchConfig", feasibility: Feasibility | None) -> "SearchState":
+        """The state before the first record."""
+        return SearchState(settings.num_passes, settings.credit, feasibility, scored_passes=settings.scored_passes)
+
+    @staticmethod
+    def replay(history: Sequence[Mapping[str, Any]], settings: "SearchConfig") -> "SearchState":
         """The state after these records."""
-        state = SearchState(num_passes, credit, recorded_feasibility(history), scored_passes=scored_passes)
+        state = SearchState.of(settings, recorded_feasibility(history))
         for record in history:
             if record["event"] == "abandon":
                 state.abandon()

@@ -30,6 +30,7 @@ from cpnas_cli.training.epoch import (
     cross_entropy,
     evaluate,
     make_optimizer,
+    start_buffers,
     train_epoch,
 )
 
@@ -102,7 +103,7 @@ class SharedChild:
         )
         # from the start, and not for each parameter when it first has a gradient: a checkpoint then holds one vector
         # of each, and the fused kernels want the buffers of all parameters or of none
-        self.buffers = _start_buffers(self.optimizer)
+        self.buffers = start_buffers(self.optimizer)
         self.weights_of_all: Tensor | None = None
         self.calibration_BCHW = self._calibration()
         whole = self.images.validation
@@ -207,17 +208,3 @@ class SharedChild:
           CheckpointError: there are none, or they belong to another network.
         """
         copy_from_vector(tensors, WEIGHTS_OF_ALL, self.parameters, path=path)
-
-
-def _start_buffers(optimizer: torch.optim.Optimizer) -> dict[str, list[Tensor]]:
-    """Give every parameter the buffers that the optimizer would make in its first step: zeros."""
-    names = ("momentum_buffer",) if isinstance(optimizer, torch.optim.SGD) else ("exp_avg", "exp_avg_sq")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    buffers: dict[str, list[Tensor]] = {
-        name: [torch.zeros_like(parameter, requires_grad=False) for parameter in parameters] for name in names
-    }
-    if isinstance(optimizer, torch.optim.Adam):
-        buffers["step"] = [torch.zeros((), dtype=torch.float32, device=p.device) for p in parameters]
-    for index, parameter in enumerate(parameters):
-        optimizer.state[parameter] = {name: values[index] for name, values in buffers.items()}
-    return buffers
