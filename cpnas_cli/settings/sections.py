@@ -284,9 +284,9 @@ class SearchConfig(Section):
 
     strategy: str = setting("cpnas", "how the architecture is searched", names=STRATEGIES, origin="published")
     beta_p: float = setting(
-        0.5,
+        0.25,
         "weight of the Parent's lead in the indicator; 0: the Child's accuracy alone, which is bnas",
-        origin="ours: ranks best of those that use the Parent at all; 2 is published",
+        origin="ours: a small one ranks best where the lead is penalized; 2 is published",
         ge=0,
     )
     indicator: IndicatorName = setting(

@@ -489,7 +489,7 @@ def test_a_name_that_is_too_long_is_one_line() -> None:
 def test_a_resumed_search_keeps_its_settings(search_run: Path) -> None:
     before = contents(search_run)
     message = error_of(invoke("search", "--out", "run", "--resume", "--beta-p", "3"), code=1)
-    assert "search.beta_p: 0.5 there, 3.0 now" in message
+    assert "search.beta_p: 0.25 there, 3.0 now" in message
     message = error_of(invoke("search", *TINY_OPTIONS, "--seed", "7", "--out", "run", "--resume"), code=1)
     assert "seed: 0 there, 7 now" in message
     assert contents(search_run) == before

@@ -115,7 +115,8 @@ def test_presets_are_listed_and_shown():
     assert set(names) == set(preset_names())
     assert all(summary for summary in names.values())
     shown = runner.invoke(app, ["presets", "show", "digits"])
-    assert "\n  beta_p: 0.5  # ours: ranks best of those that use the Parent at all; 2 is published\n" in shown.stdout
+    origin = "ours: a small one ranks best where the lead is penalized; 2 is published"
+    assert f"\n  beta_p: 0.25  # {origin}\n" in shown.stdout
     assert "# ours" in shown.stdout
     assert config_from_document(yaml.safe_load(shown.stdout)) == load_config("digits")
 

@@ -261,7 +261,7 @@ def test_a_comparison_keeps_the_beta_of_the_settings() -> None:
 @pytest.mark.parametrize("typed", [("search.strategy=bnas",), ("search.strategy=bnas", "search.beta_p=0")])
 def test_the_beta_of_a_strategy_that_fixes_it_is_not_that_of_the_others(typed: tuple[str, ...]) -> None:
     there = plan("comparison", ("bnas", "cpnas"), (0,), *typed)
-    assert [member.config.search.beta_p for member in there.members] == [0.0, 0.5]
+    assert [member.config.search.beta_p for member in there.members] == [0.0, 0.25]
     assert there == plan("comparison", ("bnas", "cpnas"), (0,))
 
 

@@ -114,7 +114,7 @@ def test_a_missing_folder_may_be_resumed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["search.beta_p=3"], "search.beta_p: 0.5 there, 3.0 now"),
+        (["search.beta_p=3"], "search.beta_p: 0.25 there, 3.0 now"),
         (["seed=1"], "seed: 0 there, 1 now"),
         (["network.real_parts=[preprocessing]"], "network.real_parts: [] there, ['preprocessing'] now"),
         (["seed=1", "train.num_epochs=7", "train.batch_size=8"], "seed: 0 there, 1 now (and 2 more)"),

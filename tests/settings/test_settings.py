@@ -111,7 +111,7 @@ def test_every_preset_says_what_it_is(name: str) -> None:
 
 def test_the_default_preset_is_a_search_by_cp_nas() -> None:
     config = load_config()
-    assert (config.search.strategy, config.search.beta_p, config.seed) == ("cpnas", 0.5, 0)
+    assert (config.search.strategy, config.search.beta_p, config.seed) == ("cpnas", 0.25, 0)
     assert (config.data.name, config.data.image_size) == ("digits", 8)
     assert config.network.real_parts == ()
 
@@ -301,7 +301,7 @@ def test_a_name_is_allowed_as_soon_as_the_registry_has_it(monkeypatch: pytest.Mo
     monkeypatch.setitem(STRATEGIES, "toy", "cpnas_cli.strategies.random:RANDOM")
     monkeypatch.setitem(DATASETS, "blocks", "cpnas_cli.data.folder:FOLDER")
     config = load_config(overrides=["search.strategy=toy", "data.name=blocks", "data.dir=there"])
-    assert (config.search.strategy, config.data.name, config.search.beta_p) == ("toy", "blocks", 0.5)
+    assert (config.search.strategy, config.data.name, config.search.beta_p) == ("toy", "blocks", 0.25)
     monkeypatch.undo()
     assert "'toy'" in refusal("search.strategy=toy")
 
@@ -368,7 +368,7 @@ def test_the_preset_of_the_paper_has_the_published_rule() -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_only_bnas_is_cpnas_at_beta_zero(strategy: str) -> None:
-    expected = 0.0 if strategy == "bnas" else 0.5
+    expected = 0.0 if strategy == "bnas" else 0.25
     for preset in preset_names():
         others = 2.0 if preset == "paper" and strategy != "bnas" else expected  # the paper's own
         assert load_config(preset, values={"search.strategy": strategy}).search.beta_p == others
@@ -405,7 +405,7 @@ def test_bnas_at_another_beta_is_refused_however_it_is_asked_for() -> None:
         ("search: {strategy: cpnas, beta_p: 3.5}", "random", 3.5),
         ("search: {strategy: cpnas, beta_p: 3.5}", "cpnas", 3.5),
         ("search: {strategy: cpnas, beta_p: 3.5}", None, 3.5),
-        ("search: {strategy: bnas, beta_p: 0}", "cpnas", 0.5),  # that 0 was bnas's
+        ("search: {strategy: bnas, beta_p: 0}", "cpnas", 0.25),  # that 0 was bnas's
         ("search: {strategy: random, beta_p: 0}", "cpnas", 0.0),
         ("search: {strategy: bnas, beta_p: 2}", None, 0.0),
         ("seed: 1", "bnas", 0.0),
@@ -646,7 +646,7 @@ def test_differing_settings_name_key_and_both_values() -> None:
     assert differing_settings(old, new) == [
         "seed: 0 there, 1 now",
         "data.num_train: None there, 100 now",
-        "search.beta_p: 0.5 there, 3.0 now",
+        "search.beta_p: 0.25 there, 3.0 now",
     ]
 
 

@@ -54,7 +54,7 @@ def test_a_setting_says_what_it_decides_and_where_its_default_comes_from(key: st
         ("network.num_channels", "whole number from 2 to 1024, a multiple of 2", "channels", "PC-DARTS"),
         ("network.real_parts", "list of preprocessing or factorized_reduction", "", "ours: "),
         ("search.strategy", "cpnas, bnas, random, pcdarts, halving, fair or spos", "", "published"),
-        ("search.beta_p", "number of 0 or more", "", "ours: ranks best of those that use the Parent"),
+        ("search.beta_p", "number of 0 or more", "", "ours: a small one ranks best"),
         ("search.validation_fraction", "number above 0, below 1", "", "published"),
         ("pcdarts.frozen_epochs", "whole number of 0 or more", "epochs", "PC-DARTS"),
         ("halving.num_rounds", "whole number from 1 to 16", "rounds", "ours: "),

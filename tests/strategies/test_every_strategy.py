@@ -463,7 +463,7 @@ RULES = ', "indicator": {}, "evaluation": "after_draw", "credit": "draw", ' + (
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("cpnas", '{"strategy": "cpnas", "beta_p": 0.5, ' + COMMON.format(1) + RULES.format('"penalized"')),
+        ("cpnas", '{"strategy": "cpnas", "beta_p": 0.25, ' + COMMON.format(1) + RULES.format('"penalized"')),
         ("bnas", '{"strategy": "bnas", "beta_p": 0.0, ' + COMMON.format(1) + RULES.format("null")),
         ("random", '{"strategy": "random", "beta_p": null, ' + COMMON.format("null") + ', "draw": 0}'),
         ("pcdarts", '{"strategy": "pcdarts", "beta_p": null, ' + COMMON.format("null") + ', "num_epochs": 3}'),

@@ -108,12 +108,12 @@ def test_every_figure_of_a_search_follows_from_its_history(
 
 def test_the_recomputation_notices_a_changed_figure(tiny_search):
     history = read_history(tiny_search)
-    recompute(history, beta_p=0.5, num_passes=1, sign=-1)
+    recompute(history, beta_p=0.25, num_passes=1, sign=-1)
     for change in ({"z": 0.123456}, {"accuracy_child": 0.987654}, {"normal": ["none"] * 14}):
         with pytest.raises(AssertionError):
             recompute(
                 [{**history[3], **change} if i == 3 else r for i, r in enumerate(history)],
-                beta_p=0.5,
+                beta_p=0.25,
                 num_passes=1,
                 sign=-1,
             )

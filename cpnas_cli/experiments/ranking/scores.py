@@ -13,7 +13,7 @@ from cpnas_cli.strategies.additive_effects import Effects, additive_effects
 from cpnas_cli.strategies.cpnas.credit import ValidatedDraw, effects_of_all_draws
 from cpnas_cli.strategies.cpnas.indicator import INDICATORS, indicator
 
-BETAS = (0.5, 1.0, 2.0)
+BETAS = (0.25, 0.5, 1.0, 2.0)
 SIGNS = tuple(INDICATORS)
 NUM_FOLDS = 5
 
