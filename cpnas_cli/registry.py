@@ -36,6 +36,9 @@ STRATEGIES: dict[str, str] = {
     "spos": "cpnas_cli.strategies.spos.strategy:SPOS",
 }
 
+RECOMMENDED_STRATEGY = "spos"
+"""Finds the best networks in the least time, within budgets too (docs/experiments.md, "What is found")."""
+
 # What a network takes and a search may have a budget of, by the setting of the section `search`.
 RESOURCES: dict[str, str] = {
     "max_size": "cpnas_cli.deploy.resources:SIZE",

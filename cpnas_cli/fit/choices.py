@@ -6,6 +6,7 @@ from typing import Any
 
 from cpnas_cli.data.mirroring import one_sided_classes
 from cpnas_cli.errors import DataError, shell_word
+from cpnas_cli.registry import RECOMMENDED_STRATEGY
 
 FEWEST_IMAGES = 5
 """Training images of a class; with fewer, nothing that is learnt of it would be seen again. Ours."""
@@ -90,3 +91,14 @@ def choices_of_photos(data: Mapping[str, Any], *, asked: Collection[str], image_
         why = f"the class {names[0]} may be another thing in the mirror; --set data.flip=true if it is not"
         choices.append(Choice("data.flip", False, why))
     return choices
+
+
+def choices_of_search(asked: Collection[str]) -> list[Choice]:
+    """How an architecture is searched.
+
+    Args:
+      asked: settings that are not to be chosen.
+    """
+    if "search.strategy" in asked:
+        return []
+    return [Choice("search.strategy", RECOMMENDED_STRATEGY, "of all, it found the best networks in the least time")]

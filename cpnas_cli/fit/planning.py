@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from cpnas_cli.data.dataset import Dataset, load_dataset
 from cpnas_cli.data.inspection import inspect_folder, inspection_document
 from cpnas_cli.deploy.engine import machine_code
-from cpnas_cli.fit.choices import Choice, check_photos, choices_of_photos, notes_on
+from cpnas_cli.fit.choices import Choice, check_photos, choices_of_photos, choices_of_search, notes_on
 from cpnas_cli.fit.folder import Asked
 from cpnas_cli.fit.plan import (
     KEPT_BACK,
@@ -54,6 +54,8 @@ def plan_fit(asked: Asked, device: Fabric, *, say: Callable[[str], None]) -> dic
     for note in notes:
         say(f"note: {note}")
     choices = choices_of_photos(data, asked=asked.keys, image_size=config.data.image_size)
+    if asked.search:
+        choices += choices_of_search(asked.keys)
     config = asked.config([asdict(choice) for choice in choices])
     dataset = load_dataset(config.data)
     check_training(config, dataset, device)

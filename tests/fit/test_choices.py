@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from cpnas_cli.errors import DataError
-from cpnas_cli.fit.choices import check_photos, choices_of_photos, notes_on
+from cpnas_cli.fit.choices import check_photos, choices_of_photos, choices_of_search, notes_on
+from cpnas_cli.registry import RECOMMENDED_STRATEGY, STRATEGIES
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -85,3 +86,11 @@ def test_what_is_asked_for_is_not_chosen() -> None:
     assert choices_of_photos(data, asked=("data.image_size",), image_size=128)[0].value == 12
     asked = ("data.image_size", "data.crop_padding", "data.flip")
     assert choices_of_photos(data, asked=asked, image_size=128) == []
+
+
+def test_photos_are_searched_as_recommended_unless_asked_otherwise() -> None:
+    assert RECOMMENDED_STRATEGY in STRATEGIES
+    assert [(choice.setting, choice.value) for choice in choices_of_search(())] == [
+        ("search.strategy", RECOMMENDED_STRATEGY)
+    ]
+    assert choices_of_search(("search.strategy",)) == []
