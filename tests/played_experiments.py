@@ -132,6 +132,7 @@ def play(
     folder: Path,
     executor: PlayedExecutor | None = None,
     *,
+    command: Sequence[str] = ("cpnas",),
     watch: Callable[[Schedule], object] = Schedule.read_progress,
 ) -> tuple[dict[str, Any], list[str]]:
     """The experiment's document, and what was said."""
@@ -142,7 +143,7 @@ def play(
         executor=lambda: executor or PlayedExecutor(),
         device="cpu",
         dataset=DATASET,
-        environment={"command": ["cpnas"]},
+        environment={"command": list(command)},
         deadline=Deadline(),
         say=said.append,
         watch=watch,

@@ -19,6 +19,7 @@ def build_document(
     runs: MemberRuns,
     *,
     environment: Mapping[str, Any],
+    grown_by: Sequence[Mapping[str, Any]],
     failures: Mapping[str, str],
     notes: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def build_document(
 
     Args:
       environment: see `environment.describe_environment`, of the command that started the experiment.
+      grown_by: the same of the commands that made it larger, in their order.
       failures: {name: reason} of members that were given up.
       notes: {name: what the user should know of its runs}.
     """
@@ -38,11 +40,17 @@ def build_document(
         **plan.document(),
         "num_classes": len(runs.dataset["classes"]),
         "environment": dict(environment),
+        **environments_of_growth(grown_by),
         "summary": summarize(members, plan.groups),
         "warnings": warnings_of(members, len(plan.seeds)),
         "num_epochs": _epochs(members),
         "members": members,
     }
+
+
+def environments_of_growth(grown_by: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The part `grown_by` of a document; an experiment that was made at once has none."""
+    return {"grown_by": [dict(environment) for environment in grown_by]} if grown_by else {}
 
 
 def member_record(

@@ -14,7 +14,6 @@ from cpnas_cli.settings import (
     change_config,
     config_from_document,
     config_yaml,
-    differing_settings,
 )
 from cpnas_cli.strategies import reference_strategy, strategies_to_compare, strategy_named, strategy_names
 from cpnas_cli.strategies.base import Strategy
@@ -62,7 +61,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Plan:
-    """An experiment before it runs: what `experiment.json` begins with, and what identifies it on resume.
+    """An experiment before it runs: what `experiment.json` begins with, and what tells it from another one.
 
     Attributes:
       groups: the values that are compared, as texts: of beta_P, an indicator and a beta_P with a space between them
@@ -118,6 +117,17 @@ class Plan:
         return Member(name, group, change_config(self.config, {"seed": seed, **values}, stored=True))
 
     @property
+    def betas(self) -> tuple[str, ...]:
+        """Of an ablation, in the order of its groups."""
+        return tuple(dict.fromkeys(group.rpartition(" ")[2] for group in self.groups))
+
+    @property
+    def indicators(self) -> tuple[str, ...]:
+        """Of an ablation, in the order of its groups; those of the settings where they name none."""
+        own = self.config.search.indicator
+        return tuple(dict.fromkeys(group.rpartition(" ")[0] or own for group in self.groups))
+
+    @property
     def has_several_per_seed(self) -> bool:
         """Whether `random_draws` says anything."""
         return self.kind == "comparison" and any(strategy_named(group).several_per_seed for group in self.groups)
@@ -149,26 +159,6 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         )
     except (UsageError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise RunError(f"the experiment's document is damaged ({type(error).__name__}: {error})") from None
-
-
-def difference(there: Plan, now: Plan) -> str | None:
-    """What tells two plans apart, in words; None if they are the same experiment."""
-    pairs = {
-        "kind": (there.kind, now.kind),
-        "betas" if there.kind == "ablation" else "strategies": (there.groups, now.groups),
-        "seeds": (there.seeds, now.seeds),
-    }
-    if there.has_several_per_seed:
-        pairs["random draws"] = (there.random_draws, now.random_draws)
-    for name, (before, after) in pairs.items():
-        if before != after:
-            return f"{name}: {_words(before)} there, {_words(after)} now"
-    differences = differing_settings(there.config, now.config)
-    return differences[0] if differences else None
-
-
-def _words(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def parse_betas(text: str) -> tuple[str, ...]:

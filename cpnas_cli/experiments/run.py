@@ -3,14 +3,16 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cpnas_cli.errors import RunError
 from cpnas_cli.experiments.document import build_document, read_experiment
 from cpnas_cli.experiments.executors import Executor
+from cpnas_cli.experiments.growth import added_words, factors_of, names_now, refusal, rename_members
 from cpnas_cli.experiments.member_runs import MemberRuns
-from cpnas_cli.experiments.plan import ExperimentFolder, Plan, difference, plan_of
+from cpnas_cli.experiments.plan import ExperimentFolder, Plan, plan_of
 from cpnas_cli.experiments.schedule import Schedule
 from cpnas_cli.experiments.tasks import Circumstances, Task
 from cpnas_cli.runs.deadline import Deadline
@@ -35,10 +37,10 @@ def _stored(folder: ExperimentFolder) -> dict[str, Any]:
       RunError: it is damaged.
     """
     document = read_experiment(folder.path)
-    match document:
-        case {"environment": dict(), "members": [*members]} if all(
+    match {"grown_by": [], **document}:
+        case {"environment": dict(), "grown_by": [*grown_by], "members": [*members]} if all(
             isinstance(member, dict) and {"name", "state"} <= member.keys() for member in members
-        ):
+        ) and all(isinstance(environment, dict) for environment in grown_by):
             return document
     raise RunError(f"{folder.document} is damaged (it lacks environment or members); choose another --out")
 
@@ -62,6 +64,38 @@ def _stored_notes(folder: ExperimentFolder) -> dict[str, list[str]]:
     return {name: notes for name, notes in noted.items() if _has_folders(folder, name)}
 
 
+@dataclass(frozen=True)
+class _Past:
+    """What stays of the document that is there.
+
+    Attributes:
+      environment: of the command that started the experiment. grown_by: of those that made it larger, this one too.
+      notes: {name: what was noted of its runs}, by the names of the plan.
+      num_members: None where there is no document yet.
+    """
+
+    environment: Mapping[str, Any]
+    grown_by: tuple[Mapping[str, Any], ...] = ()
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    num_members: int | None = None
+
+
+def _past(place: ExperimentFolder, plan: Plan, environment: Mapping[str, Any]) -> _Past:
+    if not place.document.exists():
+        return _Past(environment)
+    document = _stored(place)
+    there = plan_of(document)
+    rename_members(place, there)  # those that an interruption has left
+    names, notes = names_now(there, plan), _stored_notes(place)
+    changes = factors_of(there) != factors_of(plan)
+    return _Past(
+        document["environment"],
+        (*document.get("grown_by", ()), *([environment] if changes else [])),
+        {names[name]: noted for name, noted in notes.items() if name in names},
+        len(there.members),
+    )
+
+
 def run_experiment(
     plan: Plan,
     *,
@@ -76,36 +110,41 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Run what is not done yet of an experiment, and return its document, which is also written.
 
+    Where the folder holds a smaller one, its members stay, and those that it lacks are added.
+
     Args:
       executor: makes the executor, after the folder was found to be usable.
       dataset: of all members, see `describe_dataset`.
       environment: see `environment.describe_environment`.
-      say: is told what goes wrong with a member.
+      say: is told what is added, and what goes wrong with a member.
       watch: see `Schedule`.
 
     Raises:
-      RunError: the folder holds something else, or another process runs it. MaxTimeReached.
+      RunError: the folder holds something else or more, or another process runs it. MaxTimeReached.
     """
     place = ExperimentFolder(folder)
     _check_folder(place, plan)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, command=environment.get("command")):
         _check_folder(place, plan)  # again: another process may have been faster
-        is_new = not place.document.exists()
-        started = environment if is_new else _stored(place)["environment"]
-        notes = {} if is_new else _stored_notes(place)
+        past = _past(place, plan, environment)
         runs, failures = MemberRuns(place, dataset), dict[str, str]()
 
         def save() -> dict[str, Any]:
-            document = build_document(plan, runs, environment=started, failures=failures, notes=notes)
+            document = build_document(
+                plan, runs, environment=past.environment, grown_by=past.grown_by, failures=failures, notes=past.notes
+            )
             write_json(place.document, document)
             return document
 
         workers = executor()  # before anything is written; from here on it is closed whatever happens
         try:
-            if is_new:
+            if past.num_members is None:
                 write_beginning(place.path, plan.config, environment=environment)
+            elif past.num_members < len(plan.members):
+                say(added_words(past.num_members, len(plan.members), place))
             save()
+            rename_members(place, plan)
             stop_at = None if deadline.max_seconds is None else time.time() + deadline.seconds_left()
             schedule = Schedule(
                 plan,
@@ -116,7 +155,7 @@ def run_experiment(
                 watch=watch,
                 say=say,
                 failures=failures,
-                notes=notes,
+                notes=past.notes,
             )
             schedule.run()
         finally:
@@ -126,26 +165,26 @@ def run_experiment(
 
 
 def _check_folder(place: ExperimentFolder, plan: Plan) -> None:
-    check_folder(place, "experiment", lambda: difference(stored_plan(place.path), plan))
+    check_folder(place, "experiment", lambda: refusal(stored_plan(place.path), plan))
 
 
-def check_folder(place: ExperimentFolder, kind: str, differs: Callable[[], str | None]) -> None:
+def check_folder(place: ExperimentFolder, kind: str, judge: Callable[[], str | None]) -> None:
     """Refuse a folder in which something else lies.
 
     Args:
       kind: what is to lie there ("experiment").
-      differs: in what the one that lies there already is another one; asked only where there is one.
+      judge: says why the one that lies there already cannot be gone on with; asked only where there is one.
 
     Raises:
-      RunError: it is a file, holds another one of this kind, or other things.
+      RunError: it is a file, holds another one or more of this kind, or other things.
     """
     path = place.path
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; --out expects a folder")
     if place.document.exists():
-        other = differs()
-        if other:
-            raise RunError(f"{path} holds another {kind} ({other}); choose another --out")
+        refused = judge()
+        if refused:
+            raise RunError(f"{path} {refused}")
     elif path.is_dir():
         # what a start that was killed leaves behind, or searches that were made beforehand
         ours = {RunFolder.ENVIRONMENT, RunFolder.CONFIG, place.SEARCHES, place.MEMBERS, place.LOGS}

@@ -59,6 +59,11 @@ def int8_size_bytes(layers: list[Layer]) -> int:
     return sum(layer.num_weights + 8 * layer.out_channels for layer in layers)
 
 
+def plain_cnn_size_bytes(width: int, shape: Surroundings) -> int:
+    """See `int8_size_bytes`; `plain_cnn_width` of it is the width."""
+    return int8_size_bytes(plain_cnn_layers(width, shape))
+
+
 def plain_cnn_width(num_bytes: int, shape: Surroundings) -> int:
     """The w of the plain CNN whose int8 size is nearest to so many bytes, and above by a tenth at most; at least 1.
 
@@ -67,7 +72,7 @@ def plain_cnn_width(num_bytes: int, shape: Surroundings) -> int:
     """
 
     def size(width: int) -> int:
-        return int8_size_bytes(plain_cnn_layers(width, shape))
+        return plain_cnn_size_bytes(width, shape)
 
     above = 1
     while size(above) < num_bytes:

@@ -8,9 +8,9 @@ import pytest
 from played_experiments import genotype
 
 from cpnas_cli.errors import RunError, UsageError
+from cpnas_cli.experiments.frontier.growth import difference
 from cpnas_cli.experiments.frontier.plan import (
     FrontierPlan,
-    difference,
     make_plan,
     parse_sizes,
     parse_widths,
@@ -133,14 +133,14 @@ def test_a_plan_is_read_back_from_its_document(found: Any) -> None:
 @pytest.mark.parametrize(
     ("now", "words"),
     [
-        (plan(widths=[1]), "widths: 0.5,1,2 there, 1 now"),
-        (plan(sizes=[4096]), "widths of the CNNs: 3,5 there, 3 now"),
-        (plan(seeds=[0]), "seeds: 0,1 there, 0 now"),
+        (plan(widths=[1]), None),  # what is varied can grow, see test_frontier_growth
+        (plan(sizes=[4096]), None),
+        (plan(seeds=[2]), None),
         (plan("train.num_epochs=2"), "train.num_epochs: 30 there, 2 now"),
         (plan(found=FOUND), "another genotype, or a search instead of one"),
     ],
 )
-def test_what_tells_two_plans_apart(now: FrontierPlan, words: str) -> None:
+def test_what_tells_two_plans_apart(now: FrontierPlan, words: str | None) -> None:
     assert difference(plan(), now) == words
 
 

@@ -343,8 +343,6 @@ def test_a_file_damaged_by_hand_fails_its_member_alone(ablation, tmp_path):
 @pytest.mark.parametrize(
     "other",
     [
-        dataclasses.replace(ABLATION, groups=("0", "1")),
-        dataclasses.replace(ABLATION, seeds=(2,)),
         dataclasses.replace(ABLATION, config=load_config()),
         COMPARISON,
     ],

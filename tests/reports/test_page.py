@@ -37,6 +37,7 @@ from cpnas_cli.reports.page.answers_part import are_at_hand, confusion_grid
 from cpnas_cli.reports.page.blocks import (
     Block,
     Chapter,
+    Command,
     Details,
     Drawing,
     Drawings,
@@ -509,6 +510,19 @@ def test_every_member_of_an_experiment_is_linked(tmp_path: Path) -> None:
     searches = [row[8].href for row in table.rows]
     assert searches == [f"../e/searches/{member['name']}/" for member in document["members"]]
     assert [row[4].key for row in table.rows] == [member["accuracy_test"] for member in document["members"]]
+
+
+def test_every_command_that_made_an_experiment_larger_is_shown(tmp_path: Path) -> None:
+    lines = [f"cpnas compare --strategies random --random-draws {count}" for count in (1, 2, 3)]
+    for count, line in enumerate(lines, start=1):
+        play(random_plan(count), tmp_path / "e", command=line.split())
+    shown = [block for block in section_of(page_of(tmp_path / "e"), "repeat") if isinstance(block, Command)]
+    assert [block.line for block in shown] == lines
+    assert [block.label for block in shown] == [
+        "As it was typed:",
+        "Then, to make it larger:",
+        "Then, to make it larger; typing it again goes on where it stopped:",
+    ]
 
 
 @pytest.mark.parametrize("name", ["digits-comparison", "digits-ablation"])

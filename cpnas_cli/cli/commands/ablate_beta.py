@@ -44,15 +44,17 @@ def ablate_beta(
     """Test accuracy of the 1-bit Child over beta_P: a search and a training for every beta_P, indicator and seed.
 
     Searches of one seed share their draws until they abandon different operations; what they share is
-    trained once. Typing the same command again goes on with an unfinished experiment.
+    trained once. Typing the same command again goes on with an unfinished experiment; with further betas, indicators
+    or seeds it makes it larger.
     """
 
-    def make_plan(config: "Config", seeds: tuple[int, ...]) -> "Plan":
+    def make_plan(config: "Config", seeds: tuple[int, ...], there: "Plan | None") -> "Plan":
         from cpnas_cli.experiments.plan import Plan, parse_betas, parse_indicators
         from cpnas_cli.settings import change_config
 
-        groups = parse_betas(DEFAULT_BETAS if betas is None else betas)
-        names = () if indicators is None else parse_indicators(indicators)
+        groups = experiment.chosen(betas, parse_betas, there=there and there.betas, default=DEFAULT_BETAS)
+        several = there.indicators if there and len(there.indicators) > 1 else ()
+        names = several if indicators is None else parse_indicators(indicators)
         if len(names) == 1:  # the same as setting it
             config = change_config(config, {"search.indicator": names[0]}, stored=True)
         elif names:
@@ -62,6 +64,4 @@ def ablate_beta(
     typed = experiment.ExperimentOptions(
         preset, set_, data_dir, seeds, out, device, workers, ray, cpus_per_task, gpus_per_task, resume, max_time, json_
     )
-    experiment.run(
-        "ablate-beta", "ablation", typed, chosen={"betas": betas, "indicators": indicators}, make_plan=make_plan
-    )
+    experiment.run("ablate-beta", "ablation", typed, make_plan=make_plan)

@@ -48,17 +48,19 @@ def compare_strategies(
     """Test accuracy of the 1-bit Child by search strategy, after the same training.
 
     Searches of cpnas and bnas with one seed share their draws until they abandon different operations.
-    Typing the same command again goes on with an unfinished experiment.
+    Typing the same command again goes on with an unfinished experiment; with further strategies, seeds or draws
+    it makes it larger.
     """
 
-    def make_plan(config: "Config", seeds: tuple[int, ...]) -> "Plan":
+    def make_plan(config: "Config", seeds: tuple[int, ...], there: "Plan | None") -> "Plan":
         from cpnas_cli.experiments.plan import Plan, parse_strategies
 
-        names = parse_strategies(DEFAULT_STRATEGIES if strategies is None else strategies)
-        return Plan("comparison", names, seeds, config, random_draws or DEFAULT_RANDOM_DRAWS)
+        its_names = there and there.groups
+        names = experiment.chosen(strategies, parse_strategies, there=its_names, default=DEFAULT_STRATEGIES)
+        num_there = there.random_draws if there and there.has_several_per_seed else DEFAULT_RANDOM_DRAWS
+        return Plan("comparison", names, seeds, config, random_draws or num_there)
 
     typed = experiment.ExperimentOptions(
         preset, set_, data_dir, seeds, out, device, workers, ray, cpus_per_task, gpus_per_task, resume, max_time, json_
     )
-    chosen = {"strategies": strategies, "random_draws": random_draws}
-    experiment.run("compare-strategies", "comparison", typed, chosen=chosen, make_plan=make_plan)
+    experiment.run("compare-strategies", "comparison", typed, make_plan=make_plan)

@@ -5,10 +5,10 @@
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cpnas_cli.experiments.executors import Executor
     from cpnas_cli.experiments.plan import Plan
     from cpnas_cli.settings import Config
+
+T = TypeVar("T")
 
 DEFAULT_SEEDS = "0,1,2"
 
@@ -67,15 +69,14 @@ def run(
     kind: str,
     typed: ExperimentOptions,
     *,
-    chosen: Mapping[str, Any],
-    make_plan: "Callable[[Config, tuple[int, ...]], Plan]",
+    make_plan: "Callable[[Config, tuple[int, ...], Plan | None], Plan]",
 ) -> None:
     """Run the experiment of these options and print what came out.
 
     Args:
       name: of the command. kind: see `plan.Plan`.
-      chosen: the command's own options as they were typed, None where they were not.
-      make_plan: the plan from the settings and the seeds.
+      make_plan: the plan from the settings, the seeds and, with --resume, the plan of the folder, which has what is
+        not typed.
     """
     with reported_errors():
         from cpnas_cli.distributed.device import open_device
@@ -85,7 +86,7 @@ def run(
 
         deadline = Deadline(None if typed.max_time is None else parse_duration(typed.max_time))
         make_executor = executor_of(typed)
-        plan, folder = _plan_and_folder(kind, typed, chosen=chosen, make_plan=make_plan)
+        plan, folder = _plan_and_folder(kind, typed, make_plan=make_plan)
         fabric = open_device("cpu" if typed.ray else typed.device)
         dataset = _check_members(plan, fabric, is_cluster=typed.ray is not None)
         for lost in lost_members(folder):
@@ -126,36 +127,55 @@ def _plan_and_folder(
     kind: str,
     typed: ExperimentOptions,
     *,
-    chosen: Mapping[str, Any],
-    make_plan: "Callable[[Config, tuple[int, ...]], Plan]",
+    make_plan: "Callable[[Config, tuple[int, ...], Plan | None], Plan]",
 ) -> "tuple[Plan, Path]":
-    from cpnas_cli.errors import RunError, UsageError
-    from cpnas_cli.experiments.plan import ExperimentFolder, parse_seeds
-    from cpnas_cli.experiments.run import stored_plan
+    from cpnas_cli.experiments.plan import parse_seeds
     from cpnas_cli.settings import DEFAULT_PRESET
 
-    settings = [typed.preset, typed.overrides, typed.data_dir, typed.seeds, *chosen.values()]
-    if typed.resume:
-        if typed.out is None:
-            raise UsageError("--resume needs --out FOLDER, the folder of the experiment to go on with")
-        if not ExperimentFolder(typed.out).document.exists():
-            raise UsageError(f"no experiment to resume in {typed.out}; leave out --resume to start one")
-        if not any(value is not None for value in settings):
-            plan = stored_plan(typed.out)
-            if plan.kind != kind:
-                raise RunError(f"{typed.out} holds another experiment ({plan.kind}, not {kind})")
-            return plan, typed.out
-    seeds = parse_seeds(DEFAULT_SEEDS if typed.seeds is None else typed.seeds)
-    config = options.resolve_config(
-        preset=typed.preset,
-        overrides=typed.overrides,
-        data_dir=typed.data_dir,
-        seed=str(seeds[0]),
-        default=DEFAULT_PRESET,
-        stored=typed.resume,  # there is an experiment, which must be this one
-    )
-    plan = make_plan(config, seeds)
+    there = _plan_there(kind, typed.out) if typed.resume else None
+    has_settings = any_typed(typed.preset, typed.overrides, typed.data_dir)
+    seeds = chosen(typed.seeds, parse_seeds, there=there and there.seeds, default=DEFAULT_SEEDS)
+    if there and not has_settings:
+        config = there.config
+    else:
+        config = options.resolve_config(
+            preset=typed.preset,
+            overrides=typed.overrides,
+            data_dir=typed.data_dir,
+            seed=str(seeds[0]),
+            default=DEFAULT_PRESET,
+            stored=typed.resume,  # there is an experiment, which must be this one
+        )
+    plan = make_plan(config, seeds, there)
     return plan, typed.out or Path("runs") / f"{config.data.name}-{kind}"
+
+
+def _plan_there(kind: str, folder: Path | None) -> "Plan":
+    """The plan that --resume goes on with: it has what is not typed."""
+    from cpnas_cli.errors import RunError, UsageError
+    from cpnas_cli.experiments.plan import ExperimentFolder
+    from cpnas_cli.experiments.run import stored_plan
+
+    if folder is None:
+        raise UsageError("--resume needs --out FOLDER, the folder of the experiment to go on with")
+    if not ExperimentFolder(folder).document.exists():
+        raise UsageError(f"no experiment to resume in {folder}; leave out --resume to start one")
+    plan = stored_plan(folder)
+    if plan.kind != kind:
+        raise RunError(f"{folder} holds another experiment ({plan.kind}, not {kind})")
+    return plan
+
+
+def any_typed(*values: Any) -> bool:
+    """Whether one of these options was."""
+    return any(value is not None for value in values)
+
+
+def chosen(typed: str | None, parse: Callable[[str], T], *, there: T | None, default: str) -> T:
+    """The values that an option names; without it those of the experiment that is resumed, or the default."""
+    if typed is None and there is not None:
+        return there
+    return parse(default if typed is None else typed)
 
 
 def _check_members(plan: "Plan", fabric: "Fabric", *, is_cluster: bool) -> dict[str, Any]:

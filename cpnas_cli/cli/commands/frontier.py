@@ -57,7 +57,7 @@ def frontier(
 
     Trains Child and Parent of a genotype at several widths and plain CNNs of several sizes, quantizes the float ones to
     int8, times all on this machine, and says which to take for a size or a time. Needs the onnx extra. Typing the
-    same command again goes on with an unfinished one.
+    same command again goes on with an unfinished one; with further widths, sizes or seeds it makes it larger.
     """
     typed = experiment.ExperimentOptions(
         preset, set_, data_dir, seeds, out, device, workers, ray, cpus_per_task, gpus_per_task, resume, max_time, json_
@@ -94,35 +94,38 @@ def _request(
     genotype: Path | None, typed: experiment.ExperimentOptions, *, widths: str | None, baseline_bytes: str | None
 ) -> _Request:
     from cpnas_cli.data.dataset import load_dataset
-    from cpnas_cli.errors import UsageError
-    from cpnas_cli.experiments.frontier.plan import FrontierFolder, make_plan, parse_sizes, parse_widths
-    from cpnas_cli.experiments.frontier.run import stored_frontier_plan
+    from cpnas_cli.experiments.frontier.plan import make_plan, parse_sizes, parse_widths
     from cpnas_cli.experiments.plan import parse_seeds
+    from cpnas_cli.networks.plain_cnn import plain_cnn_size_bytes
     from cpnas_cli.training.baseline import surroundings_of
 
-    if typed.resume:
-        if typed.out is None:
-            raise UsageError("--resume needs --out FOLDER, the folder of the frontier to go on with")
-        if not FrontierFolder(typed.out).document.exists():
-            raise UsageError(f"no frontier to resume in {typed.out}; leave out --resume to start one")
-        settings = [genotype, widths, baseline_bytes, typed.preset, typed.overrides, typed.data_dir, typed.seeds]
-        if not any(value is not None for value in settings):
-            plan = stored_frontier_plan(typed.out)
-            return _Request(plan, typed.out, load_dataset(plan.config.data))
-    parsed_widths = parse_widths(DEFAULT_WIDTHS if widths is None else widths)
-    sizes = parse_sizes(DEFAULT_BYTES if baseline_bytes is None else baseline_bytes)
-    seeds = parse_seeds(experiment.DEFAULT_SEEDS if typed.seeds is None else typed.seeds)
-    document, config = _genotype_and_config(genotype, typed, seed=seeds[0])
+    there = _plan_there(typed.out) if typed.resume else None
+    seeds = experiment.chosen(typed.seeds, parse_seeds, there=there and there.seeds, default=experiment.DEFAULT_SEEDS)
+    factors = experiment.chosen(widths, parse_widths, there=there and there.widths, default=DEFAULT_WIDTHS)
+    sizes = experiment.chosen(baseline_bytes, parse_sizes, there=there and (), default=DEFAULT_BYTES)
+    if there and not experiment.any_typed(genotype, typed.preset, typed.overrides, typed.data_dir):
+        document, config = there.genotype, there.config
+    else:
+        document, config = _genotype_and_config(genotype, typed, seed=seeds[0])
     dataset = load_dataset(config.data)
-    plan = make_plan(
-        config,
-        genotype=document,
-        widths=parsed_widths,
-        baseline_bytes=sizes,
-        seeds=seeds,
-        shape=surroundings_of(dataset, config),
-    )
+    shape = surroundings_of(dataset, config)
+    if there and not sizes:
+        sizes = tuple(plain_cnn_size_bytes(width, shape) for width in there.cnn_widths)
+    plan = make_plan(config, genotype=document, widths=factors, baseline_bytes=sizes, seeds=seeds, shape=shape)
     return _Request(plan, typed.out or Path("runs") / f"{config.data.name}-frontier", dataset)
+
+
+def _plan_there(folder: Path | None) -> "FrontierPlan":
+    """The plan that --resume goes on with: it has what is not typed."""
+    from cpnas_cli.errors import UsageError
+    from cpnas_cli.experiments.frontier.plan import FrontierFolder
+    from cpnas_cli.experiments.frontier.run import stored_frontier_plan
+
+    if folder is None:
+        raise UsageError("--resume needs --out FOLDER, the folder of the frontier to go on with")
+    if not FrontierFolder(folder).document.exists():
+        raise UsageError(f"no frontier to resume in {folder}; leave out --resume to start one")
+    return stored_frontier_plan(folder)
 
 
 def _genotype_and_config(

@@ -6,7 +6,7 @@ from typing import Any
 
 from cpnas_cli.deploy.deployed import FAMILIES, FLOAT32_CNN, INT8_CNN, Deployed
 from cpnas_cli.efficiency.timing import Timing
-from cpnas_cli.experiments.document import read_of_schema
+from cpnas_cli.experiments.document import environments_of_growth, read_of_schema
 from cpnas_cli.experiments.frontier.advice import Point, advise
 from cpnas_cli.experiments.frontier.member_records import MemberFolders, forms_document
 from cpnas_cli.experiments.frontier.plan import (
@@ -40,6 +40,7 @@ def build_document(
     folders: MemberFolders,
     *,
     environment: Mapping[str, Any],
+    grown_by: Sequence[Mapping[str, Any]],
     failures: Mapping[str, str],
     notes: Mapping[str, Sequence[str]],
     timing: Mapping[str, Any],
@@ -47,6 +48,7 @@ def build_document(
     """What is there so far.
 
     Args:
+      environment: of the command that started the frontier. grown_by: of those that made it larger, in their order.
       failures: {name: reason} of members that were given up.
       timing: of `timing_document`, or of an earlier document.
     """
@@ -61,6 +63,7 @@ def build_document(
         **plan.document(),
         "num_classes": len(folders.dataset["classes"]),
         "environment": dict(environment),
+        **environments_of_growth(grown_by),
         "genotype": None if genotype is None else dict(genotype),
         "conventions": CONVENTIONS,
         "points": points,

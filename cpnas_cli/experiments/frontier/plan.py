@@ -11,8 +11,7 @@ from cpnas_cli.errors import CpnasError, RunError, UsageError
 from cpnas_cli.experiments.plan import ExperimentFolder, Member, without_repetition
 from cpnas_cli.networks.layers import Surroundings
 from cpnas_cli.networks.plain_cnn import plain_cnn_width
-from cpnas_cli.search_space import Genotype
-from cpnas_cli.settings import STORED, Config, NetworkConfig, change_config, config_from_document, differing_settings
+from cpnas_cli.settings import STORED, Config, NetworkConfig, change_config, config_from_document
 from cpnas_cli.storage.genotype_file import genotype_document, parse_genotype, provenance_of
 
 Part = Literal["search", "genotype", "cnn"]
@@ -60,7 +59,7 @@ class FrontierMember:
 
 @dataclass(frozen=True)
 class FrontierPlan:
-    """A frontier before it runs: what `frontier.json` begins with, and what identifies it on resume.
+    """A frontier before it runs: what `frontier.json` begins with, and what tells it from another one.
 
     Attributes:
       genotype: whose networks are trained, `cpnas.genotype/1`; None: that of a search with the first seed.
@@ -177,30 +176,6 @@ def plan_of(document: Mapping[str, Any]) -> FrontierPlan:
     except (CpnasError, LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise RunError(f"the frontier's document is damaged ({type(error).__name__}: {error})") from None
     return plan
-
-
-def difference(there: FrontierPlan, now: FrontierPlan) -> str | None:
-    """What tells two plans apart, in words; None if they are the same frontier."""
-    if _edges(there) != _edges(now):
-        return "another genotype, or a search instead of one"
-    pairs = {
-        "widths": (there.widths, now.widths),
-        "widths of the CNNs": (there.cnn_widths, now.cnn_widths),
-        "seeds": (there.seeds, now.seeds),
-    }
-    for name, (before, after) in pairs.items():
-        if before != after:
-            return f"{name}: {_words(before)} there, {_words(after)} now"
-    differences = differing_settings(there.config, now.config)
-    return differences[0] if differences else None
-
-
-def _edges(plan: FrontierPlan) -> Genotype | None:
-    return None if plan.genotype is None else parse_genotype(plan.genotype)
-
-
-def _words(values: Sequence[float]) -> str:
-    return ",".join(f"{value:g}" for value in values)
 
 
 # ---------------------------------------------------------------- what is typed

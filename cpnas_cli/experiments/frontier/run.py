@@ -15,8 +15,9 @@ from cpnas_cli.experiments.frontier.document import (
     timing_document,
     untimed,
 )
+from cpnas_cli.experiments.frontier.growth import growth_words, refusal
 from cpnas_cli.experiments.frontier.member_records import MemberFolders
-from cpnas_cli.experiments.frontier.plan import FrontierFolder, FrontierPlan, difference, plan_of
+from cpnas_cli.experiments.frontier.plan import FrontierFolder, FrontierPlan, plan_of
 from cpnas_cli.experiments.frontier.schedule import FrontierSchedule
 from cpnas_cli.experiments.frontier.tasks import WorkOfFrontier
 from cpnas_cli.experiments.frontier.timing import time_points
@@ -52,27 +53,32 @@ def run_frontier(
 ) -> dict[str, Any]:
     """Run what is not done yet of a frontier, measure its points, and return its document, which is also written.
 
+    Where the folder holds a smaller one, its members stay, and those that it lacks are added; with new points all are
+    measured again, together.
+
     Args:
       executor: makes the executor, after the folder was found to be usable.
       dataset: of all members, see `describe_dataset`.
       environment: see `environment.describe_environment`; of this machine, on which the points are measured.
       measure_again: also where all points have times already.
-      say: is told what goes wrong with a member.
+      say: is told what is added, and what goes wrong with a member.
 
     Raises:
-      RunError: the folder holds something else, or another process runs it. MaxTimeReached.
+      RunError: the folder holds something else or more, or another process runs it. MaxTimeReached.
     """
     place = FrontierFolder(folder)
-    _check_folder(place, plan)
+    _check_folder(place, plan, dataset)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, command=environment.get("command")):
-        _check_folder(place, plan)  # again: another process may have been faster
+        _check_folder(place, plan, dataset)  # again: another process may have been faster
         stored = _stored(place) if place.document.exists() else None
         if stored is None:
             write_beginning(place.path, plan.config, environment=environment)
         state = _State(plan, MemberFolders(place, dataset), environment, stored)
         workers = executor()
         try:
+            if state.growth is not None:
+                say(state.growth)
             stop_at = None if deadline.max_seconds is None else time.time() + deadline.seconds_left()
             FrontierSchedule(
                 plan,
@@ -106,6 +112,13 @@ class _State:
     ) -> None:
         self.plan, self.folders = plan, folders
         self.environment = environment if stored is None else stored["environment"]
+        self.grown_by: list[Mapping[str, Any]] = [] if stored is None else list(stored.get("grown_by", ()))
+        self.growth: str | None = None
+        if stored is not None:
+            there = plan_of(stored)
+            self.growth = growth_words(there, plan, folders.folder)
+            if _varied(there) != _varied(plan):
+                self.grown_by.append(environment)
         self.timing = timing_document({}, environment=None) if stored is None else stored["timing"]
         members = [] if stored is None else stored["members"]
         self.notes: dict[str, list[str]] = {member["name"]: list(member["notes"]) for member in members}
@@ -116,6 +129,7 @@ class _State:
             self.plan,
             self.folders,
             environment=self.environment,
+            grown_by=self.grown_by,
             failures=self.failures,
             notes=self.notes,
             timing=self.timing,
@@ -135,15 +149,24 @@ def _stored(place: FrontierFolder) -> dict[str, Any]:
       RunError: it is damaged.
     """
     document = read_frontier(place.path)
-    match document:
-        case {"environment": dict(), "timing": {"points": [*times]}, "members": [*members]} if all(
+    match {"grown_by": [], **document}:
+        case {
+            "environment": dict(),
+            "grown_by": [*grown_by],
+            "timing": {"points": [*times]},
+            "members": [*members],
+        } if all(
             isinstance(row, dict) and keys <= row.keys()
-            for rows, keys in ((members, {"name", "notes"}), (times, TIMING_KEYS))
+            for rows, keys in ((members, {"name", "notes"}), (times, TIMING_KEYS), (grown_by, set[str]()))
             for row in rows
         ):
             return document
     raise RunError(f"{place.document} is damaged (it lacks environment, timing or members); choose another --out")
 
 
-def _check_folder(place: FrontierFolder, plan: FrontierPlan) -> None:
-    check_folder(place, "frontier", lambda: difference(stored_frontier_plan(place.path), plan))
+def _check_folder(place: FrontierFolder, plan: FrontierPlan, dataset: Mapping[str, Any]) -> None:
+    check_folder(place, "frontier", lambda: refusal(stored_frontier_plan(place.path), plan, dataset))
+
+
+def _varied(plan: FrontierPlan) -> tuple[object, ...]:
+    return plan.widths, plan.cnn_widths, plan.seeds

@@ -59,16 +59,19 @@ def _states(members: Sequence[Mapping[str, Any]]) -> Tile:
 
 
 def _repeat(document: Document) -> Blocks:
-    environment = document["environment"]
+    """The command that started it, and those that made it larger, in their order: together they make all of it."""
+    environments = [document["environment"], *document.get("grown_by", ())]
     blocks: list[Block] = []
-    if environment.get("command"):
-        blocks.append(
-            Command(
-                words.shell_line(environment["command"]), "As it was typed; typing it again goes on where it stopped:"
-            )
-        )
+    for environment in environments:
+        if environment.get("command"):
+            label = "As it was typed" if environment is environments[0] else "Then, to make it larger"
+            again = "; typing it again goes on where it stopped" if environment is environments[-1] else ""
+            blocks.append(Command(words.shell_line(environment["command"]), f"{label}{again}:"))
     blocks += readable(lambda: (settings_details(config_from_document(document["config"], stored=True)),))
-    return (*blocks, Details("Versions and machine", (environment_facts(environment),)))
+    for environment in environments:
+        later = "" if environment is environments[0] else ", when it was made larger"
+        blocks.append(Details(f"Versions and machine{later}", (environment_facts(environment),)))
+    return tuple(blocks)
 
 
 # ---------------------------------------------------------------- an experiment
