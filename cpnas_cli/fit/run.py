@@ -33,9 +33,10 @@ from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config
 from cpnas_cli.storage.documents import TRAINING_SCHEMA
 from cpnas_cli.storage.genotype_file import provenance_of, read_genotype
-from cpnas_cli.strategies import run_search, strategy_named
+from cpnas_cli.strategies import run_search
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.checks import check_search
+from cpnas_cli.strategies.time_left import SearchTimeLeft
 from cpnas_cli.training.checks import check_of_genotype
 from cpnas_cli.training.evaluation import evaluation_of
 from cpnas_cli.training.trained_networks import trained_networks
@@ -44,10 +45,10 @@ from cpnas_cli.training.training import Training
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told what happens: texts, and the records of the search and of the training."""
+    """Who is told what happens: texts, and the records of the search (of so many images) and of the training."""
 
     say: Callable[[str], None]
-    search: Callable[[Config], AbstractContextManager[Notify]]
+    search: Callable[[Config, int], AbstractContextManager[Notify]]
     training: Callable[[Config, tuple[NetworkName, ...]], AbstractContextManager[Notify]]
 
 
@@ -127,10 +128,10 @@ class Fit:
                     check=check_search,
                     dataset=dataset,
                 ) as opened,
-                self.watcher.search(config) as notify,
+                self.watcher.search(config, len(dataset.train)) as notify,
             ):
                 self.watcher.say(f"searching with {config.search.strategy}: {run.path}")
-                clock = SearchClock(config, self.asked, notify)
+                clock = SearchClock(config, self.asked, notify, num_images=len(dataset.train))
                 run_search(Search(opened.run, config, dataset, self.device, opened.deadline, clock.notify))
         if not is_planned(self.document):
             self._plan_epochs(config)
@@ -279,31 +280,27 @@ def _seconds_per_image(packed: Path) -> float:
 
 
 class SearchClock:
-    """Passes the records of a search on, and ends it early if it would take more than its share of the time."""
+    """Passes the records of a search on, and ends it early if it would take more than its share of the time.
+
+    That is decided once, by the first records, so that a search that goes on decides the same.
+    """
 
     NUM_TIMED = 3
 
-    def __init__(self, config: Config, asked: Asked, notify: Notify) -> None:
-        strategy = strategy_named(config.search.strategy)
-        self.unit, units = strategy.unit, strategy.work_of_units(config)
-        self.work_of_epoch = 1 / strategy.num_networks(config)
-        self.total = sum(units) + strategy.warmup_epochs(config)
+    def __init__(self, config: Config, asked: Asked, notify: Notify, *, num_images: int) -> None:
         self.asked, self._notify = asked, notify
-        self._units = iter(units)
-        self.seconds, self.work = list[float](), 0.0
+        self.left = SearchTimeLeft(config, num_images=num_images)
+        self.spent, self.num_timed, self.is_decided = 0.0, 0, False
 
     def notify(self, record: Mapping[str, Any]) -> None:
         self._notify(record)
-        if record["event"] not in (self.unit, "epoch") or "seconds" not in record:
+        self.left.notify(record)
+        self.spent += record.get("seconds") or 0.0
+        self.num_timed += record["event"] in ("draw", "epoch")
+        if self.is_decided or self.num_timed < self.NUM_TIMED:
             return
-        work = next(self._units) if record["event"] == self.unit else self.work_of_epoch
-        if record.get("resumed"):
-            return
-        self.seconds.append(record["seconds"])
-        self.work += work
-        if len(self.seconds) != self.NUM_TIMED:
-            return
-        expected = self.total * sum(self.seconds) / self.work
+        self.is_decided = True
+        expected = self.spent + (self.left.seconds or 0.0)
         if expected > SEARCH_SHARE * parse_duration(self.asked.time, option="--time"):
             raise UsageError(
                 f"--time {self.asked.time}: the search would take about {time_text(expected)} here, and half of the "

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cpnas_cli.errors import UsageError
 from cpnas_cli.runs.deadline import Deadline
+from cpnas_cli.runs.time_left import Unit
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 History = Sequence[Mapping[str, Any]]
 """The records of a search, as in its `history.jsonl`."""
 
-Unit = Literal["draw", "epoch"]
+UnitName = Literal["draw", "epoch"]
 View = Literal["rounds", "epochs", "trainings", "scores"]
 
 
@@ -97,7 +98,7 @@ class Strategy(ABC):
 
     name: str
     summary: str
-    unit: Unit
+    unit: UnitName
     view: View | None = None
     uses_beta_p: bool = False
     fixed_beta_p: float | None = None
@@ -126,6 +127,20 @@ class Strategy(ABC):
         """Epochs of all its networks before the first unit, each with as much to do as a unit of 1."""
         del config
         return 0
+
+    def work_of_records(self, config: "Config", *, num_images: int) -> list[Unit]:
+        """Of all "epoch", "draw" and "pass" records of a search, in their order.
+
+        Args:
+          num_images: training images of the data set.
+        """
+        del num_images
+        return [Unit(f"{self.unit} of {work:g}", work) for work in self.work_of_units(config)]
+
+    def heaviness_of(self, record: Mapping[str, Any], config: "Config") -> float:
+        """How much what this record is of had to do beside what `work_of_records` says of it."""
+        del record, config
+        return 1.0
 
     @abstractmethod
     def cost(self, history: History, *, num_inherited: int = 0) -> Cost:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from command_line import DOCUMENT, invoke
-from conftest import TINY_OPTIONS
+from conftest import PUBLISHED_RULES, TINY_OPTIONS
 
 from cpnas_cli import strategies
-from cpnas_cli.cli.views.runs import SearchView
+from cpnas_cli.cli.views.runs import search_view
+from cpnas_cli.search_space import EDGES
 from cpnas_cli.settings import load_config
 
 PROVENANCE = {"strategy": "cpnas", "beta_p": 2.0, "seed": 0, "dataset": "digits", "num_passes": 1}
@@ -84,10 +85,12 @@ def test_a_genotype_is_shown_with_its_indicator(provenance: dict[str, Any], orig
 
 
 def test_a_search_after_passes_and_without_a_parent_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    draw = {"event": "draw", "num_candidates": 2, "pass": 0, "normal": [], "reduce": [], "seconds": 1.0}
+    cells = dict.fromkeys(("normal", "reduce"), ["skip_connect"] * len(EDGES))
+    draw = {"event": "draw", "num_candidates": 2, "pass": 0, **cells, "seconds": 1.0}
     nothing = {"accuracy_child": None, "accuracy_parent": None, "z": None}
     child = {"accuracy_child": [0.25, 0.75], "accuracy_parent": None, "z": [0.25, 0.75]}
-    with SearchView(load_config(), [1.0] * 35) as view:
+    view: Any = search_view(load_config(overrides=PUBLISHED_RULES), num_images=1433)
+    with view:
         for index in range(2):
             view.notify({**draw, "draw": index, **nothing})
         view.notify({"event": "pass", "num_candidates": 2, "pass": 0, **child, "seconds": 0.5})

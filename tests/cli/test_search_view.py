@@ -3,10 +3,11 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 from cpnas_cli.cli.styled_console import StyledConsole
-from cpnas_cli.cli.views.runs import SearchView, trend
-from cpnas_cli.settings import load_config
+from cpnas_cli.cli.views.runs import SearchView, search_view, trend
+from cpnas_cli.runs.folder import RunFolder
 
 
 def lines_of(view: SearchView, width: int) -> list[str]:
@@ -18,7 +19,7 @@ def lines_of(view: SearchView, width: int) -> list[str]:
 def test_it_says_what_matters_in_80_columns(tiny_search: Path) -> None:
     records = [json.loads(line) for line in (tiny_search / "history.jsonl").read_text().splitlines()]
     draws = [record for record in records if record["event"] == "draw"]
-    view = SearchView(load_config(), [1.0] * len(draws))
+    view: Any = search_view(RunFolder(tiny_search).config(), num_images=1433)
     assert "8 candidates on every edge" in lines_of(view, 80)
     for record in records:
         view.notify({**record, "resumed": True})

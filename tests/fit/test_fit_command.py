@@ -7,12 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from command_line import error_of, invoke
+from conftest import PUBLISHED_RULES
 from killing import kill, start, wait_for_lines
 from photos import make_photos
 from PIL import Image
@@ -21,6 +23,7 @@ from cpnas_cli.cli.render.fit import fit_lines
 from cpnas_cli.errors import UsageError
 from cpnas_cli.fit.folder import Asked
 from cpnas_cli.fit.run import SearchClock
+from cpnas_cli.search_space import OPERATIONS
 from cpnas_cli.storage.documents import read_document
 
 TINY = ["--set", "data.image_size=16", "--set", "network.stem_stride=2", "--set", "network.stem_multiplier=1"]
@@ -277,33 +280,55 @@ def test_a_search_is_within_the_budgets_and_what_it_finds_is_trained(photos: Pat
     assert document["seconds"]["search"] == 0.0  # it only draws
 
 
+def played_clock(asked: Asked, told: list[Any], *rules: str) -> SearchClock:
+    config = replace(asked, settings=rules).config()
+    return SearchClock(config, asked, told.append, num_images=1000)
+
+
+def drawn(seconds: float, *, resumed: bool = False) -> dict[str, Any]:
+    cells = {kind: [*OPERATIONS, *OPERATIONS][:14] for kind in ("normal", "reduce")}  # each equally often
+    return {"event": "draw", "seconds": seconds, "resumed": resumed, **cells}
+
+
 def test_a_search_that_would_take_too_long_is_stopped_early() -> None:
     """35 draws of 10 s, where half of 10 minutes is for them; 35 of 8 s are 280 s."""
     told = list[Any]()
     asked = Asked("/photos", time="10m", search=True)
-    config = asked.config()
-    published = config.search.model_copy(update={"warmup_epochs": 0, "scored_passes": 0})
-    config = config.model_copy(update={"search": published})
-    quick = SearchClock(config, asked, told.append)
-    for draw in range(5):
-        quick.notify({"event": "draw", "seconds": 8.0, "draw": draw})
-    slow = SearchClock(config, asked, told.append)
-    slow.notify({"event": "draw", "seconds": 500.0, "resumed": True})
+    quick = played_clock(asked, told, *PUBLISHED_RULES)
+    for _ in range(5):
+        quick.notify(drawn(8.0))
+    slow = played_clock(asked, told, *PUBLISHED_RULES)
     slow.notify({"event": "progress"})
     for _ in range(2):
-        slow.notify({"event": "draw", "seconds": 10.0})
+        slow.notify(drawn(10.0))
     with pytest.raises(UsageError, match=r"about 5m50s here.*at least --time 11m40s"):
-        slow.notify({"event": "draw", "seconds": 10.0})
-    assert len(told) == 10
+        slow.notify(drawn(10.0))
+    assert len(told) == 9
 
 
-def test_a_search_that_warms_up_is_timed_by_its_first_epochs() -> None:
-    """12 epochs of both networks, 64 draws that take 0.3 of a trained one, and 35 of these: 66.2 times 9 seconds."""
+def test_a_search_that_goes_on_is_judged_by_its_first_draws_as_before() -> None:
+    """Nothing that was let pass is refused when it goes on slower, and what was refused is refused again at once."""
     asked = Asked("/photos", time="10m", search=True)
-    clock = SearchClock(asked.config(), asked, lambda _: None)
+    passed = played_clock(asked, [], *PUBLISHED_RULES)
+    for seconds in (8.0, 8.0, 8.0, 90.0):
+        passed.notify(drawn(seconds, resumed=True))
+    for _ in range(3):
+        passed.notify(drawn(90.0))
+    refused = played_clock(asked, [], *PUBLISHED_RULES)
+    for _ in range(2):
+        refused.notify(drawn(10.0, resumed=True))
+    with pytest.raises(UsageError, match=r"about 5m50s"):
+        refused.notify(drawn(10.0, resumed=True))
+
+
+def test_a_search_is_timed_with_all_that_is_not_a_draw() -> None:
+    """12 epochs of both networks at 4.5 s, 64 draws that take 0.3 of a trained one, 35 of these, and their validation,
+    a quarter more: 24 * 4.5 + (64 * 0.3 + 35 * 1.25) * 9 = 675 s.
+    """
+    clock = played_clock(Asked("/photos", time="10m", search=True), [])
     for seconds in (4.0, 5.0):
         clock.notify({"event": "epoch", "seconds": seconds})
-    with pytest.raises(UsageError, match=r"about 9m5\ds here"):
+    with pytest.raises(UsageError, match=r"about 11m1\ds here"):
         clock.notify({"event": "epoch", "seconds": 4.5})
 
 

@@ -31,6 +31,7 @@ from cpnas_cli.settings import Config, load_config
 from cpnas_cli.storage.genotype_file import read_genotype
 from cpnas_cli.strategies import provenance, reference_strategy, run_search, strategies, strategy_named
 from cpnas_cli.strategies.base import Search, Strategy
+from cpnas_cli.strategies.time_left import SearchTimeLeft
 
 # Half of 20 images in one batch: an epoch of one network goes backwards once
 TINY = (
@@ -398,7 +399,7 @@ def test_it_tells_those_who_watch_what_it_writes(
     whole = whole_of(strategy)
     records = [record for record in whole.told if record["event"] != "progress"]
     assert records == (whole.history if strategy.view is not None else [])
-    with search_view(whole.search.config) as view:
+    with search_view(whole.search.config, num_images=len(whole.search.dataset.train)) as view:
         for record in whole.told:
             view.notify(record)
     shown = capsys.readouterr().err
@@ -408,12 +409,27 @@ def test_it_tells_those_who_watch_what_it_writes(
 
 
 @every_whole
+def test_what_is_left_is_known_until_the_last_record(strategy: Strategy, whole_of: Callable[[Strategy], Whole]) -> None:
+    """Every record that took time is one of those that the strategy foresees, none is missing, and none more."""
+    if strategy.view is None:
+        return
+    whole = whole_of(strategy)
+    left = SearchTimeLeft(whole.search.config, num_images=len(whole.search.dataset.train))
+    timed = [record for record in whole.history if record["event"] in ("epoch", "draw", "pass")]
+    for record in timed[:-1]:
+        left.notify(record)
+        assert left.seconds is not None
+    left.notify(timed[-1])
+    assert left.seconds is None
+
+
+@every_whole
 def test_it_can_be_looked_at_at_any_moment(strategy: Strategy, whole_of: Callable[[Strategy], Whole]) -> None:
     """On a narrow terminal; how many units are done is always there."""
     if strategy.view is None:
         return
     whole, total, num_done = whole_of(strategy), strategy.num_units(whole_of(strategy).search.config), 0
-    view: Any = search_view(whole.search.config)
+    view: Any = search_view(whole.search.config, num_images=len(whole.search.dataset.train))
     for record in whole.told:
         view.notify({**record, "resumed": True})
         num_done += record["event"] == strategy.unit

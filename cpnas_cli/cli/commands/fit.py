@@ -146,8 +146,8 @@ def _watcher() -> "Watcher":
     from cpnas_cli.settings import Config
 
     @contextlib.contextmanager
-    def search(config: Config) -> Iterator[Notify]:
-        with search_view(config) as view:
+    def search(config: Config, num_images: int) -> Iterator[Notify]:
+        with search_view(config, num_images=num_images) as view:
             yield view.notify
 
     @contextlib.contextmanager

@@ -144,7 +144,10 @@ def _search(
         chosen = ["--tensorboard"] if tensorboard else []
         resume_line = options.resume_line("search", *chosen, out=folder, device=device)
         with reported_errors(resume_line=resume_line):
-            with search_view(config) as view, watching(view.notify, opened.run, tensorboard=tensorboard) as watched:
+            with (
+                search_view(config, num_images=len(opened.dataset.train)) as view,
+                watching(view.notify, opened.run, tensorboard=tensorboard) as watched,
+            ):
                 search = Search(opened.run, config, opened.dataset, opened.fabric, opened.deadline, watched.notify)
                 document = run_search(search)
                 watched.finish(config, {}, genotype=parse_genotype(document))

@@ -16,27 +16,32 @@ from rich.text import Text
 
 from cpnas_cli.cli.render.runs import percent
 from cpnas_cli.cli.styled_console import StyledConsole
-from cpnas_cli.cli.views.time_left import PASS, TimeLeft
 from cpnas_cli.networks.operations.base import operation_of
 from cpnas_cli.runs.deadline import duration
+from cpnas_cli.runs.time_left import TimeLeft
 from cpnas_cli.search_space import CELL_KINDS, EDGES, OPERATIONS
 from cpnas_cli.settings import Config
-from cpnas_cli.strategies import strategy_named
+from cpnas_cli.strategies.time_left import SearchTimeLeft
 
 
-def search_view(config: Config) -> "SearchView | SearchEpochsView | SearchTrainingsView | SearchScoresView | NoView":
-    """How a search of these settings is shown; its strategy says it."""
-    strategy = strategy_named(config.search.strategy)
-    work = strategy.work_of_units(config)
-    match strategy.view:
+def search_view(
+    config: Config, *, num_images: int
+) -> "SearchView | SearchEpochsView | SearchTrainingsView | SearchScoresView | NoView":
+    """How a search of these settings is shown; its strategy says it.
+
+    Args:
+      num_images: training images of the data set.
+    """
+    time_left = SearchTimeLeft(config, num_images=num_images)
+    match time_left.strategy.view:
         case "rounds":
-            return SearchView(config, work)
+            return SearchView(config, time_left)
         case "epochs":
-            return SearchEpochsView(work)
+            return SearchEpochsView(time_left, total=time_left.strategy.num_units(config))
         case "trainings":
-            return SearchTrainingsView(config, work)
+            return SearchTrainingsView(config, time_left)
         case "scores":
-            return SearchScoresView(config, work)
+            return SearchScoresView(config, time_left)
         case None:
             return NoView()
 
@@ -71,10 +76,6 @@ class _View:
     def render(self) -> Any:
         raise RuntimeError("each view draws itself")
 
-    def _unit_done(self, seconds: float) -> None:
-        self.done += 1
-        self.time_left.unit_done(seconds)
-
     def _left(self) -> str:
         seconds = self.time_left.seconds
         return "-" if seconds is None else duration(seconds)
@@ -98,14 +99,13 @@ class SearchView(_View):
       best: number of the draw, accuracy of its Child and of its Parent. children: accuracies, in the order of draws.
     """
 
-    def __init__(self, config: Config, work: Sequence[float]) -> None:
-        beside = PASS if config.search.evaluation == "after_pass" else 0.0
-        self.strategy = strategy_named(config.search.strategy)
+    def __init__(self, config: Config, time_left: SearchTimeLeft) -> None:
+        self.strategy = time_left.strategy
         self.num_warmed_up, self.warmup_epochs = 0, self.strategy.warmup_epochs(config)
-        super().__init__(TimeLeft([*[1.0] * self.warmup_epochs, *work], beside=beside), total=len(work))
+        super().__init__(time_left, total=self.strategy.num_units(config))
+        self.search_left = time_left
         self.num_passes, self.scored_passes = config.search.num_passes, config.search.scored_passes
         self.last_network = "parent" if self.strategy.num_networks(config) > 1 else "child"
-        self.warmup_seconds = 0.0
         self.num_candidates, self.pass_index = len(OPERATIONS), 0
         self.training = "child"
         self.child: float | None = None
@@ -116,6 +116,7 @@ class SearchView(_View):
         self.evaluation: dict[str, list[dict[str, float]]] = {kind: [{} for _ in EDGES] for kind in self.alive}
 
     def notify(self, record: Mapping[str, Any]) -> None:
+        self.search_left.notify(record)
         match record["event"]:
             case "progress":
                 self.training = record["network"]
@@ -132,11 +133,7 @@ class SearchView(_View):
                     self.line(f"one operation abandoned on every edge, {record['num_candidates'] - 1} left")
 
     def _warm_up(self, record: Mapping[str, Any]) -> None:
-        self.warmup_seconds += record["seconds"]
-        if record["network"] == self.last_network:
-            self.num_warmed_up += 1
-            self.time_left.unit_done(self.warmup_seconds)
-            self.warmup_seconds = 0.0
+        self.num_warmed_up += record["network"] == self.last_network
         if not record.get("resumed"):
             self.line(
                 f"warm-up {record['epoch'] + 1}/{self.warmup_epochs}  {record['network']}  loss {record['loss']:.4f}  "
@@ -144,7 +141,7 @@ class SearchView(_View):
             )
 
     def _draw(self, record: Mapping[str, Any]) -> None:
-        self._unit_done(record["seconds"])
+        self.done += 1
         self.num_candidates, self.pass_index = record["num_candidates"], record["pass"]
         if record["z"] is not None:
             self.child, self.parent = record["accuracy_child"], record["accuracy_parent"]
@@ -174,7 +171,6 @@ class SearchView(_View):
 
     def _pass(self, record: Mapping[str, Any]) -> None:
         """All draws of a pass, validated together; shown are their means."""
-        self.time_left.done_beside(record["seconds"])
         parents = record["accuracy_parent"] or [None] * len(record["accuracy_child"])
         for child, parent in zip(record["accuracy_child"], parents, strict=True):
             self._validated(child, parent)
@@ -253,16 +249,18 @@ def trend(values: Sequence[float], *, width: int) -> str:
 class SearchScoresView(SearchView):
     """A shared network that is trained, then scored in: its epochs, how many are scored, and the candidates left."""
 
-    def __init__(self, config: Config, work: Sequence[float]) -> None:
-        super().__init__(config, work)
+    def __init__(self, config: Config, time_left: SearchTimeLeft) -> None:
+        super().__init__(config, time_left)
         self.config = config
         self.scores: list[float] = []
         self.step = (0, 1)
 
     def notify(self, record: Mapping[str, Any]) -> None:
+        self.search_left.notify(record)
         match record["event"]:
             case "progress":
                 self.step = record["done"], record["total"]
+                self.time_left.part_done(record["done"] / record["total"])
             case "epoch":
                 self._epoch(record)
             case "draw":
@@ -277,11 +275,11 @@ class SearchScoresView(SearchView):
 
     def _epoch(self, record: Mapping[str, Any]) -> None:
         self.step, self.num_candidates = (0, 1), record.get("num_candidates", self.num_candidates)
-        self._unit_done(record["seconds"])
+        self.done += 1
         if not record.get("resumed"):
             self.line(
                 f"epoch {self.done}/{self.total}  {self.num_candidates} candidates  loss {record['loss']:.4f}  "
-                f"accuracy {percent(record['accuracy_train'])}  {record['seconds']:.1f} s"
+                f"accuracy {percent(record['accuracy_train'])}  {record['seconds']:.1f} s  left {self._left()}"
             )
 
     @property
@@ -300,19 +298,19 @@ class SearchScoresView(SearchView):
         status.add_row(
             f"epoch {self.done}/{self.total}",
             ProgressBar(total=self.total * self.step[1], completed=done, width=20),
-            self._scored(),
+            f"left {self._left()}",
         )
         return status
 
     def render(self) -> Group:
-        return Group(self._status(), *self._candidates())
+        return Group(self._status(), Text(self._scored()), *self._candidates())
 
 
 class SearchTrainingsView(_View):
     """A search by whole trainings: round, trainings done, their accuracies, the time left."""
 
-    def __init__(self, config: Config, work: Sequence[float]) -> None:
-        super().__init__(TimeLeft(work), total=len(work))
+    def __init__(self, config: Config, time_left: SearchTimeLeft) -> None:
+        super().__init__(time_left, total=time_left.strategy.num_units(config))
         self.settings = config.halving
         self.current = "training"
         self.recent: deque[Mapping[str, Any]] = deque(maxlen=8)
@@ -330,7 +328,8 @@ class SearchTrainingsView(_View):
 
     def _draw(self, record: Mapping[str, Any]) -> None:
         self.recent.append(record)
-        self._unit_done(record["seconds"])
+        self.done += 1
+        self.time_left.unit_done(record["seconds"])
         if not record.get("resumed"):
             self.line(
                 f"draw {self.done}/{self.total}  round {record['round'] + 1}/{self.settings.num_rounds}  genotype "
@@ -363,19 +362,21 @@ class SearchTrainingsView(_View):
 class EpochView(_View):
     """A run that counts epochs: how many are done, how far the current one is, the time left."""
 
-    def __init__(self, work: Sequence[float]) -> None:
-        super().__init__(TimeLeft(work), total=len(work))
+    def __init__(self, time_left: TimeLeft, *, total: int) -> None:
+        super().__init__(time_left, total=total)
         self.step = (0, 1)
         self.recent: deque[Mapping[str, Any]] = deque(maxlen=8)
 
     def notify(self, record: Mapping[str, Any]) -> None:
         if record["event"] == "progress":
             self.step = record["done"], record["total"]
+            self.time_left.part_done(record["done"] / record["total"])
         elif record["event"] == "note":
             self.console.print(f"note: {record['text']}", highlight=False, soft_wrap=True, markup=False)
         elif record["event"] == "epoch":
             self.step = (0, 1)
-            self._unit_done(record["seconds"])
+            self.done += 1
+            self.time_left.unit_done(record["seconds"])
             self.recent.append(record)
             if not record.get("resumed"):
                 self.line(

@@ -30,6 +30,10 @@ BEFORE_THE_ROUNDS = -1
 WORK_OF_A_SCORE = 0.3
 """The time that a draw takes which is not trained, as a part of that of one which is."""
 
+WORK_OF_A_PASS = 0.25
+"""The time in which the draws of a pass are validated together, as a part of what they took; of three searches 0.22 to
+0.35."""
+
 WARMUP = "epoch"
 """The event of the history's records of the epochs before the first draw, one of each network."""
 

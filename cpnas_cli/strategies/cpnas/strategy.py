@@ -1,10 +1,11 @@
 """Algorithm 9 as strategies: CP-NAS, and BNAS-dagger, which is its beta_P = 0 and trains no Parent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cpnas_cli.errors import UsageError
+from cpnas_cli.runs.time_left import Unit
 from cpnas_cli.strategies.base import Cost, History, Rereading, Search, Strategy
 
 if TYPE_CHECKING:
@@ -37,6 +38,30 @@ class Algorithm9(Strategy):
 
         scored = [WORK_OF_A_SCORE] * num_scored_draws(config.search)
         return scored + [1.0] * num_draws_of_search(config.search.num_passes)
+
+    def work_of_records(self, config: "Config", *, num_images: int) -> list[Unit]:
+        """The warm-up, what is scored, and the draws; those of a pass may be validated together behind it."""
+        from cpnas_cli.search_space import NUM_OPERATIONS
+        from cpnas_cli.strategies.cpnas.state import WORK_OF_A_PASS, WORK_OF_A_SCORE, num_scored_draws
+
+        del num_images
+        search, num_networks = config.search, self.num_networks(config)
+        units = [Unit("epoch", 1 / num_networks)] * (num_networks * search.warmup_epochs)  # a record of each network
+        units += [Unit("score", WORK_OF_A_SCORE)] * num_scored_draws(search)
+        for num_candidates in range(NUM_OPERATIONS, 1, -1):
+            a_pass = [Unit("draw")] * num_candidates
+            if search.evaluation == "after_pass":
+                a_pass.append(Unit("pass", WORK_OF_A_PASS * num_candidates))
+            units += a_pass * search.num_passes
+        return units
+
+    def heaviness_of(self, record: Mapping[str, Any], config: "Config") -> float:
+        """Of a draw, by its operations; 1 within budgets, where heavy ones are drawn less often than others."""
+        if record["event"] != "draw" or config.search.budgets():
+            return 1.0
+        from cpnas_cli.strategies.cpnas.heaviness import heaviness_of_draw
+
+        return heaviness_of_draw(record)
 
     def warmup_epochs(self, config: "Config") -> int:
         return config.search.warmup_epochs

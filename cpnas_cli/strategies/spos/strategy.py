@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cpnas_cli.runs.time_left import Unit
 from cpnas_cli.strategies.base import Cost, History, Search
 from cpnas_cli.strategies.one_shot.strategy import OneShot
 
@@ -22,6 +23,12 @@ class Spos(OneShot):
 
     def num_units(self, config: "Config") -> int:
         return config.spos.num_epochs
+
+    def work_of_records(self, config: "Config", *, num_images: int) -> list[Unit]:
+        """Its epochs, and then what is scored."""
+        settings = config.spos
+        score = self.work_of_a_score(config, num_images=num_images, num_scored_images=settings.num_scored_images)
+        return [Unit("epoch")] * settings.num_epochs + [Unit("score", score)] * settings.num_scored
 
     def cost(self, history: History, *, num_inherited: int = 0) -> Cost:
         """A step trains one architecture; a score trains nothing."""
