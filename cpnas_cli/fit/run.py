@@ -179,7 +179,8 @@ class Fit:
             return None
         measured, seconds = self._measured(config), self.document["seconds"]
         num_steps, planned = num_steps_of(config, dataset), config.train.num_epochs
-        slowness = statistics.median(taken[len(taken) // 2 :]) / (num_steps * measured.seconds_of_step["parent"])
+        last = taken[-max(len(taken) // 4, 3) :]  # so many that a short disturbance is no reason
+        slowness = statistics.median(last) / (num_steps * measured.seconds_of_step["parent"])
         spent = seconds["check"] + (seconds["search"] or 0.0) + sum(taken)
         left = parse_duration(self.asked.time, option="--time") - spent
         num_epochs = epochs_in_time(
@@ -192,8 +193,8 @@ class Fit:
             return None
         self._write(child_epochs=num_epochs)
         self.watcher.say(
-            f"{num_epochs} epochs of the Child instead of {planned}, to keep --time {self.asked.time}: those of the "
-            f"teacher took {slowness:.2g} times as long as measured"
+            f"{num_epochs} epoch{'s' * (num_epochs > 1)} of the Child instead of {planned}, to keep --time "
+            f"{self.asked.time}: the last ones of the teacher took {slowness:.2g} times as long as measured"
         )
         return num_epochs
 

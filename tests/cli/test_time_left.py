@@ -190,4 +190,4 @@ def test_what_is_scored_is_left_too(strategy: str, rounds: list[tuple[int, int, 
 def shown(view: Any) -> str:
     view.console = StyledConsole(file=io.StringIO(), width=80)
     view.console.print(view.render())
-    return view.console.file.getvalue()
+    return view.console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]

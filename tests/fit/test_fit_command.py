@@ -202,7 +202,7 @@ def test_a_teacher_that_takes_too_long_leaves_the_child_fewer_epochs(
     (tmp_path / "fit/fit.json").write_text(json.dumps(document), encoding="utf-8")
     answer = invoke("fit", "--out", tmp_path / "fit", "--resume")
     assert answer.exit_code == 0, answer.output
-    assert "1 epochs of the Child instead of 4, to keep --time 1h" in answer.stderr.replace("\n", " ")
+    assert "1 epoch of the Child instead of 4, to keep --time 1h" in answer.stderr.replace("\n", " ")
     assert "epochs of the Child: 1, fewer, because" in answer.stdout
     after = document_of(tmp_path / "fit")
     assert (after["child_epochs"], after["choices"]) == (1, document["choices"])
