@@ -215,9 +215,9 @@ def write_model(folder: Path, classes: Sequence[str], config: Config) -> None:
     write_trained(trained, folder / "model.safetensors")
 
 
-def write_training_with_mistakes(folder: Path, photos: Path, classes: Sequence[str] = EVIL) -> Path:
+def write_training_with_mistakes(folder: Path, photos: Path, classes: Sequence[str] = EVIL, *, side: int = 16) -> Path:
     """A finished training on photos whose classes have these names, with the network's file."""
-    write_photos(photos, classes)
+    write_photos(photos, classes, side=side)
     values = {"data.name": "folder", "data.dir": str(photos), "data.image_size": 16}
     ordered = sorted(classes)
     history = [epoch_record(epoch, validation_accuracy=0.4 + epoch / 20) for epoch in range(3)]

@@ -324,7 +324,7 @@ def draw_operations(info: OperationsInfo) -> Figure:
         groups, look = series[name], FAMILY_LOOKS[family]
         shift = (index - (len(looks) - 1) / 2) * 0.44 * step / len(looks)
         is_first = name == next(iter(series))
-        axes.errorbar(
+        drawn = axes.errorbar(
             [group.position + shift for group in groups],
             [group.counts[family][0] for group in groups],
             yerr=[group.counts[family][1] or 0.0 for group in groups],
@@ -337,6 +337,7 @@ def draw_operations(info: OperationsInfo) -> Figure:
             capsize=3,
             label=family if is_first else None,
         )
+        drawn.lines[0].set_clip_on(False)  # a marker at 0 is seen whole, a bar ends there
     axes.set_ylim(bottom=0)
     # above the axes, not the figure: four families are as wide as the title and would stand over it
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, ncols=4, fontsize=8)

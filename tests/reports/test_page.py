@@ -1,5 +1,7 @@
 """The page of a run: what stands in it, from folders written by hand; what a file says is text and nothing else."""
 
+import base64
+import io
 import itertools
 import json
 import re
@@ -13,6 +15,7 @@ from urllib.parse import unquote
 
 import pytest
 from command_line import error_of, invoke
+from PIL import Image
 from played_experiments import play, random_plan
 from written_runs import (
     EVIL,
@@ -294,6 +297,20 @@ def test_mistakes_and_confusion_are_those_of_evaluate(mistaken: Path) -> None:
     ]
     assert all(photo.address.startswith("data:image/png;base64,") for photo in photos)
     assert len(photos) == min(evaluation["num_mistakes"], 20) > 0
+
+
+def test_photos_of_many_pixels_can_be_seen(tmp_path: Path) -> None:
+    """Noise, which hardly any format makes smaller."""
+    folder = write_training_with_mistakes(tmp_path / "t", tmp_path / "photos", ("a", "b"), side=128)
+    page = Elements(write_page(folder, tmp_path / "p.html").read_text(encoding="utf-8"))
+    addresses = [str(attributes["src"]) for attributes in page.all("img")]
+    assert addresses
+    for address in addresses:
+        kind, _, text = address.partition(",")
+        assert kind == "data:image/jpeg;base64"
+        image = Image.open(io.BytesIO(base64.b64decode(text, validate=True)))
+        image.load()
+        assert min(image.size) > 64
 
 
 def test_the_darkest_cell_is_the_whole_row() -> None:

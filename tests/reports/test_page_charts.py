@@ -131,3 +131,18 @@ def test_labels_of_marks_keep_apart() -> None:
 def test_means_of_runs_of_equal_keys() -> None:
     points = [("a", (1.0, 1.0)), ("a", (2.0, 3.0)), ("b", (3.0, 5.0)), ("a", (4.0, 7.0))]
     assert means(points) == ((1.5, 2.0), (3.0, 5.0), (4.0, 7.0))
+
+
+@pytest.mark.parametrize(
+    ("values", "is_drawn"),
+    [([0.3, 0.98], True), ([0.9, 0.98], False), ([0.05, 0.2], True), ([0.1, 0.1], True)],
+)
+def test_a_level_that_would_squash_what_is_seen_is_left_out(values: list[float], is_drawn: bool) -> None:
+    """Guessing gives 10 %; accuracies from 90 to 98 % would have a tenth of the height above it."""
+    chart = Chart("t", "x", (series("a", values, look=1),), is_percent=True, level=(0.1, "guessing"))
+    svg = parsed(chart)
+    assert ("guessing" in [text.text for text in svg.iter("text")]) == is_drawn
+    (points,) = points_of(svg)
+    heights = [y for _, y in points]
+    if not is_drawn:
+        assert max(heights) - min(heights) > 0.5 * (230 - TOP - BOTTOM)

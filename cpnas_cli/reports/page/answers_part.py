@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
 from PIL import Image
 
 from cpnas_cli.data.decoding import small_image
@@ -221,7 +222,7 @@ def _test_images(run: RunFolder) -> "Tensor":
     return load_dataset(read_trained(run).data_settings()).test.images
 
 
-def _photo_address(file: Path) -> str | None:
+def _photo_address(file: Path) -> Markup | None:
     """The photo, small, without whatever else its file holds; None: it cannot be read any more."""
     image = small_image(file, _SIDE)
     if image is None:
@@ -232,12 +233,13 @@ def _photo_address(file: Path) -> str | None:
     return _address(image, "JPEG", quality=82)
 
 
-def _pixels_address(image_CSS: "Tensor") -> str:
+def _pixels_address(image_CSS: "Tensor") -> Markup:
     array = image_CSS.permute(1, 2, 0).numpy()
     return _address(Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array), "PNG")
 
 
-def _address(image: Image.Image, kind: str, **options: Any) -> str:
+def _address(image: Image.Image, kind: str, **options: Any) -> Markup:
+    """All of it is ours: no text that is shortened where it is long."""
     written = io.BytesIO()
     image.save(written, format=kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(written.getvalue()).decode()}"
+    return Markup(f"data:image/{kind.lower()};base64,{base64.b64encode(written.getvalue()).decode()}")

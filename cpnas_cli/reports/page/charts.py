@@ -22,6 +22,9 @@ Point = tuple[float, float]
 NARROW = (360, 230)  # pixels, at a screen of 400
 WIDE = (1100, 300)
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 27, 36
+SQUASHED = 0.3
+"""A level is drawn as long as the values keep at least so much of the height; it stands in a text anyway. Ours."""
+
 MOST_POINTS = 800
 """That a series is drawn with; of more the lowest and the highest of every stretch."""
 
@@ -49,7 +52,7 @@ class Chart:
     """
     Attributes:
       title: what is seen. is_percent: whether the values are fractions, shown as percent.
-      level: a line across, and its name: what chance gives, for one.
+      level: a line across, and its name: what chance gives, for one; left out where it would squash the values.
     """
 
     title: str
@@ -162,8 +165,10 @@ def _nothing(width: int, height: int) -> str:
 
 def _body(chart: Chart, shown: Sequence[tuple[Series, tuple[Point, ...]]], width: int, height: int) -> str:
     xs = [x for _, points in shown for x, _ in points] + [mark.x for mark in chart.marks]
-    ys = [y for _, points in shown for _, y in points] + ([chart.level[0]] if chart.level else [])
-    rows = ticks(min(ys), max(ys))
+    ys = [y for _, points in shown for _, y in points]
+    level = chart.level if chart.level is not None and _is_near(chart.level[0], min(ys), max(ys)) else None
+    shown_ys = [*ys, level[0]] if level else ys
+    rows = ticks(min(shown_ys), max(shown_ys))
     low, high = min(xs), max(xs)
     frame = _Frame(
         width, height, low - (0.5 if high == low else 0), high + (0.5 if high == low else 0), rows[0], rows[-1]
@@ -182,10 +187,15 @@ def _body(chart: Chart, shown: Sequence[tuple[Series, tuple[Point, ...]]], width
         f"{escape(visible(chart.x_label))}</text>"
     )
     parts += [_mark(mark, frame) for mark in chart.marks]
-    if chart.level is not None:
-        parts.append(_level(*chart.level, frame))
+    if level is not None:
+        parts.append(_level(*level, frame))
     parts += [_drawn(each, points, frame) for each, points in shown]
     return "".join(parts)
+
+
+def _is_near(level: float, low: float, high: float) -> bool:
+    """Whether what is seen keeps at least `SQUASHED` of the height beside it."""
+    return high - low >= SQUASHED * (max(high, level) - min(low, level))
 
 
 def _row(value: float, frame: _Frame, chart: Chart) -> str:
