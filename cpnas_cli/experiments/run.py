@@ -12,6 +12,7 @@ from cpnas_cli.experiments.document import build_document, read_experiment
 from cpnas_cli.experiments.executors import Executor
 from cpnas_cli.experiments.growth import added_words, factors_of, names_now, refusal, rename_members
 from cpnas_cli.experiments.member_runs import MemberRuns
+from cpnas_cli.experiments.pacing import Paced
 from cpnas_cli.experiments.plan import ExperimentFolder, Plan, plan_of
 from cpnas_cli.experiments.schedule import Schedule
 from cpnas_cli.experiments.tasks import Circumstances, Task
@@ -151,7 +152,7 @@ def run_experiment(
                 runs,
                 Circumstances(place.path.resolve(), device, tuple(environment["command"]), stop_at),
                 workers,
-                changed=save,
+                changed=Paced(save),
                 watch=watch,
                 say=say,
                 failures=failures,

@@ -19,8 +19,12 @@ LOCK = ".lock"
 """The file that is locked. It stays: a lock on a file that another process deletes would be held twice."""
 
 WRITTEN_IN_PLACE = (LOCK, "history.jsonl")
-WRITTEN_INTO = ("checkpoint", "baseline", "trainings", "members", "searches", "c")
-"""What a run or an experiment has in its folder that is not replaced as a whole file: a link would lead outside."""
+WRITTEN_INTO = ("checkpoint", "baseline", "trainings", "members", "searches", "logs", "c")
+RUNS_OF_FIT = ("search", "train")
+"""What a run, an experiment or a fit has in its folder that is not replaced as a whole file: a link would lead outside.
+
+What lies in those of a fit is looked at when they are locked themselves.
+"""
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -70,7 +74,7 @@ def refuse_links(folder: Path) -> None:
     """
     into = [folder / name for name in WRITTEN_INTO]
     inner = [entry for each in into if each.is_dir() and not each.is_symlink() for entry in sorted(each.iterdir())]
-    for path in (*(folder / name for name in WRITTEN_IN_PLACE), *into, *inner):
+    for path in (*(folder / name for name in (*WRITTEN_IN_PLACE, *RUNS_OF_FIT)), *into, *inner):
         if path.is_symlink():
             raise RunError(
                 f"{path} is a link to {os.readlink(path)}, and nothing is written outside the folder of a run; "

@@ -4,14 +4,11 @@ import itertools
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY_OPTIONS, TINY_SETTINGS, run_cpnas
+from ray_nodes import Cluster, processes, ray_workers, wait_until
 
 from cpnas_cli.errors import CpnasError, UsageError
 from cpnas_cli.experiments import ray_executor, tasks
@@ -66,15 +64,6 @@ def grown(run: Path, *, by: int) -> Callable[[], bool]:
     """Whether the run's history has so many more lines than now."""
     before = num_lines(run)
     return lambda: num_lines(run) >= before + by
-
-
-def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    for _ in range(2400):
-        if condition():
-            return
-        assert process.poll() is None, f"it ended with {process.returncode}"
-        time.sleep(0.05)
-    raise AssertionError("it did not get that far")
 
 
 # ---------------------------------------------------------------- where a Ray task fits
@@ -241,97 +230,12 @@ def test_a_worker_on_a_node_that_srun_started_is_none_of_its_tasks(tmp_path, mon
 # ---------------------------------------------------------------- two Ray nodes on this machine
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-def processes() -> dict[int, tuple[int, str]]:
-    """{process number: (that of its parent, its command line)} of this machine."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            status, command = (folder / "status").read_text(), (folder / "cmdline").read_text()
-        except OSError:
-            continue
-        parent = re.search(r"^PPid:\t(\d+)$", status, re.MULTILINE)
-        found[int(folder.name)] = (int(parent[1]) if parent else 0, command.replace("\0", " "))
-    return found
-
-
-class Cluster:
-    """Ray nodes of one CPU each, with their own ports and folder; other clusters of this machine stay as they are."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="cpnas-"))  # a socket's path may have 107 characters
-        self.environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_TMPDIR": str(self.folder),
-            "RAY_worker_niceness": "0",
-        }
-        self.starters: list[subprocess.Popen[str]] = []
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def add_node(self) -> int:
-        """The process number of its raylet."""
-        words = ["--num-cpus=1", "--num-gpus=0", "--node-ip-address=127.0.0.1", "--object-store-memory=80000000"]
-        head = ["--head", f"--port={self.port}", "--disable-usage-stats"]
-        where = [f"--address={self.address}"] if self.starters else head
-        starter = subprocess.Popen(
-            [sys.executable, "-m", "ray.scripts.scripts", "start", *where, *words, "--block"],
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
-        self.starters.append(starter)
-        raylets: list[int] = []
-
-        def up() -> bool:
-            raylets[:] = [
-                number
-                for number, (parent, command) in processes().items()
-                if parent == starter.pid and "raylet/raylet" in command
-            ]
-            return bool(raylets)
-
-        wait_until(up, starter)
-        return raylets[0]
-
-    def stop(self) -> None:
-        for starter in self.starters:
-            starter.terminate()
-        for starter in self.starters:
-            try:
-                starter.wait(60)
-            except subprocess.TimeoutExpired:
-                os.killpg(starter.pid, signal.SIGKILL)
-                starter.wait()
-        for number, (_, command) in processes().items():
-            if str(self.folder) in command:  # what a killed raylet left
-                os.kill(number, signal.SIGKILL)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     pytest.importorskip("ray")
     cluster = Cluster()
     yield cluster
     cluster.stop()
-
-
-def ray_workers() -> dict[int, int]:
-    """{process number: that of its raylet} of the Ray workers that run a task of an experiment just now."""
-    return {number: parent for number, (parent, command) in processes().items() if command.startswith("ray::run_task")}
 
 
 @needs_proc

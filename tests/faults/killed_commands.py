@@ -209,14 +209,18 @@ def kill_and_go_on(
     """
     generator = random.Random(seed)
     found: dict[str, Counter[str]] = {name: Counter() for name in dict.fromkeys(names)}
+    lasts: dict[str, float] = {}  # at most; a machine that was busy before need not be now
     for number, name in enumerate(names, start=1):
         whole = undisturbed(made, name)
-        _kill_once(made, name, whole, after=generator.uniform(0, whole.seconds), found=found[name])
+        after = generator.uniform(0, lasts.get(name, whole.seconds))
+        if not _kill_once(made, name, whole, after=after, found=found[name]):
+            lasts[name] = after
         say(f"{number} of {len(names)}, {name}: {dict(found[name])}")
     return found
 
 
-def _kill_once(made: Path, name: str, whole: Undisturbed, *, after: float, found: Counter[str]) -> None:
+def _kill_once(made: Path, name: str, whole: Undisturbed, *, after: float, found: Counter[str]) -> bool:
+    """Whether it had not ended before."""
     command, log, out = COMMANDS[name], made / "log", place(made, "killed", name)
     words = command.words(made, out)
     remove(out)
@@ -229,6 +233,7 @@ def _kill_once(made: Path, name: str, whole: Undisturbed, *, after: float, found
     kept = _outcome(log, out) == (whole.digest, whole.output)
     found["as undisturbed" if kept else "DIFFERENT"] += 1
     found["left behind"] += len(list((out if out.is_dir() else made).rglob(".*.tmp")))
+    return ended.code < 0
 
 
 def remove(out: Path) -> None:

@@ -352,14 +352,18 @@ def test_a_task_waits_for_its_folder_and_lets_it_go(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["history.jsonl", "checkpoint", ".lock", "c", "trainings", "members", "members/cpnas-seed-0", "checkpoint/state"],
+    [
+        *("history.jsonl", "checkpoint", ".lock", "c", "trainings", "members", "members/cpnas-seed-0"),
+        *("checkpoint/state", "logs", "search", "train"),
+    ],
 )
 def test_a_link_out_of_the_folder_is_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
     """`--resume` once cut a file that history.jsonl was a link to."""
     outside, folder = tmp_path / "outside", tmp_path / "run"
     target = outside / "kept"
-    target.mkdir(parents=True) if name in ("checkpoint", "trainings", "members", "c") else outside.mkdir()
-    if not target.exists():
+    is_file = name in ("history.jsonl", ".lock", "checkpoint/state")
+    outside.mkdir() if is_file else target.mkdir(parents=True)
+    if is_file:
         target.write_bytes(b"x" * 20_000)
     (folder / name).parent.mkdir(parents=True)
     (folder / name).symlink_to(target)
