@@ -120,9 +120,10 @@ class _Quarters:
 
 
 def long_search(num_passes: int, work: Path) -> Rows:
-    """Of the default strategy: its draws."""
+    """Of the default strategy: its draws, which are all alike, none only scored, and none before a warm-up."""
     history = work / "run/history.jsonl"
-    words = ["search", *OPTIONS, "--set", f"search.num_passes={num_passes}", "--out", str(work / "run")]
+    settings = (f"search.num_passes={num_passes}", "search.warmup_epochs=0", "search.scored_passes=0")
+    words = ["search", *OPTIONS, *(word for each in settings for word in ("--set", each)), "--out", str(work / "run")]
 
     def done() -> int:
         return history.read_text().count('"event": "draw"') if history.exists() else 0

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import random
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import cpnas_cli
 from cpnas_cli.errors import CheckpointError
 from cpnas_cli.storage.tensors import load_tensors, save_tensors
 
@@ -114,3 +116,14 @@ def test_an_older_file_is_read_with_a_note(file: Path, caplog: pytest.LogCapture
     (note,) = caplog.messages
     assert note.startswith(str(file))
     assert "older version" in note
+
+
+def test_every_tensor_file_is_written_and_read_where_its_checksum_is() -> None:
+    """Checkpoints, models and packed models; the cache of images says what `save_tensors` says (test_mapped.py)."""
+    package = Path(cpnas_cli.__file__).parent
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"^\s*(from|import) safetensors\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert found == {"deploy/packed_file.py", "storage/tensors.py"}
