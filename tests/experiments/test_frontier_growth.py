@@ -80,8 +80,9 @@ def test_what_is_missing_is_added(name: str, tmp_path: Path, timed: list[int]) -
 def test_interrupted_it_grows_to_the_same(most: int, tmp_path: Path, timed: list[int]) -> None:
     larger, added, num_points = GROWN["all"]
     play(plan(), tmp_path / "run", PlayedExecutor())
+    first = PlayedExecutor(most=most)
     with pytest.raises(KeyboardInterrupt):
-        play(larger, tmp_path / "run", first := PlayedExecutor(most=most))
+        play(larger, tmp_path / "run", first)
     stopped = json.loads((tmp_path / "run/frontier.json").read_text())
     assert stopped["widths"] == [1, 2]  # and a bare --resume goes on with them
     document, said = play(larger, tmp_path / "run", second := PlayedExecutor())

@@ -192,8 +192,9 @@ def test_a_command_that_leaves_something_out_is_refused(
 ) -> None:
     play(there, tmp_path, executor())
     before = contents(tmp_path), (tmp_path / "experiment.json").read_bytes()
+    again = executor()
     with pytest.raises(RunError) as caught:
-        play(now, tmp_path, again := executor())
+        play(now, tmp_path, again)
     assert str(caught.value) == (
         f"{tmp_path} holds more than this command asks for ({words}); type {options}, or choose another --out"
     )
@@ -249,7 +250,7 @@ class Killed(BaseException):
 def test_interrupted_after_every_task_it_grows_to_the_same(name: str, tmp_path: Path) -> None:
     small, large, _ = GROWN[name]
     play(small, tmp_path / "run", executor())
-    num_stops, document = 0, None
+    num_stops, document, said = 0, None, list[str]()
     while document is None:
         begun: list[Task] = []
 

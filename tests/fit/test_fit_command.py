@@ -265,6 +265,18 @@ def test_the_line_of_the_readme_gives_the_board_what_the_network_reads(
 # ---------------------------------------------------------------- with a search
 
 
+def test_photos_are_searched_by_the_recommended_strategy(photos: Path, tmp_path: Path) -> None:
+    """It is typed nowhere here; its own settings make it short."""
+    short = ["--set", "spos.num_epochs=1", "--set", "spos.num_scored=4", "--set", "spos.num_parents=2"]
+    words = ["--search", *short, *TIME, *TINY, "--set", "network.num_channels=4", "--set", "train.num_epochs=1"]
+    answer = invoke("fit", photos, *words, "--out", tmp_path / "fit")
+    assert answer.exit_code == 0, answer.output
+    trained = json.loads((tmp_path / "fit/train/genotype.json").read_text())
+    assert trained["provenance"]["strategy"] == "spos"
+    (choice,) = [each for each in document_of(tmp_path / "fit")["choices"] if each["setting"] == "search.strategy"]
+    assert (choice["value"], choice["by"]) == ("spos", "cpnas fit")
+
+
 def test_a_search_is_within_the_budgets_and_what_it_finds_is_trained(photos: Path, tmp_path: Path) -> None:
     words = ["--search", "--set", "search.strategy=random", "--max-size", "9KiB", *TIME, *TINY]
     answer = invoke("fit", photos, *words, "--set", "train.num_epochs=1", "--out", tmp_path / "fit")
