@@ -98,7 +98,7 @@ def test_after_a_pass_all_its_draws_are_validated_with_the_weights_at_its_end(tm
             shared.train(name, genotype, draw=draw)
         expected = [shared.validate_draw(genotype, draw=7)[name].accuracy for genotype in genotypes]
         assert passed[f"accuracy_{name}"] == expected
-    z = [c - 0.5 * (p - c) for c, p in zip(passed["accuracy_child"], passed["accuracy_parent"], strict=True)]
+    z = [c - 0.25 * (p - c) for c, p in zip(passed["accuracy_child"], passed["accuracy_parent"], strict=True)]
     assert passed["z"] == pytest.approx(z, abs=1e-12)
     worst = draws[z.index(min(z))]
     assert z.count(min(z)) > 1 or [edge["abandoned"] for edge in gone["normal"]] == worst["normal"]
