@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 
@@ -111,6 +111,21 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def ray_workers() -> dict[int, int]:
-    """{process number: that of its raylet} of the Ray workers that run a task of an experiment just now."""
-    return {number: parent for number, (parent, command) in processes().items() if command.startswith("ray::run_task")}
+def ray_workers(*, of: int | None = None) -> dict[int, int]:
+    """{process number: that of its raylet} of the Ray workers that run a task of an experiment just now.
+
+    Args:
+      of: the process that has started the cluster; without it those of every cluster, of other tests too.
+    """
+    running = processes()
+    found = {number: parent for number, (parent, command) in running.items() if command.startswith("ray::run_task")}
+    return (
+        found if of is None else {number: parent for number, parent in found.items() if of in _above(number, running)}
+    )
+
+
+def _above(number: int, running: Mapping[int, tuple[int, str]]) -> Iterator[int]:
+    """A process's parent, its parent, and so on."""
+    while number in running:
+        number = running[number][0]
+        yield number

@@ -35,8 +35,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     return folder / "run", run(folder)
 
 
-@pytest.mark.slow(seconds=40)
-@pytest.mark.parametrize("where", [["--workers", "2"], ["--ray", "local"]], ids=["workers", "ray"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param(["--workers", "2"], id="workers", marks=pytest.mark.slow(seconds=40)),
+        pytest.param(["--ray", "local"], id="ray", marks=pytest.mark.long),
+    ],
+)
 def test_wherever_members_run_the_frontier_is_the_same(
     where: list[str], alone: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from conftest import TINY_SETTINGS, run_cpnas
 from forks import Fork, fork
 from here_executor import HereExecutor
 from older_versions import without_checksum
+from ray_nodes import ray_workers
 from rich.console import Console
 
 from cpnas_cli.cli.views.experiments import ExperimentView
@@ -511,25 +512,15 @@ def test_local_workers_share_the_threads_and_the_gpus():
 # ---------------------------------------------------------------- Ray
 
 
-def ray_workers() -> list[int]:
-    """Process numbers of the Ray workers that run a task of an experiment just now."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if (folder / "cmdline").read_text().startswith("ray::run_task"):
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
-
-
 @needs_proc
 @pytest.mark.slow(seconds=30)
 def test_on_ray_a_killed_task_is_tried_again(ablation, tmp_path, start):
     pytest.importorskip("ray")
     process = start(*WORDS, "--ray", "local")
-    wait_until(lambda: num_records(tmp_path / "run/searches/beta-1-seed-1") >= 3 and ray_workers(), process)
-    os.kill(ray_workers()[0], signal.SIGKILL)
+    wait_until(
+        lambda: num_records(tmp_path / "run/searches/beta-1-seed-1") >= 3 and ray_workers(of=process.pid), process
+    )
+    os.kill(next(iter(ray_workers(of=process.pid))), signal.SIGKILL)
     _, stderr = process.communicate(timeout=280)
     assert process.returncode == 0, stderr
     assert "beta-1-seed-1: its search failed and is tried again: its Ray worker died" in stderr
