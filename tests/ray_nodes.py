@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
@@ -88,6 +89,18 @@ class Cluster:
 
         wait_until(up, starter)
         return raylets[0]
+
+    def begin(self, words: Sequence[str], folder: Path, **options: Any) -> subprocess.Popen[str]:
+        """`cpnas WORDS` in the folder, on this cluster, with pipes for what it says."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "cpnas_cli", *words, "--ray", self.address],
+            cwd=folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
 
     def _answers(self) -> bool:
         try:

@@ -59,9 +59,9 @@ def _has_folders(folder: ExperimentFolder, name: str) -> bool:
     return all(run(name).file(RunFolder.CONFIG).exists() for run in (folder.search, folder.training))
 
 
-def _stored_notes(folder: ExperimentFolder) -> dict[str, list[str]]:
+def _notes_of(document: Mapping[str, Any], folder: ExperimentFolder) -> dict[str, list[str]]:
     """What was noted of the runs that are there; a deleted folder takes its notes with it."""
-    noted = {member["name"]: list(member.get("notes", ())) for member in _stored(folder)["members"]}
+    noted = {member["name"]: list(member.get("notes", ())) for member in document["members"]}
     return {name: notes for name, notes in noted.items() if _has_folders(folder, name)}
 
 
@@ -87,7 +87,7 @@ def _past(place: ExperimentFolder, plan: Plan, environment: Mapping[str, Any]) -
     document = _stored(place)
     there = plan_of(document)
     rename_members(place, there)  # those that an interruption has left
-    names, notes = names_now(there, plan), _stored_notes(place)
+    names, notes = names_now(there, plan), _notes_of(document, place)
     changes = factors_of(there) != factors_of(plan)
     return _Past(
         document["environment"],

@@ -55,20 +55,6 @@ def make_optimizer(
     return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
 
-def start_buffers(optimizer: torch.optim.Optimizer) -> dict[str, list[Tensor]]:
-    """Give every parameter the buffers that the optimizer would make in its first step: zeros."""
-    names = ("momentum_buffer",) if isinstance(optimizer, torch.optim.SGD) else ("exp_avg", "exp_avg_sq")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    buffers: dict[str, list[Tensor]] = {
-        name: [torch.zeros_like(parameter, requires_grad=False) for parameter in parameters] for name in names
-    }
-    if isinstance(optimizer, torch.optim.Adam):
-        buffers["step"] = [torch.zeros((), dtype=torch.float32, device=p.device) for p in parameters]
-    for index, parameter in enumerate(parameters):
-        optimizer.state[parameter] = {name: values[index] for name, values in buffers.items()}
-    return buffers
-
-
 @dataclass(frozen=True)
 class EpochMeans:
     """Means over the steps of one epoch; the loss terms are as they enter the sum (4.18)."""

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,15 +34,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def start(folder: Path, cluster: Cluster) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "cpnas_cli", *WORDS, "--out", "run", "--ray", cluster.address],
-        cwd=folder,
-        env=cluster.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return cluster.begin([*WORDS, "--out", "run"], folder, start_new_session=True)
 
 
 def epochs(member: Path) -> list[int]:

@@ -245,14 +245,7 @@ def test_an_experiment_spreads_over_two_nodes_and_outlives_the_loss_of_one(clust
     words = ["compare-strategies", *TINY_OPTIONS, "--set", "train.num_epochs=60", "--strategies", "random"]
     words += ["--random-draws", "2", "--seeds", "0", "--json"]
     head, other = cluster.add_node(), cluster.add_node()
-    with subprocess.Popen(
-        [sys.executable, "-m", "cpnas_cli", *words, "--out", "run", "--ray", cluster.address],
-        cwd=tmp_path,
-        env=cluster.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with cluster.begin([*words, "--out", "run"], tmp_path) as process:
         names = ["random-seed-0-draw-0", "random-seed-0-draw-1"]
         members = [tmp_path / "run/members" / name for name in names]
         wait_until(lambda: all(num_lines(member) >= 3 for member in members), process)

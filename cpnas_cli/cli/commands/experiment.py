@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from cpnas_cli.experiments.executors import Executor
-    from cpnas_cli.experiments.plan import Plan
+    from cpnas_cli.experiments.plan import ExperimentFolder, Plan
     from cpnas_cli.settings import Config
 
 T = TypeVar("T")
@@ -152,18 +152,26 @@ def _plan_and_folder(
 
 def _plan_there(kind: str, folder: Path | None) -> "Plan":
     """The plan that --resume goes on with: it has what is not typed."""
-    from cpnas_cli.errors import RunError, UsageError
+    from cpnas_cli.errors import RunError
     from cpnas_cli.experiments.plan import ExperimentFolder
     from cpnas_cli.experiments.run import stored_plan
 
-    if folder is None:
-        raise UsageError("--resume needs --out FOLDER, the folder of the experiment to go on with")
-    if not ExperimentFolder(folder).document.exists():
-        raise UsageError(f"no experiment to resume in {folder}; leave out --resume to start one")
-    plan = stored_plan(folder)
+    place = place_to_resume(folder, ExperimentFolder, "experiment")
+    plan = stored_plan(place)
     if plan.kind != kind:
-        raise RunError(f"{folder} holds another experiment ({plan.kind}, not {kind})")
+        raise RunError(f"{place} holds another experiment ({plan.kind}, not {kind})")
     return plan
+
+
+def place_to_resume(folder: Path | None, kind_of_folder: "type[ExperimentFolder]", called: str) -> Path:
+    """The folder, which --out must name and which must hold one."""
+    from cpnas_cli.errors import UsageError
+
+    if folder is None:
+        raise UsageError(f"--resume needs --out FOLDER, the folder of the {called} to go on with")
+    if not kind_of_folder(folder).document.exists():
+        raise UsageError(f"no {called} to resume in {folder}; leave out --resume to start one")
+    return folder
 
 
 def any_typed(*values: Any) -> bool:

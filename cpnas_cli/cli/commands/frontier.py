@@ -117,15 +117,10 @@ def _request(
 
 def _plan_there(folder: Path | None) -> "FrontierPlan":
     """The plan that --resume goes on with: it has what is not typed."""
-    from cpnas_cli.errors import UsageError
     from cpnas_cli.experiments.frontier.plan import FrontierFolder
     from cpnas_cli.experiments.frontier.run import stored_frontier_plan
 
-    if folder is None:
-        raise UsageError("--resume needs --out FOLDER, the folder of the frontier to go on with")
-    if not FrontierFolder(folder).document.exists():
-        raise UsageError(f"no frontier to resume in {folder}; leave out --resume to start one")
-    return stored_frontier_plan(folder)
+    return stored_frontier_plan(experiment.place_to_resume(folder, FrontierFolder, "frontier"))
 
 
 def _genotype_and_config(

@@ -15,12 +15,13 @@ from cpnas_cli.experiments.frontier.document import (
     timing_document,
     untimed,
 )
-from cpnas_cli.experiments.frontier.growth import growth_words, refusal
+from cpnas_cli.experiments.frontier.growth import factors_of, growth_words, refusal
 from cpnas_cli.experiments.frontier.member_records import MemberFolders
 from cpnas_cli.experiments.frontier.plan import FrontierFolder, FrontierPlan, plan_of
 from cpnas_cli.experiments.frontier.schedule import FrontierSchedule
 from cpnas_cli.experiments.frontier.tasks import WorkOfFrontier
 from cpnas_cli.experiments.frontier.timing import time_points
+from cpnas_cli.experiments.pacing import Paced
 from cpnas_cli.experiments.run import check_folder
 from cpnas_cli.experiments.tasks import Circumstances
 from cpnas_cli.runs.deadline import Deadline
@@ -85,7 +86,7 @@ def run_frontier(
                 state.folders,
                 Circumstances(place.path.resolve(), device, tuple(environment["command"]), stop_at),
                 workers,
-                changed=state.save,
+                changed=Paced(state.save),
                 watch=watch,
                 say=say,
                 failures=state.failures,
@@ -117,7 +118,7 @@ class _State:
         if stored is not None:
             there = plan_of(stored)
             self.growth = growth_words(there, plan, folders.folder)
-            if _varied(there) != _varied(plan):
+            if factors_of(there, folders.dataset) != factors_of(plan, folders.dataset):
                 self.grown_by.append(environment)
         self.timing = timing_document({}, environment=None) if stored is None else stored["timing"]
         members = [] if stored is None else stored["members"]
@@ -166,7 +167,3 @@ def _stored(place: FrontierFolder) -> dict[str, Any]:
 
 def _check_folder(place: FrontierFolder, plan: FrontierPlan, dataset: Mapping[str, Any]) -> None:
     check_folder(place, "frontier", lambda: refusal(stored_frontier_plan(place.path), plan, dataset))
-
-
-def _varied(plan: FrontierPlan) -> tuple[object, ...]:
-    return plan.widths, plan.cnn_widths, plan.seeds

@@ -15,7 +15,6 @@ an earlier draw can leak into an evaluation.
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -30,6 +29,7 @@ from cpnas_cli.storage.tensors import as_vector, copy_from_vector
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.state import num_draws_of_search, num_epochs_of_search
 from cpnas_cli.strategies.search_images import SearchImages
+from cpnas_cli.strategies.shared_optimizer import LastingOptimizer, optimizer_of_search
 from cpnas_cli.training.epoch import (
     EVALUATION_BATCH_SIZE,
     EpochMeans,
@@ -38,24 +38,11 @@ from cpnas_cli.training.epoch import (
     cosine,
     cross_entropy,
     evaluate,
-    make_optimizer,
-    start_buffers,
     train_epoch,
 )
 
-if TYPE_CHECKING:
-    from cpnas_cli.settings import SearchConfig
-
 BATCHES = "search batches"  # the purpose that the order of a draw's images is derived from
 WARMUP_BATCHES = "warm-up batches"
-
-
-class WarmingUp:
-    """The optimizer of one network throughout the warm-up, over all of its parameters."""
-
-    def __init__(self, parameters: list[torch.nn.Parameter], search: "SearchConfig") -> None:
-        self.optimizer = _optimizer_of(parameters, search)
-        self.buffers = start_buffers(self.optimizer)
 
 
 class SharedNetworks:
@@ -82,7 +69,7 @@ class SharedNetworks:
             for name, precision in PRECISIONS.items()
             if name == "child" or config.search.beta_p != 0
         }
-        self._warming: dict[NetworkName, WarmingUp] = {}
+        self._warming: dict[NetworkName, LastingOptimizer] = {}  # within the warm-up
 
     @property
     def num_steps(self) -> int:
@@ -173,7 +160,7 @@ class SharedNetworks:
         network, steps, total = self.networks[name], iter(genotypes), self.config.search.warmup_epochs
         parameters = list(network.parameters())
         if epoch == 0:
-            self._warming[name] = WarmingUp(parameters, self.config.search)
+            self._warming[name] = LastingOptimizer(parameters, self.config.search)
         optimizer = self._warming[name].optimizer
         try:
             return self._train_epoch(
@@ -223,7 +210,7 @@ class SharedNetworks:
         return TrainStep(
             forward,
             parameters,
-            optimizer or _optimizer_of(parameters, search),
+            optimizer or optimizer_of_search(parameters, search),
             cross_entropy,
             fabric=self.fabric,
             clip_norm=search.clip_norm,
@@ -245,8 +232,8 @@ class SharedNetworks:
         of no further use, nor is the optimizer of a draw.
         """
         tensors = {str(name): as_vector(list(network.parameters())) for name, network in self.networks.items()}
-        for name, warming in self._warming.items():
-            tensors |= {f"{name}.optimizer.{buffer}": as_vector(values) for buffer, values in warming.buffers.items()}
+        for name, optimizer in self._warming.items():
+            tensors |= optimizer.tensors(f"{name}.")
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor], *, path: Path, num_warmed_up: int) -> None:
@@ -262,19 +249,8 @@ class SharedNetworks:
             parameters = list(network.parameters())
             copy_from_vector(tensors, name, parameters, path=path, called=f"weights of the {name}")
             if 0 < num_warmed_up < self.config.search.warmup_epochs:
-                self._warming[name] = WarmingUp(parameters, self.config.search)
-                for buffer, values in self._warming[name].buffers.items():
-                    copy_from_vector(tensors, f"{name}.optimizer.{buffer}", values, path=path)
-
-
-def _optimizer_of(parameters: list[torch.nn.Parameter], search: "SearchConfig") -> torch.optim.Optimizer:
-    return make_optimizer(
-        search.optimizer,
-        parameters,
-        learning_rate=search.learning_rate,
-        momentum=search.momentum,
-        weight_decay=search.weight_decay,
-    )
+                self._warming[name] = LastingOptimizer(parameters, self.config.search)
+                self._warming[name].restore(tensors, f"{name}.", path=path)
 
 
 @contextlib.contextmanager

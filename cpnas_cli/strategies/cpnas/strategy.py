@@ -31,13 +31,9 @@ class Algorithm9(Strategy):
         return search_cpnas(search)
 
     def num_units(self, config: "Config") -> int:
-        return len(self.work_of_units(config))
+        from cpnas_cli.strategies.cpnas.state import num_draws_of_search, num_scored_draws
 
-    def work_of_units(self, config: "Config") -> list[float]:
-        from cpnas_cli.strategies.cpnas.state import WORK_OF_A_SCORE, num_draws_of_search, num_scored_draws
-
-        scored = [WORK_OF_A_SCORE] * num_scored_draws(config.search)
-        return scored + [1.0] * num_draws_of_search(config.search.num_passes)
+        return num_scored_draws(config.search) + num_draws_of_search(config.search.num_passes)
 
     def work_of_records(self, config: "Config", *, num_images: int) -> list[Unit]:
         """The warm-up, what is scored, and the draws; those of a pass may be validated together behind it."""

@@ -21,6 +21,7 @@ from cpnas_cli.storage.tensors import as_vector, copy_from_vector
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import calibrated
 from cpnas_cli.strategies.search_images import SearchImages
+from cpnas_cli.strategies.shared_optimizer import LastingOptimizer
 from cpnas_cli.training.epoch import (
     EVALUATION_BATCH_SIZE,
     EpochMeans,
@@ -29,8 +30,6 @@ from cpnas_cli.training.epoch import (
     cosine,
     cross_entropy,
     evaluate,
-    make_optimizer,
-    start_buffers,
     train_epoch,
 )
 
@@ -93,17 +92,8 @@ class SharedChild:
             seed=config.seed,
         ).to(device)
         self.parameters = list(self.network.parameters())
-        settings = config.search
-        self.optimizer = make_optimizer(
-            settings.optimizer,
-            self.parameters,
-            learning_rate=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
-        # from the start, and not for each parameter when it first has a gradient: a checkpoint then holds one vector
-        # of each, and the fused kernels want the buffers of all parameters or of none
-        self.buffers = start_buffers(self.optimizer)
+        self._lasting = LastingOptimizer(self.parameters, config.search)
+        self.optimizer = self._lasting.optimizer
         self.weights_of_all: Tensor | None = None
         self.calibration_BCHW = self._calibration()
         whole = self.images.validation
@@ -184,8 +174,7 @@ class SharedChild:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint holds: vectors, each of one value or one buffer of all parameters in their order."""
-        tensors = {WEIGHTS: as_vector(self.parameters)}
-        tensors |= {f"optimizer.{name}": as_vector(buffers) for name, buffers in self.buffers.items()}
+        tensors = {WEIGHTS: as_vector(self.parameters), **self._lasting.tensors()}
         if self.weights_of_all is not None:
             tensors[WEIGHTS_OF_ALL] = self.weights_of_all
         return tensors
@@ -197,8 +186,7 @@ class SharedChild:
           CheckpointError: they belong to another network.
         """
         copy_from_vector(tensors, WEIGHTS, self.parameters, path=path)
-        for name, buffers in self.buffers.items():
-            copy_from_vector(tensors, f"optimizer.{name}", buffers, path=path)
+        self._lasting.restore(tensors, path=path)
         self.weights_of_all = tensors.get(WEIGHTS_OF_ALL)
 
     def restore_weights_of_all(self, tensors: Mapping[str, Tensor], *, path: Path) -> None:
