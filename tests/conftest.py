@@ -5,7 +5,7 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import torch
 from forks import fork
 from PIL import Image
+from ray_nodes import Cluster
 from xdist.scheduler import LoadScopeScheduling
 
 # For tests of benchmarks/; at the end, so that the installed package is the one that is tested.
@@ -162,3 +163,12 @@ def image_folder(tmp_path: Path) -> Path:
                 pixels = np.clip(generator.normal(level, 20, (16, 20, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{index:02d}.png")
     return root
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A Ray cluster on this machine, without a node yet."""
+    pytest.importorskip("ray")
+    cluster = Cluster()
+    yield cluster
+    cluster.stop()

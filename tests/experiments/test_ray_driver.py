@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ NUM_EPOCHS = 40
 NAMES = ("random-seed-0-draw-0", "random-seed-0-draw-1")
 WORDS = ["compare-strategies", *TINY_OPTIONS, "--set", f"train.num_epochs={NUM_EPOCHS}", "--strategies", "random"]
 WORDS += ["--random-draws", "2", "--seeds", "0", "--json"]
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    pytest.importorskip("ray")
-    cluster = Cluster()
-    yield cluster
-    cluster.stop()
 
 
 def start(folder: Path, cluster: Cluster) -> subprocess.Popen[str]:

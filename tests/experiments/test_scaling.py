@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import TINY_OPTIONS, TINY_SETTINGS, run_cpnas
-from ray_nodes import Cluster, processes, ray_workers, wait_until
+from ray_nodes import processes, ray_workers, wait_until
 
 from cpnas_cli.errors import CpnasError, UsageError
 from cpnas_cli.experiments import ray_executor, tasks
@@ -228,14 +228,6 @@ def test_a_worker_on_a_node_that_srun_started_is_none_of_its_tasks(tmp_path, mon
 
 
 # ---------------------------------------------------------------- two Ray nodes on this machine
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    pytest.importorskip("ray")
-    cluster = Cluster()
-    yield cluster
-    cluster.stop()
 
 
 @needs_proc
