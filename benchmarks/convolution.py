@@ -1,5 +1,6 @@
 """Forward and backward of `binarization.fast_convolution.convolve` against `torch.nn.functional.conv2d`."""
 
+import itertools
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,7 @@ from cpnas_cli.efficiency.timing import interleaved_seconds, paired_ratio
 
 TITLE = "convolution, forward and backward"
 IMAGES = ((64, 16, 32), (64, 32, 16), (64, 64, 8), (64, 16, 8), (64, 64, 2))  # batch, channels, size
+GROUP_WIDTHS = (1, 16)  # depthwise, and that of the presets
 FILTERS = ((1, 1, 1), (3, 1, 1), (5, 1, 1), (3, 2, 1), (5, 2, 1), (3, 2, 2), (5, 2, 2))  # size, dilation, stride
 
 
@@ -25,8 +27,10 @@ def forward_and_backward(
 def tabulate(images: Sequence[tuple[int, int, int]] = IMAGES, *, repetitions: int) -> Rows:
     rows = []
     for batch, channels, size in images:
-        for kernel_size, dilation, stride in FILTERS:
-            groups = 1 if kernel_size == 1 else channels
+        for (kernel_size, dilation, stride), width in itertools.product(FILTERS, GROUP_WIDTHS):
+            if kernel_size == 1 and width > 1:
+                continue  # over all channels, whatever the groups
+            groups = 1 if kernel_size == 1 else channels // width
             x = torch.randn(batch, channels, size, size).to(memory_format=torch.channels_last).requires_grad_()
             w = torch.randn(channels, channels // groups, kernel_size, kernel_size, requires_grad=True)
             shape = {
@@ -46,6 +50,7 @@ def tabulate(images: Sequence[tuple[int, int, int]] = IMAGES, *, repetitions: in
                 {
                     "batch, channels, pixels": f"{batch}, {channels}, {size}",
                     "filter": f"{kernel_size}x{kernel_size} dilation {dilation} stride {stride}",
+                    "in groups of": channels // groups,
                     "conv2d ms": 1000 * statistics.median(seconds["torch"]),
                     "convolve ms": 1000 * statistics.median(seconds["ours"]),
                     "conv2d / convolve": paired_ratio(seconds["torch"], seconds["ours"]).median,

@@ -53,7 +53,9 @@ COLUMNS = {
         "peak by",
     ],
     "memory": [SHAPE_COLUMN, "step", "peak MiB", "to the Parent", "peak by"],
-    "convolution": ["batch, channels, pixels", "filter", "conv2d ms", "convolve ms", "conv2d / convolve"],
+    "convolution": [
+        "batch, channels, pixels", "filter", "in groups of", "conv2d ms", "convolve ms", "conv2d / convolve",
+    ],
     "predict": [
         "network", "images", "decoding alone s", "network alone s", "predict s", "predict / decoding",
         "images per second",

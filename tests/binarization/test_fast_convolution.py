@@ -105,14 +105,15 @@ def test_same_padding(kind: str, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("padding", [0, 1, 2, 3, 4, 6])
 @pytest.mark.parametrize("kernel_size", [3, 5])
-def test_other_paddings_strides_and_dilations(kernel_size: int, padding: int) -> None:
-    """Depthwise, where the shortcuts are: each must see when it does not apply."""
+@pytest.mark.parametrize("kind", ["depthwise", "grouped"])
+def test_other_paddings_strides_and_dilations(kind: str, kernel_size: int, padding: int) -> None:
+    """Each of the shortcuts must see when it does not apply."""
     num_checked = 0
     for dilation, stride, size in itertools.product((1, 2, 3), (1, 2, 3, 4, 6), ((3, 3), (6, 4), (9, 12), (10, 7))):
         if min(size) + 2 * padding < dilation * (kernel_size - 1) + 1:
             continue  # no output at all
         check_against_conv2d(
-            DEPTHWISE, size=size, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation
+            KINDS[kind], size=size, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation
         )
         num_checked += 1
     assert num_checked >= 10
@@ -136,6 +137,21 @@ def test_many_pixels(padding: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # of a dilated one, after its phases were moved into the batch
     check_against_conv2d(Channels(3, 3, 3), size=(16, 18), kernel_size=5, stride=1, padding=4, dilation=2, batch=64)
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(("size", "is_far"), [(8, True), (7, True), (9, False), (16, False)])
+def test_a_dilated_filter_that_reaches_far(size: int, is_far: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of a grouped one by its phases, where it reaches beyond the middle of the image."""
+    calls = []
+    by_phases = convolution._space_to_batch
+
+    def spy(x: Tensor, size: int) -> Tensor:
+        calls.append(x.shape[2:])
+        return by_phases(x, size)
+
+    monkeypatch.setattr(convolution, "_space_to_batch", spy)
+    check_against_conv2d(GROUPED, size=(size, size), kernel_size=5, stride=1, padding=4, dilation=2)
+    assert calls == ([(8, 8)] * 2 if is_far else []), "gradient and image, their sizes even"
 
 
 def test_many_pixels_of_a_pointwise_convolution() -> None:

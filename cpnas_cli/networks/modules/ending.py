@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from cpnas_cli.networks.modules.node import Node
+from cpnas_cli.networks.modules.prelu import prelu
 from cpnas_cli.networks.modules.stored import FLOAT32, stored
 
 INITIAL_SLOPE = 0.25  # PReLU, He et al. 2015
@@ -45,9 +46,10 @@ class Ending(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Node:
         values = self.stored_values() if self.exact_evaluation and not self.training else list(self.values)
         shift_C = values.pop() if self.sign_shift else None
+        activate = prelu if self.training else torch.prelu
         if self.activation == "prelu":
-            x_BCHW = torch.prelu(x_BCHW, values[0])
+            x_BCHW = activate(x_BCHW, values[0])
         elif self.activation == "rprelu":
             before_C, slope_C, after_C = values
-            x_BCHW = torch.prelu(x_BCHW + before_C.view(-1, 1, 1), slope_C) + after_C.view(-1, 1, 1)
+            x_BCHW = activate(x_BCHW + before_C.view(-1, 1, 1), slope_C) + after_C.view(-1, 1, 1)
         return Node(x_BCHW, shift_C)

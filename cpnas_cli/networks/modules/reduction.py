@@ -1,8 +1,8 @@
 """The factorized reduction: half the rows and columns, without a pixel that is not read."""
 
-import torch
 from torch import Tensor, nn
 
+from cpnas_cli.binarization.thinning import thinned
 from cpnas_cli.networks.arithmetic import Arithmetic
 from cpnas_cli.networks.modules.batch_norm import BatchNorm, normalized
 from cpnas_cli.networks.modules.node import Node
@@ -20,6 +20,4 @@ class FactorizedReduction(nn.Module):
 
     def forward(self, node: Node) -> Tensor:
         x_BCHW = self.arithmetic.activate(node)
-        even_BCHW = x_BCHW[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
-        odd_BCHW = x_BCHW[:, :, 1::2, 1::2].contiguous(memory_format=torch.channels_last)
-        return normalized([self.even, self.odd], self.norm, [even_BCHW, odd_BCHW])
+        return normalized([self.even, self.odd], self.norm, thinned(x_BCHW, 2, starts=(0, 1)))
