@@ -20,6 +20,7 @@ from benchmarks import (
     growth,
     memory,
     predict,
+    preset_step,
     product,
     profile,
     search_step,
@@ -55,6 +56,9 @@ BENCHMARKS = {
     ),
     "child_step": Benchmark(
         child_step.TITLE, child_step.tabulate, {"repetitions": 5, "warmup": 1}, {"shapes": (TINY,), "repetitions": 3}
+    ),
+    "preset_step": Benchmark(
+        preset_step.TITLE, preset_step.tabulate, {"repetitions": 5}, {"presets": ("digits",), "repetitions": 1}
     ),
     "search_step": Benchmark(
         search_step.TITLE, search_step.tabulate, {"repetitions": 8, "warmup": 1}, {"shapes": (TINY,), "repetitions": 8}

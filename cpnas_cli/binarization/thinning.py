@@ -16,22 +16,25 @@ def thinned(x_BCHW: Tensor, step: int, *, starts: tuple[int, ...] = (0,)) -> tup
       starts: different ones, below the step.
     """
     if torch.is_grad_enabled() and x_BCHW.requires_grad:
-        return _Thinned.apply(x_BCHW, step, starts)  # pyright: ignore[reportReturnType]
-    return _sliced(x_BCHW, step, starts)
+        return Thinned.apply(x_BCHW, step, starts)  # pyright: ignore[reportReturnType]
+    return sliced(x_BCHW, step, starts)
 
 
-def _sliced(x_BCHW: Tensor, step: int, starts: tuple[int, ...]) -> tuple[Tensor, ...]:
+def sliced(x_BCHW: Tensor, step: int, starts: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """`thinned` by slices alone."""
     return tuple(
         x_BCHW[:, :, start::step, start::step].contiguous(memory_format=torch.channels_last) for start in starts
     )
 
 
-class _Thinned(torch.autograd.Function):
+class Thinned(torch.autograd.Function):
+    """`thinned`; its gradient is one tensor of zeros in which those of all starts are put."""
+
     @staticmethod
     def forward(ctx: Any, x_BCHW: Tensor, step: int, starts: tuple[int, ...]) -> tuple[Tensor, ...]:
         ctx.shape = x_BCHW.shape
         ctx.pixels = step, starts
-        return _sliced(x_BCHW, step, starts)
+        return sliced(x_BCHW, step, starts)
 
     @staticmethod
     @once_differentiable
