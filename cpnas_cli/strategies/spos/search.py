@@ -14,7 +14,8 @@ as often as the others; a generation has no random newcomers, unless a child tha
 What is beyond a budget is not scored, as in the paper, and not trained either: a draw is repaired.
 
 On a table of architectures (docs/experiments.md) a score after 12 to 16 epochs ranks as well as one after 12 epochs of
-strictly fair steps (`fair`), whose steps cost eight times as much; one after 48 epochs ranks better.
+strictly fair steps (`fair`), whose steps cost eight times as much; one after 48 epochs ranks better, but what is found
+then is not better.
 """
 
 import functools
