@@ -4,7 +4,7 @@
     epochs       = floor(seconds left / (steps of an epoch * seconds of a step)), at most 2 * enough
     enough       = STEPS_ENOUGH / steps of an epoch, from 20 to 200
     worth        = sqrt(channels) * min(epochs, enough), and with its teacher TEACHER_WORTH times as much
-                   if there are at least TEACHER_FROM * enough epochs
+                   if there are at least TEACHER_FROM epochs, or as many as are asked for
 
 where a step is one of the Child, with its teacher also one of the teacher. Chosen is what has the largest worth: twice
 the epochs are worth four times the channels, until there are enough of these, and a teacher is worth its time unless
@@ -31,8 +31,8 @@ STEPS_ENOUGH = 3750
 
 FEWEST_ENOUGH, MOST_ENOUGH = 20, 200
 
-TEACHER_FROM = 0.25
-"""Of enough epochs: with fewer the Child alone, in the same time, was better; docs/fit.md has what was measured."""
+TEACHER_FROM = 40
+"""Epochs; with fewer the Child alone, in the same time, was better; ours: docs/fit.md has what was measured."""
 
 TEACHER_WORTH = 3.0
 """What an epoch with the teacher is worth then, in epochs without; ours: more than it takes, which is some 2."""
@@ -112,7 +112,7 @@ def measure_enough(
 
 
 def chosen_plan(ways: Sequence[Way], times: Times, *, enough: int, fixed: int | None = None) -> Plan:
-    """The one that uses the time best, see the module's text; of equally good ones the widest, with its teacher.
+    """The one that uses the time best, see the module's text; of equally good ones the widest, alone.
 
     Args:
       enough, fixed: as above.
@@ -124,8 +124,9 @@ def chosen_plan(ways: Sequence[Way], times: Times, *, enough: int, fixed: int | 
 
     def worth(way: Way) -> tuple[float, int, bool]:
         epochs = _epochs(way, times, most=counted)
-        factor = TEACHER_WORTH if way.is_taught and epochs >= TEACHER_FROM * counted else 1.0
-        return round(math.sqrt(way.num_channels) * epochs * factor, 6), way.num_channels, way.is_taught
+        gets = _epochs(way, times, most=most)
+        factor = TEACHER_WORTH if way.is_taught and gets >= (fixed or TEACHER_FROM) else 1.0
+        return round(math.sqrt(way.num_channels) * epochs * factor, 6), way.num_channels, not way.is_taught
 
     possible = [way for way in ways if _epochs(way, times, most=most) >= at_least]
     if not possible:

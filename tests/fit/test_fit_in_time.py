@@ -56,7 +56,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         played.work(BACKWARD)
         return step(this, *args)
 
-    monkeypatch.setattr(plan, "MOST_ENOUGH", 40)  # a quarter of these is worth a teacher
+    monkeypatch.setattr(plan, "MOST_ENOUGH", 40)
+    monkeypatch.setattr(plan, "TEACHER_FROM", 10)
     monkeypatch.setattr(Network, "forward", played_forward)
     monkeypatch.setattr(TrainStep, "__call__", played_step)
     monkeypatch.setattr(time, "monotonic", played.now)

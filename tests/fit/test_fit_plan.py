@@ -63,24 +63,29 @@ def test_twice_the_epochs_are_worth_four_times_the_channels(ways: list[tuple[int
 
 
 @pytest.mark.parametrize(
-    ("ways", "plan"),
+    ("ways", "enough", "fixed", "plan"),
     [
-        # 5 epochs are a quarter of 20, 4 are not, against 10 and 8
-        ([(16, 160.0, True), (16, 80.0, False)], Plan(16, 5, 800.0)),
-        ([(16, 161.0, True), (16, 80.5, False)], Plan(16, 9, 724.5, is_taught=False)),
-        ([(16, 400.0, True), (16, 200.0, False)], Plan(16, 4, 800.0, is_taught=False)),
-        # 40 of both
-        ([(16, 20.0, True), (16, 10.0, False)], Plan(16, 40, 800.0)),
-        # 4 x 4 = 16, 4 x 8 = 32, 2.83 x 5 x 3 = 42.4, 2.83 x 10 = 28.3
+        # 40 of both; 39 would be too few, against 40 of 78
+        ([(16, 20.0, True), (16, 10.0, False)], 20, None, Plan(16, 40, 800.0)),
+        ([(16, 20.5, True), (16, 10.25, False)], 20, None, Plan(16, 40, 410.0, is_taught=False)),
+        ([(16, 400.0, True), (16, 200.0, False)], 20, None, Plan(16, 4, 800.0, is_taught=False)),
+        # 4 x 40 x 3 = 480, 4 x 80 = 320, 2.83 x 80 x 3 = 679, 2.83 x 100 (of 160) = 283
         (
-            [(16, 200.0, True), (16, 100.0, False), (8, 160.0, True), (8, 80.0, False)],
-            Plan(8, 5, 800.0),
+            [(16, 20.0, True), (16, 10.0, False), (8, 10.0, True), (8, 5.0, False)],
+            100,
+            None,
+            Plan(8, 80, 800.0),
         ),
+        # in as many epochs as are asked for it is better with its teacher, if there is time
+        ([(16, 160.0, True), (16, 80.0, False)], 20, 5, Plan(16, 5, 800.0)),
+        ([(16, 161.0, True), (16, 80.5, False)], 20, 5, Plan(16, 5, 402.5, is_taught=False)),
     ],
 )
-def test_the_teacher_is_for_those_who_have_the_time(ways: list[tuple[int, float, bool]], plan: Plan) -> None:
-    assert (TEACHER_FROM, TEACHER_WORTH) == (0.25, 3.0)
-    assert chosen_plan([Way(*each) for each in ways], TIMES, enough=20) == plan
+def test_the_teacher_is_for_those_who_have_the_time(
+    ways: list[tuple[int, float, bool]], enough: int, fixed: int | None, plan: Plan
+) -> None:
+    assert (TEACHER_FROM, TEACHER_WORTH) == (40, 3.0)
+    assert chosen_plan([Way(*each) for each in ways], TIMES, enough=enough, fixed=fixed) == plan
 
 
 @pytest.mark.parametrize(
