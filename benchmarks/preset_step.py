@@ -14,35 +14,24 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.tables import Rows, run_alone
-from benchmarks.training_step import NOWHERE
+from benchmarks.training_step import TimedStep, training_step
 from cpnas_cli.binarization import fast_convolution, thinning
 from cpnas_cli.data.dataset import Dataset, ImageSet
-from cpnas_cli.distributed.device import open_device
 from cpnas_cli.efficiency.timing import interleaved, paired_ratio
 from cpnas_cli.networks.modules import ending
 from cpnas_cli.networks.shapes import NetworkName
-from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.search_space import draw_uniform
 from cpnas_cli.settings import Config, load_config
-from cpnas_cli.training.training import Training
 
 TITLE = "a training step of the small presets, by what PyTorch alone would do"
 PRESETS = ("digits", "fashion-mnist-small")
 NETWORKS: tuple[NetworkName, ...] = ("parent", "child")
 
 
-class _Slices:
-    """In place of a function with one gradient for all slices: those of PyTorch, each with its own."""
-
-    @staticmethod
-    def apply(x_BCHW: torch.Tensor, step: int, starts: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
-        return thinning.sliced(x_BCHW, step, starts)
-
-
 PATCHES: Mapping[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
     "convolutions": lambda: mock.patch.object(fast_convolution, "convolve", F.conv2d),
     "PReLU": lambda: mock.patch.object(ending, "prelu", torch.prelu),
-    "every second pixel": lambda: mock.patch.object(thinning, "Thinned", _Slices),
+    "every second pixel": lambda: mock.patch.object(thinning.Thinned, "apply", thinning.sliced),
 }
 KINDS: Mapping[str, tuple[str, ...]] = {"nothing": (), **{name: (name,) for name in PATCHES}, "all": tuple(PATCHES)}
 
@@ -55,25 +44,14 @@ def noise(config: Config) -> Dataset:
     return Dataset(part, part, tuple(map(str, range(10))), mean=(0.5,), std=(0.29,))
 
 
-def step_of(config: Config, name: NetworkName, *, draw: int) -> Callable[[], torch.Tensor]:
-    """Of the random architecture with this number; called again it goes on."""
-    training = Training(
-        NOWHERE,
-        config,
-        draw_uniform(seed=0, draw=draw),
-        noise(config),
-        fabric=open_device("cpu"),
-        networks=(name,),
-        provenance={},
-        deadline=Deadline(),
-    )
-    train_step = training.new_train_step(name)
-    size = config.data.image_size
-    batch = torch.randn(config.train.batch_size, 1, size, size), torch.arange(config.train.batch_size) % 10
-    return lambda: train_step(*batch)
+def step_of(config: Config, name: NetworkName, *, draw: int) -> TimedStep:
+    """Of the random architecture with this number."""
+    dataset = noise(config)
+    batch = torch.randn(dataset.train.images.shape), dataset.train.labels
+    return training_step(config, name, draw_uniform(seed=0, draw=draw), dataset, batch)
 
 
-def timed(step: Callable[[], torch.Tensor], patches: Sequence[str]) -> Callable[[], float]:
+def timed(step: TimedStep, patches: Sequence[str]) -> Callable[[], float]:
     """Seconds of one step with these operations of PyTorch."""
 
     def measured() -> float:

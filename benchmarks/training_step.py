@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.workload import Shape, Workload
+from cpnas_cli.data.dataset import Dataset
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.networks.shapes import NetworkName
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype
+from cpnas_cli.settings import Config
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.shared_networks import SharedNetworks
 from cpnas_cli.strategies.pcdarts.search import MixedSearch
@@ -47,11 +49,16 @@ def step_of_training(
     if not child_parent_loss:
         weightless = config.train.model_copy(update={"kernel_weight": 0.0, "lambda_compactness": 0.0})
         config = config.model_copy(update={"train": weightless})
+    return training_step(config, name, genotype, workload.dataset(), batch)
+
+
+def training_step(config: Config, name: NetworkName, genotype: Genotype, dataset: Dataset, batch: Batch) -> TimedStep:
+    """Of a training with these settings and images, as it is before its first epoch."""
     training = Training(
         NOWHERE,
         config,
         genotype,
-        workload.dataset(),
+        dataset,
         fabric=open_device("cpu"),
         networks=(name,),
         provenance={},

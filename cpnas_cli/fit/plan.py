@@ -123,10 +123,10 @@ def chosen_plan(ways: Sequence[Way], times: Times, *, enough: int, fixed: int | 
     at_least, counted, most = (1, enough, 2 * enough) if fixed is None else (fixed, fixed, fixed)
 
     def worth(way: Way) -> tuple[float, int, bool]:
-        epochs = _epochs(way, times, most=counted)
-        gets = _epochs(way, times, most=most)
-        factor = TEACHER_WORTH if way.is_taught and gets >= (fixed or TEACHER_FROM) else 1.0
-        return round(math.sqrt(way.num_channels) * epochs * factor, 6), way.num_channels, not way.is_taught
+        epochs = _epochs(way, times, most=most)
+        factor = TEACHER_WORTH if way.is_taught and epochs >= (fixed or TEACHER_FROM) else 1.0
+        value = math.sqrt(way.num_channels) * min(epochs, counted) * factor
+        return round(value, 6), way.num_channels, not way.is_taught
 
     possible = [way for way in ways if _epochs(way, times, most=most) >= at_least]
     if not possible:

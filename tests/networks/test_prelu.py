@@ -1,5 +1,7 @@
 """PReLU of a training on a CPU: the bits of `torch.prelu`, gradients too."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,9 +13,9 @@ from cpnas_cli.networks.modules.prelu import prelu
 SHAPES = [(1, 1, 1, 1), (3, 5, 7, 4), (2, 16, 8, 8), (32, 8, 16, 16)]
 
 
-def gradients(function: object, x: Tensor, slope: Tensor, grad: Tensor) -> list[Tensor]:
-    leaves = [x.clone().requires_grad_(), slope.clone().requires_grad_()]
-    result = function(*leaves)  # pyright: ignore[reportCallIssue]
+def gradients(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, slope: Tensor, grad: Tensor) -> list[Tensor]:
+    leaves = x.clone().requires_grad_(), slope.clone().requires_grad_()
+    result = function(*leaves)
     return [result.detach(), *torch.autograd.grad(result, leaves, grad)]
 
 
