@@ -14,23 +14,26 @@ from typing import Any
 
 import torch
 
-from benchmarks.held_out import held_out, train
+from benchmarks.held_out import held_out, train, trains_alike
 from benchmarks.tables import environment, positive
 from cpnas_cli.efficiency.estimate import estimate
 from cpnas_cli.networks.dataflow import dataflow_of
 from cpnas_cli.networks.layers import Surroundings
+from cpnas_cli.networks.network import build_network
+from cpnas_cli.networks.shapes import NetworkName
+from cpnas_cli.networks.size import network_size
 from cpnas_cli.search_space import draw_uniform
 from cpnas_cli.settings import Config, load_config
 from cpnas_cli.storage.documents import ARCHITECTURE_TABLE_SCHEMA, write_json
 
-NETWORKS = ("parent", "child")
+NETWORKS: tuple[NetworkName, ...] = ("child", "parent")
 
 
 def run_of(config: Config, *, draw: int, num_held_out: int) -> dict[str, Any]:
     """Of the table: one genotype trained with one seed. Curves have a value per epoch."""
     torch.set_num_threads(1)
     dataset = held_out(config, num_held_out)
-    trained = train(config, dataset, draw_uniform(seed=0, draw=draw))
+    trained = train(config, dataset, draw_uniform(seed=0, draw=draw), networks=NETWORKS)
     epochs = {name: [epoch for epoch in trained.epochs if epoch["network"] == name] for name in NETWORKS}
     return {
         "seed": config.seed,
@@ -49,6 +52,14 @@ def genotype_row(config: Config, shape: Surroundings, *, draw: int) -> dict[str,
     """Of the table: what a genotype is and takes, before anything is trained."""
     genotype = draw_uniform(seed=0, draw=draw)
     counts = estimate(dataflow_of(config.network, genotype, shape, precision="binary"))
+    network = build_network(
+        config.network,
+        precision="binary",
+        num_image_channels=shape.num_image_channels,
+        num_classes=shape.num_classes,
+        seed=0,
+        genotype=genotype,
+    )
     return {
         "draw": draw,
         "normal": list(genotype.normal),
@@ -56,6 +67,7 @@ def genotype_row(config: Config, shape: Surroundings, *, draw: int) -> dict[str,
         "size_bits": counts.storage.total,
         "ops": counts.ops,
         "macs": counts.macs,
+        "num_parameters": network_size(network).num_parameters,
         "runs": [],
     }
 
@@ -84,7 +96,7 @@ def main() -> None:
     }
     if arguments.out.exists():
         document = json.loads(arguments.out.read_text())
-        if document["config"] != config.model_dump(mode="json") or document["num_held_out"] != arguments.held_out:
+        if not trains_alike(config, document) or document["num_held_out"] != arguments.held_out:
             raise SystemExit(f"{arguments.out} is a table of other settings; choose another --out")
     rows = document["genotypes"]
     for draw in range(len(rows), arguments.genotypes):

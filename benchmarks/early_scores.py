@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.held_out import held_out
+from benchmarks.held_out import held_out, settings_of_table
 from benchmarks.tables import Rows, environment, print_table
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.experiments.ranking.ranks import tau_of
 from cpnas_cli.experiments.ranking.table import read_table
 from cpnas_cli.networks.shapes import NetworkName
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.settings import load_config
 from cpnas_cli.storage.documents import write_json
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.cpnas.indicator import indicator
@@ -40,8 +39,8 @@ Values = NDArray[np.float64]
 def scores_of(table: Path, *, seed: int, epochs: Sequence[int]) -> list[dict[str, Any]]:
     """Per number of epochs, network and measure: the scores of all architectures of the table, in its order."""
     document = json.loads(table.read_text())
-    settings = [*document["settings"], f"seed={seed}", "search.strategy=cpnas", f"search.warmup_epochs={max(epochs)}"]
-    config = load_config(document["preset"], overrides=settings)
+    settings = [f"seed={seed}", "search.strategy=cpnas", f"search.warmup_epochs={max(epochs)}"]
+    config = settings_of_table(document, settings)
     dataset = held_out(config, document["num_held_out"])
     genotypes, found = read_table(table).genotypes, list[dict[str, Any]]()
     with tempfile.TemporaryDirectory(prefix="cpnas-scores-") as name:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.held_out import held_out, train
+from benchmarks.held_out import held_out, settings_of_table, train
 from benchmarks.recipe import paired
 from benchmarks.tables import Rows, environment, print_table
 from cpnas_cli.data.dataset import Dataset
@@ -27,7 +27,7 @@ from cpnas_cli.networks.dataflow import dataflow_of
 from cpnas_cli.networks.layers import Surroundings
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype
-from cpnas_cli.settings import Config, load_config
+from cpnas_cli.settings import Config
 from cpnas_cli.storage.documents import write_json
 from cpnas_cli.storage.genotype_file import parse_genotype
 from cpnas_cli.strategies import run_search
@@ -119,7 +119,6 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     torch.set_num_threads(1)
     table = json.loads(arguments.table.read_text())
-    settings = [*table["settings"], *arguments.set]
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "table": arguments.table.name,
@@ -130,18 +129,18 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.out.exists():
         document = json.loads(arguments.out.read_text())
     done = {(run["kind"], run["seed"]) for run in document["runs"]}
-    dataset = held_out(load_config(table["preset"], overrides=settings), table["num_held_out"])
+    dataset = held_out(settings_of_table(table, arguments.set), table["num_held_out"])
     for seed in map(int, arguments.seeds.split(",")):
         for kind in arguments.searches.split(","):
             if (kind, seed) in done:
                 continue
-            config = load_config(table["preset"], overrides=[*settings, *SEARCHES[kind], f"seed={seed}"])
+            config = settings_of_table(table, [*arguments.set, *SEARCHES[kind], f"seed={seed}"])
             genotype, seconds = search(config, dataset)
             shape = Surroundings(config.data.image_size, dataset.train.images.shape[1], dataset.num_classes)
             counts = estimate(dataflow_of(config.network, genotype, shape, precision="binary"))
             accuracies = {}
             for training_seed in _means_by_seed(table):
-                seeded = load_config(table["preset"], overrides=[*table["settings"], f"seed={training_seed}"])
+                seeded = settings_of_table(table, [f"seed={training_seed}"])
                 accuracies[str(training_seed)] = train(seeded, dataset, genotype).result["accuracy_test"]
             document["runs"].append(
                 {

@@ -10,11 +10,12 @@ import torch
 
 from cpnas_cli.data.dataset import Dataset, load_dataset
 from cpnas_cli.distributed.device import open_device
+from cpnas_cli.networks.shapes import NetworkName
 from cpnas_cli.randomness import torch_generator
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype
-from cpnas_cli.settings import Config
+from cpnas_cli.settings import Config, change_config, load_config
 from cpnas_cli.training.training import Training
 
 
@@ -49,8 +50,10 @@ class Trained:
         }
 
 
-def train(config: Config, dataset: Dataset, genotype: Genotype) -> Trained:
-    """Train the Child, and the Parent first where the settings want its soft targets; keeps nothing on the disk."""
+def train(
+    config: Config, dataset: Dataset, genotype: Genotype, *, networks: tuple[NetworkName, ...] = ("child",)
+) -> Trained:
+    """Train these networks, the Parent first where the settings want its soft targets; keeps nothing on the disk."""
     with tempfile.TemporaryDirectory(prefix="cpnas-held-out-") as name:
         run = RunFolder(Path(name))
         training = Training(
@@ -59,9 +62,33 @@ def train(config: Config, dataset: Dataset, genotype: Genotype) -> Trained:
             genotype,
             dataset,
             fabric=open_device("cpu"),
-            networks=("child",),
+            networks=networks,
             provenance={},
             deadline=Deadline(),
         )
         result = training.train()
         return Trained(result, [record for record in run.history() if record["event"] == "epoch"])
+
+
+TRAINING_SECTIONS = ("data", "network", "train")
+"""What a training reads of the settings."""
+
+
+def settings_of_table(table: Mapping[str, Any], overrides: Sequence[str]) -> Config:
+    """The settings of a search on a table's images, or of a training like the table's.
+
+    What a training reads is what the table was made with, whatever its preset has become since; all else is the
+    preset's as it is now.
+    """
+    config = load_config(table["preset"], overrides=[*table["settings"], *overrides])
+    return change_config(config, {**_trained_with(Config().model_dump(mode="json")), **_trained_with(table["config"])})
+
+
+def _trained_with(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{section}.{key}": value for section in TRAINING_SECTIONS for key, value in config[section].items()}
+
+
+def trains_alike(config: Config, table: Mapping[str, Any]) -> bool:
+    """Whether trainings by these settings belong into the table; what it does not know is at its default."""
+    default = Config().model_dump(mode="json")
+    return _trained_with(config.model_dump(mode="json")) == {**_trained_with(default), **_trained_with(table["config"])}

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.held_out import held_out
+from benchmarks.held_out import held_out, settings_of_table
 from benchmarks.tables import Rows, environment, print_table
 from cpnas_cli.distributed.device import open_device
 from cpnas_cli.experiments.ranking.ranks import tau_of
 from cpnas_cli.experiments.ranking.table import read_table
 from cpnas_cli.runs.folder import RunFolder
-from cpnas_cli.settings import load_config
 from cpnas_cli.storage.documents import write_json
 from cpnas_cli.strategies.base import Search
 from cpnas_cli.strategies.one_shot.draws import draw_one
@@ -34,8 +33,8 @@ SCHEMA = "cpnas.shared-epochs/1"
 def run_of(table: Path, *, epochs: int, seed: int, settings: Sequence[str]) -> dict[str, Any]:
     """One shared Child: the scores of the table's architectures in its order, and seconds of the processor."""
     document = json.loads(table.read_text())
-    overrides = [*document["settings"], *settings, "search.strategy=spos", f"spos.num_epochs={epochs}", f"seed={seed}"]
-    config = load_config(document["preset"], overrides=overrides)
+    overrides = [*settings, "search.strategy=spos", f"spos.num_epochs={epochs}", f"seed={seed}"]
+    config = settings_of_table(document, overrides)
     dataset = held_out(config, document["num_held_out"])
     with tempfile.TemporaryDirectory(prefix="cpnas-scores-") as name:
         search = Search(RunFolder(Path(name)), config, dataset, open_device("cpu"))

@@ -11,11 +11,13 @@ The table is made when it is first asked for and kept in the cache, by processor
 """
 
 import hashlib
+import importlib
 import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -80,11 +82,29 @@ class Latency(Resource):
 
     def demand(self, config: "Config", dataset: "Dataset") -> Demand:
         key = _key(config, dataset)
-        return _kept(key) or _made(key, self, config, dataset)
+        kept = _kept(key)
+        if kept is None:
+            return _made(key, self, config, dataset)
+        with self.engine_runs():  # it runs what is found, at the end
+            importlib.import_module("cpnas_cli.deploy.engine")
+        return kept
 
     def found(self, genotype: "Genotype", config: "Config", dataset: "Dataset") -> float:
-        call = _network_call(genotype, config, dataset)
+        with self.engine_runs():
+            call = _network_call(genotype, config, dataset)
         return undisturbed_seconds({"network": call}, duration=NETWORK_SECONDS)["network"]
+
+    @contextmanager
+    def engine_runs(self) -> Iterator[None]:
+        """What is done in it needs the packed engine.
+
+        Raises:
+          UsageError: it cannot run here, or not with these settings.
+        """
+        try:
+            yield
+        except (ImportError, RunError) as error:
+            raise UsageError(f"{self.option}: the packed engine cannot run these settings here: {error}") from None
 
     def preparation(self, config: "Config", dataset: "Dataset") -> str | None:
         if _kept(_key(config, dataset)) is not None:
@@ -138,10 +158,8 @@ def _made(key: str, resource: Latency, config: "Config", dataset: "Dataset") -> 
     Raises:
       UsageError: the engine cannot run these settings here.
     """
-    try:
+    with resource.engine_runs():
         demand, networks = _measure(config, dataset)
-    except (ImportError, RunError) as error:
-        raise UsageError(f"{resource.option}: the packed engine cannot run these settings here: {error}") from None
     _MADE[key] = demand
     document = {
         "schema": LATENCY_SCHEMA,

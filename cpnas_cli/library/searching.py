@@ -13,7 +13,7 @@ from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder, goes_on
 from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import DEFAULT_PRESET, Config
-from cpnas_cli.storage.genotype_file import parse_genotype
+from cpnas_cli.storage.genotype_file import parse_genotype, provenance_of
 
 Event = Mapping[str, Any]
 """A record of the run's history.jsonl, once it is saved: its key "event" says of what, see docs/files.md.
@@ -41,6 +41,13 @@ class Found:
     @property
     def genotype_file(self) -> Path:
         return self.folder / RunFolder.GENOTYPE
+
+    @property
+    def warning(self) -> str | None:
+        """What should be known before the genotype is used: that the indicator preferred worse Children; else None."""
+        from cpnas_cli.strategies.cpnas.indicator import warning_of
+
+        return warning_of(provenance_of(self.document))
 
     def history(self) -> list[dict[str, Any]]:
         """Every record of the search."""

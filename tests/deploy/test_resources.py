@@ -1,5 +1,6 @@
 """What genotypes take of a resource, against the file that is written and the estimate that counts layer by layer."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,26 @@ def test_where_the_engine_cannot_run_one_line_says_so(digits: Dataset, monkeypat
     monkeypatch.setattr(latency, "_operation_calls", fail)
     with pytest.raises(UsageError, match=r"--max-latency: the packed engine cannot run these settings here: .*numba"):
         LATENCY.demand(load_config(), digits)
+
+
+def test_a_kept_table_does_not_stand_in_for_the_engine(
+    clock: list[int], digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused before the search, which would run what it found at its end, and not after it."""
+    LATENCY.demand(load_config(), digits)
+
+    def fail(*_: object) -> None:
+        raise ImportError("No module named 'numba'")
+
+    monkeypatch.setitem(sys.modules, "cpnas_cli.deploy.engine", None)  # as if what it needs were missing
+    monkeypatch.setattr(latency, "_network_call", fail)
+    for refused in (
+        lambda: LATENCY.demand(load_config(), digits),
+        lambda: LATENCY.found(GENOTYPES[0], load_config(), digits),
+    ):
+        with pytest.raises(UsageError, match=r"--max-latency: the packed engine cannot run these settings here: .*"):
+            refused()
+    assert len(clock) == 1
 
 
 def test_a_real_table_says_of_every_operation_what_it_takes(

@@ -15,6 +15,7 @@ from cpnas_cli.experiments.ranking.scores import (
     credit_by_regression,
     credit_of_draws,
     evaluated_draws,
+    search_scores,
     sum_of,
 )
 from cpnas_cli.search_space import ALL_CANDIDATES, Genotype, draw_pass, draw_uniform
@@ -43,6 +44,7 @@ def table_document() -> dict[str, Any]:
                 "size_bits": 1000 + draw,
                 "ops": 7.0,
                 "macs": 100 - draw,
+                "num_parameters": round(1e4 * worth(genotype)),
                 "runs": [
                     {
                         "seed": seed,
@@ -86,6 +88,7 @@ def test_the_printed_sign_ranks_a_saturated_parent_backwards(table: Path) -> Non
     assert trainings["printed, beta_P = 0.5"]["tau"] == pytest.approx(child)
     assert trainings["additive effects of four fifths on the last fifth"]["tau"] > 0.3
     assert by_name(document["trivial"])["OPs"]["tau"] == 0  # all alike
+    assert by_name(document["trivial"])["number of parameters"]["tau"] > 0.8  # planted
     assert (
         trainings["printed, beta_P = 2"]["share_beaten"]
         < 0.1
@@ -151,6 +154,53 @@ def test_draws_validated_at_the_end_of_their_pass_are_evaluated_draws() -> None:
         (1, 0.6, None),
     ]
     assert evaluated_draws(draws) == []  # the pass has not ended
+
+
+def draws_of(*, rounds: Mapping[str, int], probability: bool) -> list[dict[str, Any]]:
+    """Draws whose accuracies are all alike and whose probabilities and z say the planted truth."""
+    records = []
+    for number in range(160):
+        genotype = draw_uniform(seed=5, draw=number)
+        record = {"event": "draw", **rounds, "normal": list(genotype.normal), "reduce": list(genotype.reduce)}
+        record |= {"accuracy_child": 0.5, "accuracy_parent": None, "z": worth(genotype)}
+        if probability:
+            record |= {"accuracy_parent": 0.9, "probability_child": worth(genotype), "probability_parent": 0.9}
+        records.append(record)
+    return records
+
+
+def test_a_search_is_ranked_by_what_it_judged_by() -> None:
+    others = tuple(draw_uniform(seed=3, draw=draw) for draw in range(60))
+    truth = np.array([worth(genotype) for genotype in others])
+    by_probability = search_scores(draws_of(rounds={"num_candidates": 8}, probability=True), others)
+    one_shot = search_scores(draws_of(rounds={"num_candidates": 8}, probability=False), others)
+    for scores, name in (
+        (by_probability, "penalized, beta_P = 0.25; of probabilities; credit regression"),
+        (one_shot, "z, by which it chose; credit regression"),
+    ):
+        assert tau_of(scores[name], truth) > 0.5
+        assert tau_of(scores["A_C alone (beta_P = 0); credit draw"], truth) == 0
+
+
+def test_draws_of_trainings_that_grow_are_ranked_within_their_round() -> None:
+    """Of `halving`, whose draws have a round and no candidates."""
+    draws = [
+        {**draw, "round": number // 80, "accuracy_child": draw["z"] + (number // 80), "z": draw["z"] + number // 80}
+        for number, draw in enumerate(draws_of(rounds={}, probability=False))
+    ]
+    others = tuple(draw_uniform(seed=3, draw=draw) for draw in range(60))
+    scores = search_scores(draws, others)
+    truth = np.array([worth(genotype) for genotype in others])
+    assert tau_of(scores["A_C alone (beta_P = 0); credit regression"], truth) > 0.6
+
+
+def test_a_table_without_the_number_of_parameters(tmp_path: Path) -> None:
+    document = table_document()
+    for row in document["genotypes"]:
+        del row["num_parameters"]
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(document))
+    assert "number of parameters" not in by_name(json.loads(said_by("rank", path, "--json"))["trivial"])
 
 
 def damaged(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:

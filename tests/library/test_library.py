@@ -67,6 +67,15 @@ def test_its_names_are_those_it_has() -> None:
         _ = cpnas.sarch  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_a_search_whose_indicator_turned_round_says_so(found: cpnas.Found) -> None:
+    """As the command warns: printed, beta_P = 2, and a Parent that hardly follows its Child."""
+    assert found.warning is None
+    origin = {**found.document["provenance"], "indicator": "printed", "beta_p": 2.0, "parent_slope": 0.1}
+    turned = cpnas.Found(found.folder, {**found.document, "provenance": origin})
+    assert turned.warning is not None
+    assert "prefers worse Children" in turned.warning
+
+
 def test_a_search_is_that_of_the_command(found: cpnas.Found, tiny_search: Path) -> None:
     assert found.genotype_file.read_bytes() == (tiny_search / "genotype.json").read_bytes()
     assert without_seconds(found.history()) == history_of(tiny_search)

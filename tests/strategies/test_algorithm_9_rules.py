@@ -20,6 +20,7 @@ from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, OPERATIONS, Genot
 from cpnas_cli.settings import SearchConfig
 from cpnas_cli.strategies import run_search, strategy_named
 from cpnas_cli.strategies.base import Rereading
+from cpnas_cli.strategies.cpnas.branching import slope_of
 from cpnas_cli.strategies.cpnas.credit import ValidatedDraw, effects_of_all_draws, mean_of_draws
 from cpnas_cli.strategies.cpnas.shared_networks import WARMUP_BATCHES, SharedNetworks
 from cpnas_cli.strategies.cpnas.state import SearchState
@@ -148,6 +149,27 @@ def test_what_a_search_after_passes_costs_and_finds(name: str, tmp_path: Path) -
     passes = [record for record in history if record["event"] == "pass"]
     child, parent = (np.concatenate([one[f"accuracy_{key}"] for one in passes]) for key in ("child", "parent"))
     assert slope == pytest.approx(np.polyfit(child, parent, 1)[0], abs=1e-9)
+
+
+def test_the_slope_is_that_of_what_the_indicator_is_made_of() -> None:
+    """Of probabilities, where the search judges by them; of draws, and of passes."""
+    child, parent = [0.2, 0.3, 0.5, 0.4], [0.6, 0.7, 0.75, 0.9]
+    accuracies = {"accuracy_child": [0.1, 0.9, 0.5, 0.5], "accuracy_parent": [0.9, 0.1, 0.5, 0.5]}
+    at_once = {"event": "pass", **accuracies, "probability_child": child, "probability_parent": parent}
+    one_by_one = [
+        {
+            "event": "draw",
+            "accuracy_child": 0.5,
+            "accuracy_parent": 0.5,
+            "probability_child": a,
+            "probability_parent": b,
+        }
+        for a, b in zip(child, parent, strict=True)
+    ]
+    expected = pytest.approx(np.polyfit(child, parent, 1)[0], abs=1e-9)
+    assert slope_of([at_once]) == expected
+    assert slope_of(one_by_one) == expected
+    assert slope_of([{**at_once, "probability_child": None, "probability_parent": None}]) == pytest.approx(-1)
 
 
 # ---------------------------------------------------------------- before the first draw, and what performance is

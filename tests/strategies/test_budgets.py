@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from test_every_strategy import TINY, digits, make_search
 
+from cpnas_cli.data.dataset import Dataset, ImageSet
 from cpnas_cli.deploy.packed_file import save_packed
 from cpnas_cli.deploy.untrained import untrained_model
 from cpnas_cli.errors import MaxTimeReached, UsageError
@@ -228,6 +230,19 @@ def test_draws_are_within_the_budgets_connected_and_different() -> None:
 def test_a_loose_budget_draws_what_none_does() -> None:
     within = tiny_feasibility("search.max_size=1MiB")
     assert [within.draw(seed=2, draw=draw) for draw in range(5)] == [draw_uniform(seed=2, draw=d) for d in range(5)]
+
+
+def test_the_preset_of_a_megabyte_keeps_it() -> None:
+    """cifar10-mobile: random genotypes fit, one of the largest convolution on every edge does not."""
+    images = ImageSet(torch.zeros(10, 3, 32, 32, dtype=torch.uint8), torch.arange(10))
+    dataset = Dataset(images, images, tuple("abcdefghij"), mean=(0.5,) * 3, std=(0.5,) * 3)
+    search: Any = SimpleNamespace(config=load_config("cifar10-mobile"), dataset=dataset)
+    within = feasibility_of(search)
+    assert within is not None
+    assert [budget.limit for budget in within.budgets] == [1_000_000]
+    assert all(within.admits(draw_uniform(seed=0, draw=draw)) for draw in range(10))
+    heavy = ("sep_conv_5x5",) * NUM_EDGES
+    assert not within.admits(Genotype(normal=heavy, reduce=heavy))
 
 
 def test_a_repaired_draw_is_of_the_candidates(tmp_path: Path) -> None:

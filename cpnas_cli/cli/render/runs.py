@@ -58,13 +58,9 @@ def indicator_line(document: Mapping[str, Any]) -> str:
 
 def indicator_warning(document: Mapping[str, Any]) -> str | None:
     """What a user should know of the search that found this genotype; None: nothing."""
-    from cpnas_cli.strategies.cpnas.indicator import warning_about
+    from cpnas_cli.strategies.cpnas.indicator import warning_of
 
-    provenance = provenance_of(document)
-    slope, name, beta_p = (provenance.get(key) for key in ("parent_slope", "indicator", "beta_p"))
-    if slope is None or name is None or beta_p is None:
-        return None
-    return warning_about(name=name, beta_p=beta_p, slope=slope)
+    return warning_of(provenance_of(document))
 
 
 def operations_line(cell: CellGenotype) -> str:

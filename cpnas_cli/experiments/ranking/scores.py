@@ -37,7 +37,9 @@ def indicators(
 
 def trivial_scores(table: ArchitectureTable) -> Scores:
     """What anybody could rank by without training anything."""
+    parameters = {} if table.num_parameters_G is None else {"number of parameters": table.num_parameters_G}
     return {
+        **parameters,
         "bits of the packed network": table.size_bits_G,
         "OPs": table.ops_G,
         "multiply-adds": table.macs_G,
@@ -117,16 +119,20 @@ def credit_by_regression(genotypes: Sequence[Genotype], values: Sequence[float],
 CREDITS: dict[str, Credit] = {"draw": credit_of_draws, "regression": credit_by_regression}
 
 
+MEASURES = ("accuracy_child", "accuracy_parent", "probability_child", "probability_parent", "z")
+"""What a draw's own record says of it, or that of its pass."""
+
+
 def evaluated_draws(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The records of the draws that were evaluated, with their accuracies, also where those are in that of the pass."""
+    """The records of the draws that were evaluated, with their `MEASURES`, also where those are in that of the pass."""
     draws: list[dict[str, Any]] = []
     waiting: list[dict[str, Any]] = []
     for record in history:
         if record.get("event") == "draw":
             (draws if record.get("accuracy_child") is not None else waiting).append(dict(record))
         elif record.get("event") == "pass":
-            for name in ("accuracy_child", "accuracy_parent"):
-                values = record[name] if record[name] is not None else [None] * len(waiting)
+            for name in MEASURES:
+                values = record[name] if record.get(name) is not None else [None] * len(waiting)
                 for draw, value in zip(waiting, values, strict=True):
                     draw[name] = value
             draws += waiting
@@ -137,22 +143,36 @@ def evaluated_draws(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 def search_scores(history: Sequence[Mapping[str, Any]], genotypes: Sequence[Genotype]) -> Scores:
     """What the draws of a search say of these genotypes, by either credit and every indicator that it can have.
 
+    Of accuracies, and of probabilities where the search judged by them.
+
     Args:
       history: of a search that evaluated what it drew; records of other kinds are passed over.
     """
     draws = evaluated_draws(history)
     drawn = [Genotype(**{kind: tuple(draw[kind]) for kind in CELL_KINDS}) for draw in draws]
-    rounds = [-draw["num_candidates"] for draw in draws]
+    rounds = [_round_of(draw) for draw in draws]
     if not draws:
         return {}
-    child = np.array([draw["accuracy_child"] for draw in draws])
-    if any(draw.get("accuracy_parent") is None for draw in draws):
-        values = {"A_C alone (beta_P = 0)": child}
-    else:
-        values = indicators(child, np.array([draw["accuracy_parent"] for draw in draws]))
+    values = _values_of(draws, "accuracy")
+    if all(draw.get("probability_child") is not None for draw in draws):
+        values |= {f"{name}; of probabilities": z for name, z in _values_of(draws, "probability").items()}
+    elif any(draw["z"] != draw["accuracy_child"] for draw in draws) and draws[0].get("accuracy_parent") is None:
+        values["z, by which it chose"] = np.array([draw["z"] for draw in draws])
     scores: Scores = {}
     for credit, effects_of in CREDITS.items():
         for name, z in values.items():
             effects = effects_of(drawn, z.tolist(), rounds)
             scores[f"{name}; credit {credit}"] = np.array([sum_of(effects, genotype) for genotype in genotypes])
     return scores
+
+
+def _round_of(draw: Mapping[str, Any]) -> int:
+    """Rises from one round of the search to the next; of draws that differ in how well their weights are trained."""
+    return draw["round"] if "round" in draw else -draw["num_candidates"]
+
+
+def _values_of(draws: Sequence[Mapping[str, Any]], measure: str) -> dict[str, NDArray[np.float64]]:
+    child = np.array([draw[f"{measure}_child"] for draw in draws])
+    if any(draw.get(f"{measure}_parent") is None for draw in draws):
+        return {"A_C alone (beta_P = 0)": child}
+    return indicators(child, np.array([draw[f"{measure}_parent"] for draw in draws]))

@@ -24,6 +24,7 @@ class ArchitectureTable:
       accuracy_child_GS, accuracy_parent_GS: of fully trained networks on images that no search sees, in [0, 1].
       loss_child_GSE: mean training loss of every epoch of the Child.
       size_bits_G, ops_G, macs_G: see `efficiency.estimate`.
+      num_parameters_G: see `networks.size`; None in tables of older versions.
       num_incomplete: how many rows of the file were left out because a seed is missing.
     """
 
@@ -35,6 +36,7 @@ class ArchitectureTable:
     size_bits_G: NDArray[np.float64]
     ops_G: NDArray[np.float64]
     macs_G: NDArray[np.float64]
+    num_parameters_G: NDArray[np.float64] | None
     num_incomplete: int
 
 
@@ -85,6 +87,7 @@ def _table_of(rows: list[Mapping[str, Any]]) -> ArchitectureTable:
         size_bits_G=column("size_bits"),
         ops_G=column("ops"),
         macs_G=column("macs"),
+        num_parameters_G=column("num_parameters") if all("num_parameters" in row for row in rows) else None,
         num_incomplete=len(rows) - len(whole),
     )
 

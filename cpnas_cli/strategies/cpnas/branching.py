@@ -94,10 +94,14 @@ def networks_by_draw(history: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def slope_of(history: Sequence[Mapping[str, Any]]) -> float | None:
-    """b of `parent_slope` over all draws of a search; None if it has trained no Parent, or its Children are equal."""
+    """b of `parent_slope` over all validated draws of a search, of what z is made of: accuracies, or probabilities.
+
+    None if it has trained no Parent, or its Children are equal.
+    """
     children, parents = list[float](), list[float]()
     for record in history:
-        child, parent = record.get("accuracy_child"), record.get("accuracy_parent")
+        measure = "accuracy" if record.get("probability_child") is None else "probability"
+        child, parent = record.get(f"{measure}_child"), record.get(f"{measure}_parent")
         if child is not None and parent is not None:
             children += child if isinstance(child, list) else [child]
             parents += parent if isinstance(parent, list) else [parent]

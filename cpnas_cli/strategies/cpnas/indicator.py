@@ -7,6 +7,7 @@ IJCAI 2020, arXiv 2005.00057).
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from cpnas_cli.search_space import EDGES, INPUT_EDGES, NONE, OPERATIONS, CellCandidates
 
@@ -81,6 +82,14 @@ def warning_about(*, name: str, beta_p: float, slope: float) -> str | None:
         f"gains {slope:.2f} where its Child gains 1, z falls as the Child gets better; "
         f"use {other}a --beta-p below {limit:.2g}"
     )
+
+
+def warning_of(provenance: Mapping[str, Any]) -> str | None:
+    """`warning_about` the search of which a genotype's provenance tells; None: nothing, or it has no Parent."""
+    slope, name, beta_p = (provenance.get(key) for key in ("parent_slope", "indicator", "beta_p"))
+    if slope is None or name is None or beta_p is None:
+        return None
+    return warning_about(name=name, beta_p=beta_p, slope=slope)
 
 
 def mean_indicator(values: Sequence[float]) -> float:
