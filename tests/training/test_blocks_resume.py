@@ -1,4 +1,4 @@
-"""A training of residual blocks that is stopped after every epoch ends like an uninterrupted one."""
+"""A training of either block that is stopped after every epoch ends like an uninterrupted one."""
 
 from pathlib import Path
 
@@ -19,12 +19,21 @@ RESIDUAL = [
     "network.weight_format=int8",
     "train.num_epochs=2",
 ]
+SEPARABLE = [
+    "network.block=separable",
+    "train.num_epochs=2",
+    "train.first_stage_epochs=1",
+    "train.kernel_weight=0.001",
+    "train.lambda_compactness=0.00001",
+]
+"""The published block and loss, in two stages."""
 
 
 @pytest.mark.slow
-def test_it_resumes_to_the_same_bits(cpnas: CpnasRun, tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [RESIDUAL, SEPARABLE], ids=["residual", "separable"])
+def test_it_resumes_to_the_same_bits(cpnas: CpnasRun, tmp_path: Path, settings: list[str]) -> None:
     write_json(tmp_path / "genotype.json", genotype_document(draw_uniform(seed=0), provenance={}))
-    options = [*TINY_OPTIONS, *(word for setting in RESIDUAL for word in ("--set", setting))]
+    options = [*TINY_OPTIONS, *(word for setting in settings for word in ("--set", setting))]
     words = ["train", "genotype.json", "--with-parent", *options]
     answer = cpnas(*words, "--out", "whole")
     assert answer.returncode == 0, answer.stderr

@@ -1,4 +1,4 @@
-"""Every strategy on residual blocks: a few units, interrupted after each, end like uninterrupted ones."""
+"""Every strategy on either block: a few units, interrupted after each, end like uninterrupted ones."""
 
 from pathlib import Path
 
@@ -21,6 +21,7 @@ RESIDUAL = (
     "network.real_format=float16",
     "network.weight_format=int8",
 )
+SEPARABLE = ("network.block=separable",)
 
 
 class Units(Deadline):
@@ -37,10 +38,10 @@ class Units(Deadline):
             raise MaxTimeReached
 
 
-def searched(folder: Path, strategy: Strategy, num_units: int) -> Genotype | None:
+def searched(folder: Path, strategy: Strategy, num_units: int, block: tuple[str, ...]) -> Genotype | None:
     """None where there are more units."""
     try:
-        return strategy.search(make_search(folder, strategy, *RESIDUAL, deadline=Units(num_units)))
+        return strategy.search(make_search(folder, strategy, *block, deadline=Units(num_units)))
     except MaxTimeReached:
         return None
 
@@ -49,10 +50,15 @@ def searched(folder: Path, strategy: Strategy, num_units: int) -> Genotype | Non
     "strategy",
     [pytest.param(s, id=s.name, marks=pytest.mark.slow if s.name in ("bnas", "pcdarts") else ()) for s in strategies()],
 )
-def test_stopped_after_each_of_some_units_it_computes_the_same(strategy: Strategy, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "block", [pytest.param(RESIDUAL, id="residual"), pytest.param(SEPARABLE, id="separable", marks=pytest.mark.slow)]
+)
+def test_stopped_after_each_of_some_units_it_computes_the_same(
+    strategy: Strategy, block: tuple[str, ...], tmp_path: Path
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    genotype = searched(whole, strategy, NUM_UNITS)
-    found = [searched(parts, strategy, 1) for _ in range(NUM_UNITS)]
+    genotype = searched(whole, strategy, NUM_UNITS, block)
+    found = [searched(parts, strategy, 1, block) for _ in range(NUM_UNITS)]
     assert found[-1] == genotype
     assert (genotype is None) == (strategy.num_units(make_search(parts, strategy).config) > NUM_UNITS)
     history = without_seconds(RunFolder(whole).history())
