@@ -39,7 +39,7 @@ class TrainConfig(Section):
         0,
         "first epochs, in which the learning rate rises to where the schedule begins; of each stage",
         unit="epochs",
-        origin="ours: none",
+        origin="ours: none; Goyal et al. have 5 (arXiv 1706.02677)",
         ge=0,
     )
     first_stage_epochs: int = setting(
@@ -70,7 +70,13 @@ class TrainConfig(Section):
         ge=0,
     )
     clip_norm: float = setting(5.0, "largest norm of the gradient; a longer one is shortened", origin="DARTS", gt=0)
-    label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy", origin="ours: none", ge=0, lt=1)
+    label_smoothing: float = setting(
+        0.0,
+        "label smoothing of the cross-entropy",
+        origin="ours: none; Szegedy et al. have 0.1 (arXiv 1512.00567)",
+        ge=0,
+        lt=1,
+    )
     class_weights: ClassWeightsName = setting(
         "none",
         "weights of the images by their class, in cross-entropies and soft targets; balanced: inversely to how many "

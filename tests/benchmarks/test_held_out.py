@@ -146,5 +146,5 @@ def test_held_out_images_train_nothing() -> None:
     assert (len(dataset.train), len(dataset.test)) == (40, 30)
     train, test = (part.images.flatten(1) for part in (dataset.train, dataset.test))
     assert not torch.any(torch.all(train[:, None] == test[None], dim=2))
-    with pytest.raises(SystemExit, match="expected a preset with data.num_train"):
+    with pytest.raises(SystemExit, match=r"expected a preset with data\.num_train"):
         held_out(load_config("digits"), 30)
