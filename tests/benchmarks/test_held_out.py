@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import architecture_table, found, recipe
+from benchmarks import architecture_table, baseline_rates, found, recipe
 from benchmarks.held_out import held_out, settings_of_table, trains_alike
 from cpnas_cli.networks.layers import Surroundings
 from cpnas_cli.settings import load_config
@@ -148,3 +148,20 @@ def test_held_out_images_train_nothing() -> None:
     assert not torch.any(torch.all(train[:, None] == test[None], dim=2))
     with pytest.raises(SystemExit, match=r"expected a preset with data\.num_train"):
         held_out(load_config("digits"), 30)
+
+
+def test_the_rates_of_a_plain_cnn_are_each_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [word for setting in TINY for word in ("--set", setting)]
+    out = tmp_path / "rates.json"
+    words = ["--preset", "digits", "--out", str(out), "--width", "3", "--held-out", "30", "--seeds", "0", *settings]
+    baseline_rates.main([*words, "--rates", "0.003,0.03"])
+    runs = json.loads(out.read_text())["runs"]
+    assert [(run["learning_rate"], run["seed"]) for run in runs] == [(0.003, 0), (0.03, 0)]
+    assert all(0 <= run["accuracy"] <= 1 for run in runs)
+    monkeypatch.setattr(baseline_rates, "accuracy_of", lambda *_, **__: 0.5)
+    baseline_rates.main([*words, "--rates", "0.003,0.01"])
+    again = json.loads(out.read_text())["runs"]
+    assert again == [*runs, {"learning_rate": 0.01, "seed": 0, "accuracy": 0.5}]
+    rows = baseline_rates.rows_of(again)
+    assert [row["learning rate"] for row in rows] == ["0.003", "0.01", "0.03"]
+    assert rows[1]["accuracy %"] == 50
