@@ -18,6 +18,9 @@ from cpnas_cli.search_space import Genotype
 from cpnas_cli.settings import Config, change_config, load_config
 from cpnas_cli.training.training import Training
 
+TRAINING_SECTIONS = ("data", "network", "train")
+"""What a training reads of the settings."""
+
 
 def held_out(config: Config, num_held_out: int) -> Dataset:
     """As many training images as the settings say, and others of the training set in place of the test images."""
@@ -70,10 +73,6 @@ def train(
         return Trained(result, [record for record in run.history() if record["event"] == "epoch"])
 
 
-TRAINING_SECTIONS = ("data", "network", "train")
-"""What a training reads of the settings."""
-
-
 def settings_of_table(table: Mapping[str, Any], overrides: Sequence[str]) -> Config:
     """The settings of a search on a table's images, or of a training like the table's.
 
@@ -81,14 +80,17 @@ def settings_of_table(table: Mapping[str, Any], overrides: Sequence[str]) -> Con
     preset's as it is now.
     """
     config = load_config(table["preset"], overrides=[*table["settings"], *overrides])
-    return change_config(config, {**_trained_with(Config().model_dump(mode="json")), **_trained_with(table["config"])})
-
-
-def _trained_with(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{section}.{key}": value for section in TRAINING_SECTIONS for key, value in config[section].items()}
+    return change_config(config, _made_with(table))
 
 
 def trains_alike(config: Config, table: Mapping[str, Any]) -> bool:
     """Whether trainings by these settings belong into the table; what it does not know is at its default."""
-    default = Config().model_dump(mode="json")
-    return _trained_with(config.model_dump(mode="json")) == {**_trained_with(default), **_trained_with(table["config"])}
+    return _trained_with(config.model_dump(mode="json")) == _made_with(table)
+
+
+def _made_with(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_trained_with(Config().model_dump(mode="json")), **_trained_with(table["config"])}
+
+
+def _trained_with(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{section}.{key}": value for section in TRAINING_SECTIONS for key, value in config[section].items()}

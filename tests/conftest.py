@@ -42,6 +42,15 @@ TINY_SETTINGS = (
     *PUBLISHED_RULES,
 )
 TINY_OPTIONS = [word for setting in TINY_SETTINGS for word in ("--set", setting)]
+RESIDUAL_SETTINGS = (
+    "network.block=residual",
+    "network.group_width=2",
+    "network.activation=rprelu",
+    "network.stem_convolutions=2",
+    "network.real_format=float16",
+    "network.weight_format=int8",
+)
+"""The residual block with all that it may have."""
 
 
 class ByFile(LoadScopeScheduling):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from conftest import RESIDUAL_SETTINGS
 from test_every_strategy import every_strategy, failure_of, make_search, tensors_of, without_seconds
 
 from cpnas_cli.errors import MaxTimeReached, UsageError
@@ -13,14 +14,6 @@ from cpnas_cli.strategies import strategies
 from cpnas_cli.strategies.base import Strategy
 
 NUM_UNITS = 3
-RESIDUAL = (
-    "network.block=residual",
-    "network.group_width=2",
-    "network.activation=rprelu",
-    "network.stem_convolutions=2",
-    "network.real_format=float16",
-    "network.weight_format=int8",
-)
 SEPARABLE = ("network.block=separable",)
 
 
@@ -51,7 +44,8 @@ def searched(folder: Path, strategy: Strategy, num_units: int, block: tuple[str,
     [pytest.param(s, id=s.name, marks=pytest.mark.slow if s.name in ("bnas", "pcdarts") else ()) for s in strategies()],
 )
 @pytest.mark.parametrize(
-    "block", [pytest.param(RESIDUAL, id="residual"), pytest.param(SEPARABLE, id="separable", marks=pytest.mark.slow)]
+    "block",
+    [pytest.param(RESIDUAL_SETTINGS, id="residual"), pytest.param(SEPARABLE, id="separable", marks=pytest.mark.slow)],
 )
 def test_stopped_after_each_of_some_units_it_computes_the_same(
     strategy: Strategy, block: tuple[str, ...], tmp_path: Path

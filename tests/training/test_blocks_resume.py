@@ -3,22 +3,14 @@
 from pathlib import Path
 
 import pytest
-from conftest import TINY_OPTIONS, CpnasRun
+from conftest import RESIDUAL_SETTINGS, TINY_OPTIONS, CpnasRun
 from killing import without_seconds
 
 from cpnas_cli.search_space import draw_uniform
 from cpnas_cli.storage.documents import write_json
 from cpnas_cli.storage.genotype_file import genotype_document
 
-RESIDUAL = [
-    "network.block=residual",
-    "network.group_width=2",
-    "network.activation=rprelu",
-    "network.stem_convolutions=2",
-    "network.real_format=float16",
-    "network.weight_format=int8",
-    "train.num_epochs=2",
-]
+RESIDUAL = [*RESIDUAL_SETTINGS, "train.num_epochs=2"]
 SEPARABLE = [
     "network.block=separable",
     "train.num_epochs=2",

@@ -134,12 +134,13 @@ def _search(
     ) as opened:
         say(f"searching with {config.search.strategy} on {config.data.name}: {folder}")
 
-        from cpnas_cli.cli.render.runs import indicator_warning, print_genotype_summary
+        from cpnas_cli.cli.render.runs import print_genotype_summary
         from cpnas_cli.cli.views.runs import search_view
         from cpnas_cli.cli.views.watching import watching
-        from cpnas_cli.storage.genotype_file import parse_genotype
+        from cpnas_cli.storage.genotype_file import parse_genotype, provenance_of
         from cpnas_cli.strategies import run_search
         from cpnas_cli.strategies.base import Search
+        from cpnas_cli.strategies.cpnas.indicator import warning_of
 
         chosen = ["--tensorboard"] if tensorboard else []
         resume_line = options.resume_line("search", *chosen, out=folder, device=device)
@@ -159,5 +160,5 @@ def _search(
             else:
                 print_genotype_summary(document, genotype_file)
                 print(f"\nnext, train the 1-bit Child:  {printable(next_line)}")
-            if warning := indicator_warning(document):
+            if warning := warning_of(provenance_of(document)):
                 say(f"warning: {warning}")

@@ -56,13 +56,6 @@ def indicator_line(document: Mapping[str, Any]) -> str:
     )
 
 
-def indicator_warning(document: Mapping[str, Any]) -> str | None:
-    """What a user should know of the search that found this genotype; None: nothing."""
-    from cpnas_cli.strategies.cpnas.indicator import warning_of
-
-    return warning_of(provenance_of(document))
-
-
 def operations_line(cell: CellGenotype) -> str:
     counts = {op: cell.count(op) for op in OPERATIONS if op in cell}
     return ", ".join(f"{count} {op}" for op, count in counts.items())
