@@ -49,6 +49,7 @@ SEARCHES: dict[str, tuple[str, ...]] = {
     "cpnas": ("search.strategy=cpnas",),
     "bnas": ("search.strategy=bnas",),
     "halving": ("search.strategy=halving",),
+    "pcdarts": ("search.strategy=pcdarts",),
     "cpnas, published rules": ("search.strategy=cpnas", *PUBLISHED_RULES),
     "cpnas as printed": (
         "search.strategy=cpnas",
