@@ -567,6 +567,7 @@ def test_the_tables_of_a_frontier() -> None:
 
 def test_an_experiment_that_has_not_begun(tmp_path: Path) -> None:
     document = json.loads((RESULTS / "digits-comparison" / "experiment.json").read_text())
+    del document["blake2b"]  # of what it was
     for member in document["members"]:
         member["state"] = "unfinished"
     for row in document["summary"]:
