@@ -33,7 +33,7 @@ from benchmarks.workload import TINY, Workload
 SCHEMA = "cpnas.benchmarks/1"
 APART = (
     "on their own: python -m benchmarks.workers (minutes), python -m benchmarks.predict_memory (minutes), "
-    "python -m benchmarks.ranking (hours), python -m benchmarks.gpu (an NVIDIA GPU), "
+    "python -m benchmarks.architecture_table (hours), python -m benchmarks.gpu (an NVIDIA GPU), "
     "python -m benchmarks.c_source (a C compiler, the onnx extra)"
 )
 TINY_WORKLOAD = Workload(TINY, num_images=64)

@@ -417,7 +417,7 @@ def test_the_list_runs_nothing(registry: list[dict[str, Any]], capsys: pytest.Ca
     assert registry == []
     assert [line.split()[0] for line in out.splitlines()[:2]] == ["first", "second"]
     assert "benchmarks.workers" in out
-    assert "benchmarks.ranking" in out
+    assert "benchmarks.architecture_table" in out
 
 
 @pytest.mark.parametrize(
