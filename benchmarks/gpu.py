@@ -253,7 +253,7 @@ class BusyShare:
 def tabulate_search(*, max_seconds: float, num_images: int = NUM_IMAGES, device: str = "cuda") -> Rows:
     """The whole search through the product's own code: history, checkpoints and all."""
     config = preset(search__engine="graphs", search__dtype="bfloat16")
-    dataset, total = noise(config, num_images), num_draws_of_search(config.search.num_passes)
+    dataset, total = noise(config, num_images), num_draws_of_search(config.search)
     seconds: list[float] = []
 
     def notify(record: Mapping[str, Any]) -> None:

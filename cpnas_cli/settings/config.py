@@ -112,6 +112,7 @@ _BEFORE = {
     "performance": "accuracy",
     "warmup_epochs": 0,
     "scored_passes": 0,
+    "num_left": 1,
 }
 """Of `search`: what a search did before the setting was there, where that need not be today's default."""
 

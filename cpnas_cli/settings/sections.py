@@ -334,6 +334,22 @@ class SearchConfig(Section):
         origin="published, which has none; scores without training: as in fair",
         ge=0,
     )
+    num_left: int = setting(
+        1,
+        "candidates of every edge at which no more are abandoned one by one: the best whole architecture of them is "
+        "chosen, by its own indicator; 1: all but one are abandoned",
+        unit="candidates",
+        origin="published, which abandons all but one",
+        ge=1,
+        le=7,
+    )
+    final_passes: int = setting(
+        16,
+        "passes of draws of the search.num_left candidates, validated and not trained, the best of which is chosen",
+        unit="passes",
+        origin="ours: 64 scores where 4 candidates are left",
+        ge=1,
+    )
     num_cells: int | None = setting(
         None,
         "cells of the shared network; null: network.num_cells",

@@ -12,7 +12,10 @@ import torch
 from test_every_strategy import make_search, tensors_of, without_seconds
 from torch import Tensor
 
+from cpnas_cli.efficiency.estimate import estimate
 from cpnas_cli.errors import CheckpointError, MaxTimeReached, UsageError
+from cpnas_cli.networks.dataflow import dataflow_of
+from cpnas_cli.networks.layers import Surroundings
 from cpnas_cli.networks.network import Output
 from cpnas_cli.runs.deadline import Deadline
 from cpnas_cli.runs.folder import RunFolder
@@ -22,8 +25,9 @@ from cpnas_cli.strategies import run_search, strategy_named
 from cpnas_cli.strategies.base import Rereading
 from cpnas_cli.strategies.cpnas.branching import slope_of
 from cpnas_cli.strategies.cpnas.credit import ValidatedDraw, effects_of_all_draws, mean_of_draws
+from cpnas_cli.strategies.cpnas.search import journal_of
 from cpnas_cli.strategies.cpnas.shared_networks import WARMUP_BATCHES, SharedNetworks
-from cpnas_cli.strategies.cpnas.state import SearchState
+from cpnas_cli.strategies.cpnas.state import SearchState, num_epochs_of_search
 from cpnas_cli.training.epoch import evaluate
 
 CPNAS, BNAS = strategy_named("cpnas"), strategy_named("bnas")
@@ -466,3 +470,107 @@ def test_an_indicator_is_refused_where_there_is_no_beta() -> None:
             strategy_named(name).check_indicator("printed", instead="cpnas")
         assert str(caught.value) == f"{name} uses no indicator, got --indicator printed; use --strategy cpnas"
     CPNAS.check_indicator("printed", instead="cpnas")
+
+
+# ---------------------------------------------------------------- a whole architecture is chosen
+
+CHOOSES = ("search.num_left=6", "search.final_passes=3", "search.warmup_epochs=1", "search.scored_passes=1")
+
+
+def whole_search(folder: Path, *overrides: str, name: str = "cpnas", **values: Any) -> tuple[Genotype, Records]:
+    """What is found, and the history."""
+    search = make_search(folder, strategy_named(name), *overrides, **values)
+    genotype = strategy_named(name).search(search)
+    return genotype, without_seconds(search.run.history())
+
+
+def test_the_best_of_what_is_left_is_chosen_as_a_whole(tmp_path: Path) -> None:
+    """Operations are abandoned until so many are left; then draws of these are validated, untrained, and one wins."""
+    genotype, records = whole_search(tmp_path, *CHOOSES)
+    choice = records[-1]
+    last = draws_of(records)[-18:]
+    alive = {
+        kind: [set(edge["evaluation"]) - {edge["abandoned"]} for edge in records[-20][kind]] for kind in CELL_KINDS
+    }
+    assert [record["event"] for record in records if record["event"] in ("abandon", "choice")] == ["abandon"] * 2 + [
+        "choice"
+    ]
+    assert records[-20]["event"] == "abandon"
+    assert [draw["trained"] for draw in last] == [False] * 18
+    assert [(draw["pass"], draw["draw"]) for draw in last] == [(number // 6, number % 6) for number in range(18)]
+    for first in range(0, 18, 6):  # in a pass every operation that is left stands on its edge once
+        for kind in CELL_KINDS:
+            drawn = [{draw[kind][edge] for draw in last[first : first + 6]} for edge in range(len(alive[kind]))]
+            assert drawn == alive[kind]
+    best = max(last, key=lambda draw: draw["z"])
+    assert choice == {
+        "event": "choice",
+        "num_candidates": 6,
+        "draw": last.index(best),
+        "z": best["z"],
+        **{kind: best[kind] for kind in CELL_KINDS},
+    }
+    assert genotype == Genotype(tuple(best["normal"]), tuple(best["reduce"]))
+
+
+def test_draws_that_are_chosen_from_are_scores_of_the_weights_at_the_end(tmp_path: Path) -> None:
+    search = make_search(tmp_path, CPNAS, *CHOOSES)
+    CPNAS.search(search)
+    shared, saved = SharedNetworks(search), journal_of(search.run).resume()
+    assert saved is not None
+    shared.restore(saved.tensors, path=tmp_path, num_warmed_up=1)
+    for draw in draws_of(saved.records)[-18:]:
+        scores = shared.validate_draw(Genotype(tuple(draw["normal"]), tuple(draw["reduce"])), draw=0)
+        assert (draw["accuracy_child"], draw["accuracy_parent"]) == tuple(
+            scores[name].accuracy for name in ("child", "parent")
+        )
+
+
+def test_what_is_left_is_neither_trained_nor_counted(tmp_path: Path) -> None:
+    """The cost, the number of draws, the records that are to come and the schedule of the rate know it."""
+    search = make_search(tmp_path, CPNAS, *CHOOSES)
+    CPNAS.search(search)
+    records, num_trained = search.run.history(), 8 + 7
+    assert CPNAS.cost(records).asked == 2 * (1 + num_trained)
+    assert CPNAS.num_units(search.config) == len(draws_of(records)) == 8 + num_trained + 18
+    kinds = [unit.kind for unit in CPNAS.work_of_records(search.config, num_images=64)]
+    assert kinds == ["epoch"] * 2 + ["score"] * 8 + ["draw"] * num_trained + ["score"] * 18
+    assert num_epochs_of_search(search.config.search) == 1 + num_trained
+    end = SharedNetworks(search)
+    assert end.learning_rate(num_trained, 0) == pytest.approx(search.config.search.learning_rate_min)
+
+
+def test_a_search_that_chooses_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """Stopped after every draw, also after those of which one is chosen."""
+    genotype, records = whole_search(tmp_path / "whole", *CHOOSES)
+    found = None
+    while found is None:
+        search = make_search(tmp_path / "stopped", CPNAS, *CHOOSES, deadline=Deadline(0.0))
+        with contextlib.suppress(MaxTimeReached):
+            found = CPNAS.search(search)
+    assert found == genotype
+    assert without_seconds(search.run.history()) == records
+
+
+def test_a_choice_is_made_again_where_a_history_is_read_again(tmp_path: Path) -> None:
+    """Searches that choose alike are one to the end; where another was chosen they part there."""
+    _, records = whole_search(tmp_path, *CHOOSES)
+    config = make_search(tmp_path / "b", CPNAS, *CHOOSES).config
+    same = CPNAS.reread(records, config)
+    assert same is not None
+    assert (same.agrees, list(same.records)) == (True, records)
+    other = next(draw for draw in draws_of(records)[-18:] if draw["normal"] != records[-1]["normal"])
+    elsewhere = {**records[-1], "draw": other["draw"], **{kind: other[kind] for kind in CELL_KINDS}}
+    parted = CPNAS.reread([*records[:-1], elsewhere], config)
+    assert parted is not None
+    assert (parted.agrees, list(parted.records)) == (False, records)
+
+
+def test_a_choice_keeps_the_budget(tmp_path: Path) -> None:
+    search = make_search(tmp_path, CPNAS, *CHOOSES, "search.max_size=9KiB")
+    genotype = CPNAS.search(search)
+    network = search.config.network
+    shape = Surroundings(search.config.data.image_size, search.dataset.num_image_channels, search.num_classes)
+    for draw in [*draws_of(search.run.history()), {"normal": genotype.normal, "reduce": genotype.reduce}]:
+        drawn = Genotype(tuple(draw["normal"]), tuple(draw["reduce"]))
+        assert estimate(dataflow_of(network, drawn, shape, precision="binary")).storage.total <= 9 * 8192

@@ -104,7 +104,8 @@ class SearchView(_View):
         self.num_warmed_up, self.warmup_epochs = 0, self.strategy.warmup_epochs(config)
         super().__init__(time_left, total=self.strategy.num_units(config))
         self.search_left = time_left
-        self.num_passes, self.scored_passes = config.search.num_passes, config.search.scored_passes
+        self.settings = config.search
+        self.num_rounds = len(OPERATIONS) - max(config.search.num_left - 1, 1)
         self.last_network = "parent" if self.strategy.num_networks(config) > 1 else "child"
         self.num_candidates, self.pass_index = len(OPERATIONS), 0
         self.training = "child"
@@ -131,6 +132,10 @@ class SearchView(_View):
                 self._abandon(record)
                 if not record.get("resumed"):
                     self.line(f"one operation abandoned on every edge, {record['num_candidates'] - 1} left")
+            case "choice":
+                self._choice(record)
+                if not record.get("resumed"):
+                    self.line(f"the best of {self.settings.final_passes} passes chosen, z {record['z']:.4f}")
 
     def _warm_up(self, record: Mapping[str, Any]) -> None:
         self.num_warmed_up += record["network"] == self.last_network
@@ -158,11 +163,15 @@ class SearchView(_View):
         )
 
     def _pass_text(self) -> str:
-        """Which pass of the round; before the first one those that are not trained."""
-        scored = self.scored_passes if self.num_candidates == len(OPERATIONS) else 0
+        """Which pass of the round; before the first round, and where whole architectures are compared, of scores."""
+        settings, scored = self.settings, 0
+        if self.num_candidates == len(OPERATIONS):
+            scored = settings.scored_passes
+        elif self.num_candidates == settings.num_left:
+            scored = settings.final_passes
         if self.pass_index < scored:
             return f"scored pass {self.pass_index + 1}/{scored}"
-        return f"pass {min(self.pass_index - scored + 1, self.num_passes)}/{self.num_passes}"
+        return f"pass {min(self.pass_index - scored + 1, settings.num_passes)}/{settings.num_passes}"
 
     def _validated(self, child: float, parent: float | None) -> None:
         self.children.append(child)
@@ -191,12 +200,17 @@ class SearchView(_View):
                 self.evaluation[kind][index] = edge["evaluation"]
                 self.alive[kind][index] = tuple(op for op in edge["evaluation"] if op != edge["abandoned"])
 
+    def _choice(self, record: Mapping[str, Any]) -> None:
+        self.num_candidates = 1
+        for kind in self.alive:
+            self.alive[kind] = [(op,) for op in record[kind]]
+
     def render(self) -> Group:
         status, total = Table.grid(padding=(0, 2)), self.warmup_epochs + self.total
         where = [f"warm-up {self.num_warmed_up}/{self.warmup_epochs}"]
         if self.num_warmed_up == self.warmup_epochs:
             where = [
-                f"round {len(OPERATIONS) + 1 - self.num_candidates}/{len(OPERATIONS) - 1}",
+                f"round {min(len(OPERATIONS) + 1 - self.num_candidates, self.num_rounds)}/{self.num_rounds}",
                 self._pass_text(),
                 f"draw {self.done}/{self.total}",
             ]

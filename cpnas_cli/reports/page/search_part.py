@@ -88,12 +88,13 @@ def search_blocks(history: Sequence[Record], *, name: str, chance: float | None)
     judged = [each for each in draws if each.accuracy_child is not None]
     epochs = [record for record in history if record["event"] == "epoch"]
     abandoned = [record for record in history if record["event"] == "abandon"]
-    blocks: list[Block] = [Paragraph(_story(history, draws, judged, epochs, abandoned))]
+    choice = next((record for record in history if record["event"] == "choice"), None)
+    blocks: list[Block] = [Paragraph(_story(history, draws, judged, epochs, abandoned, choice))]
     if judged:
         blocks.append(_draws_chart(history, draws, name=name, chance=chance))
         blocks.append(_meaning(judged))
     if abandoned:
-        blocks += _survival(abandoned)
+        blocks += _survival(abandoned, choice)
     blocks += _strengths(history)
     if epochs:
         blocks.append(Drawings(epoch_charts(epochs, name=f"{name}-epoch", chance=chance)))
@@ -110,6 +111,7 @@ def _story(
     judged: Sequence[Draw],
     epochs: Sequence[Record],
     abandoned: Sequence[Record],
+    choice: Record | None,
 ) -> str:
     if draws and not judged:
         return "This genotype was drawn at random: nothing was trained, and nothing judged, to find it."
@@ -121,7 +123,11 @@ def _story(
     seconds = sum(record["seconds"] for record in history if words.is_number(record.get("seconds")))
     story = f"{', '.join(parts) or 'The search'} in {words.duration(seconds)}."
     if abandoned:
-        story += " After every round each edge gives up the operation that did worst, until one is left."
+        until = "one is left" if choice is None else f"{choice['num_candidates']} are left"
+        story += f" After every round each edge gives up the operation that did worst, until {until}."
+    if choice is not None:
+        compared = sum(each.record.get("num_candidates") == choice["num_candidates"] for each in judged)
+        story += f" The best of {words.counted(compared, 'whole architecture')} of these, by its z, is what was found."
     if any(record["event"] == "halve" for record in history):
         story += " Every architecture is trained by itself; after a round the better half goes on and trains longer."
     if judged and _unit_of(judged) == "generation":
@@ -171,11 +177,15 @@ def _ends_of_rounds(history: Sequence[Record]) -> list[Mark]:
     for record in history:
         num_draws += record["event"] == "draw"
         if record["event"] == "abandon" and num_draws:
-            left = max(len(edge["evaluation"]) for edge in [*record["normal"], *record["reduce"]]) - 1
-            marks[num_draws] = Mark(num_draws + 0.5, str(left))
+            marks[num_draws] = Mark(num_draws + 0.5, str(_num_left(record)))
         if record["event"] == "halve":
             marks[num_draws] = Mark(num_draws + 0.5, str(len(record["kept"])))
     return list(marks.values())
+
+
+def _num_left(abandoned: Record) -> int:
+    """Operations that an edge still has."""
+    return max(len(edge["evaluation"]) for edge in [*abandoned["normal"], *abandoned["reduce"]]) - 1
 
 
 def _meaning(judged: Sequence[Draw]) -> Block:
@@ -221,8 +231,12 @@ def _label(operation: str) -> str:
     return operation_of(operation).short if operation in REGISTERED else operation
 
 
-def _survival(abandoned: Sequence[Record]) -> Blocks:
-    """A row for each edge, a column for each operation: when it was given up."""
+def _survival(abandoned: Sequence[Record], choice: Record | None) -> Blocks:
+    """A row for each edge, a column for each operation: when it was given up.
+
+    Args:
+      choice: of a whole architecture of what was left, where there was one.
+    """
     rounds = _rounds(abandoned)
     died: dict[tuple[str, tuple[int, int], str], int] = {}
     alive: dict[tuple[str, tuple[int, int]], set[str]] = {}
@@ -232,8 +246,11 @@ def _survival(abandoned: Sequence[Record]) -> Blocks:
                 place = edge["from"], edge["to"]
                 died[kind, place, edge["abandoned"]] = number
                 alive[kind, place] = set(edge["evaluation"]) - {edge["abandoned"]}
+    chosen: dict[tuple[str, tuple[int, int]], str] = {}
+    if choice is not None:
+        chosen = {(kind, place): op for kind in CELLS for place, op in zip(EDGES, choice[kind], strict=True)}
     last = max(rounds)
-    grids = tuple(_survival_grid(kind, died, alive, last) for kind in CELLS)
+    grids = tuple(_survival_grid(kind, died, alive, chosen, last) for kind in CELLS)
     return (
         Paragraph(
             "Which operation died when. The number is its place in the order in which the edge gave its operations up, "
@@ -256,6 +273,7 @@ def _survival_grid(
     kind: str,
     died: Mapping[tuple[str, tuple[int, int], str], int],
     alive: Mapping[tuple[str, tuple[int, int]], set[str]],
+    found: Mapping[tuple[str, tuple[int, int]], str],
     last: int,
 ) -> Grid:
     rows = []
@@ -267,7 +285,8 @@ def _survival_grid(
                 level = 1 + round(5 * (number - 1) / max(last - 1, 1))
                 shades.append(Shade(str(number), level))
             elif operation in alive.get((kind, (source, node)), ()):
-                chosen = len(alive[kind, (source, node)]) == 1
+                left = alive[kind, (source, node)]
+                chosen = len(left) == 1 or found.get((kind, (source, node))) == operation
                 shades.append(Shade("●" if chosen else "·", 10 if chosen else 7, chosen, "left" if chosen else "alive"))
             else:
                 shades.append(Shade(""))

@@ -16,7 +16,7 @@ from cpnas_cli.strategies.base import Rereading
 from cpnas_cli.strategies.budgets.feasibility import recorded_feasibility
 from cpnas_cli.strategies.cpnas.indicator import parent_slope
 from cpnas_cli.strategies.cpnas.search import indicators_of, journal_of
-from cpnas_cli.strategies.cpnas.state import WARMUP, SearchState, z_of
+from cpnas_cli.strategies.cpnas.state import DECISIONS, WARMUP, SearchState, z_of
 
 if TYPE_CHECKING:
     from cpnas_cli.settings import SearchConfig
@@ -36,10 +36,10 @@ def reread(history: Sequence[Mapping[str, Any]], settings: "SearchConfig") -> Re
         if record["event"] == BEGINNING:
             records.append(dict(record))
             continue
-        if record["event"] == "abandon":
-            own = state.abandon()
+        if record["event"] in DECISIONS:
+            own = state.decide()
             records.append(own)
-            agrees = all(_abandoned(own[kind]) == _abandoned(record[kind]) for kind in CELL_KINDS)
+            agrees = all(_decided(own[kind]) == _decided(record[kind]) for kind in CELL_KINDS)
             continue
         if record["event"] == WARMUP:
             if settings.beta_p or record["network"] == "child":
@@ -60,8 +60,9 @@ def _judged(record: Mapping[str, Any], settings: "SearchConfig") -> dict[str, An
     return {**record, "z": indicators_of(record, settings)}
 
 
-def _abandoned(edges: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [edge["abandoned"] for edge in edges]
+def _decided(edges: Sequence[Mapping[str, Any] | str]) -> list[str]:
+    """Of the edges of a cell what was abandoned, or chosen."""
+    return [edge if isinstance(edge, str) else edge["abandoned"] for edge in edges]
 
 
 def saved_history(run: RunFolder) -> list[dict[str, Any]]:

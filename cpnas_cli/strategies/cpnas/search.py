@@ -84,7 +84,7 @@ def advance(search: Search, *, stop: Callable[[], bool] = lambda: False) -> Sear
         records += new
         is_decided = state.round_complete
         if is_decided:
-            records.append(state.abandon())
+            records.append(state.decide())
         journal.commit(records, shared.tensors(), {"num_draws": done})
         for record in records:
             search.notify(record)

@@ -127,7 +127,7 @@ class SharedNetworks:
         try:
             yield
         except NonFiniteLossError as error:
-            total = num_draws_of_search(self.config.search.num_passes)
+            total = num_draws_of_search(self.config.search)
             raise NonFiniteLossError(
                 f"{error}, draw {draw + 1} of {total}, {name}; the checkpoint holds the state before this draw; "
                 "try a smaller --set search.learning_rate in a new run"

@@ -31,25 +31,31 @@ class Algorithm9(Strategy):
         return search_cpnas(search)
 
     def num_units(self, config: "Config") -> int:
-        from cpnas_cli.strategies.cpnas.state import num_draws_of_search, num_scored_draws
+        from cpnas_cli.strategies.cpnas.state import num_draws_of_search, num_final_draws, num_scored_draws
 
-        return num_scored_draws(config.search) + num_draws_of_search(config.search.num_passes)
+        search = config.search
+        return num_scored_draws(search) + num_draws_of_search(search) + num_final_draws(search)
 
     def work_of_records(self, config: "Config", *, num_images: int) -> list[Unit]:
         """The warm-up, what is scored, and the draws; those of a pass may be validated together behind it."""
         from cpnas_cli.search_space import NUM_OPERATIONS
-        from cpnas_cli.strategies.cpnas.state import WORK_OF_A_PASS, WORK_OF_A_SCORE, num_scored_draws
+        from cpnas_cli.strategies.cpnas.state import (
+            WORK_OF_A_PASS,
+            WORK_OF_A_SCORE,
+            num_final_draws,
+            num_scored_draws,
+        )
 
         del num_images
         search, num_networks = config.search, self.num_networks(config)
         units = [Unit("epoch", 1 / num_networks)] * (num_networks * search.warmup_epochs)  # a record of each network
         units += [Unit("score", WORK_OF_A_SCORE)] * num_scored_draws(search)
-        for num_candidates in range(NUM_OPERATIONS, 1, -1):
+        for num_candidates in range(NUM_OPERATIONS, search.num_left, -1):
             a_pass = [Unit("draw")] * num_candidates
             if search.evaluation == "after_pass":
                 a_pass.append(Unit("pass", WORK_OF_A_PASS * num_candidates))
             units += a_pass * search.num_passes
-        return units
+        return units + [Unit("score", WORK_OF_A_SCORE)] * num_final_draws(search)
 
     def heaviness_of(self, record: Mapping[str, Any], config: "Config") -> float:
         """Of a draw, by its operations; 1 within budgets, where heavy ones are drawn less often than others."""
@@ -83,6 +89,8 @@ class Algorithm9(Strategy):
             "performance": search.performance,
             "warmup_epochs": search.warmup_epochs,
             "scored_passes": search.scored_passes,
+            "num_left": search.num_left,
+            "final_passes": search.final_passes if search.num_left > 1 else 0,
         }
 
     def findings(self, history: History, config: "Config") -> dict[str, Any]:
