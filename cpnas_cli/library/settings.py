@@ -30,7 +30,8 @@ def settings_of(
     """
     folder = None if data_dir is None else str(Path(data_dir).resolve())
     nulls = [f"{key}=null" for key, value in (settings or {}).items() if value is None]
-    given = {**(settings or {}), "seed": seed, "data.dir": folder, **values}
+    arguments = {"seed": seed, "data.dir": folder, **values}
+    given = {**(settings or {}), **{key: value for key, value in arguments.items() if value is not None}}
     return load_config(source, overrides=nulls, values=given, stored=stored)
 
 

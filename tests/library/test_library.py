@@ -84,6 +84,16 @@ def test_a_search_is_that_of_the_command(found: cpnas.Found, tiny_search: Path) 
     assert found._repr_svg_() == found._repr_svg_()
 
 
+def test_a_setting_counts_that_has_an_argument_of_its_own_which_is_not_given(tmp_path: Path) -> None:
+    """The strategy and the seed among `settings` were lost behind arguments that nobody gave."""
+    found = cpnas.search(out=tmp_path / "a", settings={**SETTINGS, "search.strategy": "random", "seed": 3})
+    assert [record["event"] for record in found.history()] == ["draw"]
+    assert found.document["provenance"]["strategy"] == "random"
+    assert found.document["provenance"]["seed"] == 3
+    other = cpnas.search(out=tmp_path / "b", strategy="random", seed=3, settings={**SETTINGS, "seed": 4})
+    assert other.document["normal"] == found.document["normal"]
+
+
 def test_its_events_are_its_history_and_it_can_be_left_and_resumed(tiny_search: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with cpnas.start_search(out=out, settings=SETTINGS) as running:
