@@ -5,9 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from conftest import TINY_SETTINGS
+
+import cpnas_cli as cpnas
 from cpnas_cli.cli.styled_console import StyledConsole
 from cpnas_cli.cli.views.runs import SearchView, search_view, trend
+from cpnas_cli.networks.operations.base import operation_of
 from cpnas_cli.runs.folder import RunFolder
+from cpnas_cli.settings import load_config
+from cpnas_cli.settings.config import flat_settings
 
 
 def lines_of(view: SearchView, width: int) -> list[str]:
@@ -41,6 +47,29 @@ def test_it_says_what_matters_in_80_columns(tiny_search: Path) -> None:
     assert sum(counts) == 28 * 7
     narrow = lines_of(view, 40)
     assert all(len(line.rstrip()) <= 40 for line in narrow)
+
+
+def test_it_shows_how_a_whole_architecture_is_chosen(tmp_path: Path) -> None:
+    """Scored passes at the end, then what was chosen on every edge; the time left ends with them."""
+    tiny = flat_settings(load_config(overrides=[*TINY_SETTINGS, "search.num_left=7", "search.final_passes=2"]))
+    found = cpnas.search(out=tmp_path / "run", settings={name: tiny[name] for name in tiny if name != "data.dir"})
+    view: Any = search_view(RunFolder(found.folder).config(), num_images=1433)
+    said: list[str] = []
+    view.line = said.append
+    shown = []
+    for record in found.history():
+        view.notify(record)
+        shown.append(lines_of(view, 80)[0])
+    assert view.done == view.total
+    choice = found.history()[-1]
+    assert [line for line in said if line.startswith("the best of")] == [
+        f"the best of 2 passes chosen, z {choice['z']:.4f}"
+    ]
+    assert sum("scored pass 1/2" in line for line in said) == sum("scored pass 2/2" in line for line in said) == 7
+    assert any("round 2/2" in line for line in shown)
+    leads = [line.split() for line in lines_of(view, 200) if line.startswith(("normal", "reduce"))]
+    for kind, *names in leads:
+        assert names == [operation_of(op).short for op in choice[kind]]
 
 
 def test_a_trend_is_drawn_between_its_ends() -> None:

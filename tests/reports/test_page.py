@@ -168,6 +168,25 @@ def test_an_unfinished_search_shows_what_is_alive(tmp_path: Path) -> None:
     assert "not finished" in page.subtitle
 
 
+def test_what_was_chosen_as_a_whole_is_marked_among_what_was_left(tmp_path: Path) -> None:
+    """Four operations are left on every edge; of these one is filled, the others are only alive."""
+    history = search_history()
+    ends = [index for index, record in enumerate(history) if record["event"] == "abandon"]
+    left = [death_order(index)[4:] for index in range(len(EDGES))]
+    cells = {"normal": [ops[0] for ops in left], "reduce": [ops[3] for ops in left]}
+    last = {**history[0], **cells, "num_candidates": 4, "trained": False, "z": 0.9}
+    choice = {"event": "choice", "num_candidates": 4, "draw": 1, **cells, "z": 0.9}
+    page = page_of(write_search(tmp_path / "s", [*history[: ends[3] + 1], {**last, "z": 0.8}, last, choice]))
+    grids = [block for block in blocks_of(page) if isinstance(block, Grid) and "died" in block.caption]
+    for grid, kind in zip(grids, ("normal", "reduce"), strict=True):
+        for index, (_, shades) in enumerate(grid.rows):
+            marks = {op: shade.text for op, shade in zip(OPERATIONS, shades, strict=True)}
+            assert [op for op in OPERATIONS if marks[op] == "●"] == [cells[kind][index]]
+            assert {op for op in OPERATIONS if marks[op] == "·"} == set(left[index]) - {cells[kind][index]}
+    (story,) = (text for text in paragraphs(page) if "architectures judged" in text)
+    assert "until 4 are left. The best of 2 whole architectures of these" in story
+
+
 def test_the_draws_are_those_of_the_history(search: Path, search_page: Page) -> None:
     history = [json.loads(line) for line in (search / "history.jsonl").read_text().splitlines()]
     draws = [record for record in history if record["event"] == "draw"]
