@@ -545,11 +545,10 @@ def test_a_search_that_chooses_goes_on_bit_for_bit(tmp_path: Path) -> None:
     genotype, records = whole_search(tmp_path / "whole", *CHOOSES)
     found = None
     while found is None:
-        search = make_search(tmp_path / "stopped", CPNAS, *CHOOSES, deadline=Deadline(0.0))
         with contextlib.suppress(MaxTimeReached):
-            found = CPNAS.search(search)
+            found = CPNAS.search(make_search(tmp_path / "stopped", CPNAS, *CHOOSES, deadline=Deadline(0.0)))
     assert found == genotype
-    assert without_seconds(search.run.history()) == records
+    assert without_seconds(RunFolder(tmp_path / "stopped").history()) == records
 
 
 def test_a_choice_is_made_again_where_a_history_is_read_again(tmp_path: Path) -> None:
