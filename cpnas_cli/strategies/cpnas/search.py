@@ -4,20 +4,23 @@
         train Child and Parent, every step with another architecture
     for each scored pass:              # none is published
         validate the K drawn Children and Parents as they are
-    while K > 1:
+    while K > L:                       # L = 1 is published
         for t in 1..T:                 # passes
             for e in 1..K:             # sampling without replacement
                 train the drawn Child and Parent one epoch each, validate them, give z to what was drawn
         abandon, on every edge, the operation with the smallest e;  K -= 1
+    if L > 1:                          # ours
+        validate drawn Children and Parents as they are; the one with the highest z is what is found
 
 The lines: z is (4.15) and e is (4.16), both in `indicator`; what e is computed from is in `credit`; K, t, e and what
 was given are in `state`; the training and validation of a draw are in `shared_networks`. With
 `search.evaluation=after_pass` the draws of a pass are validated together at its end (ours: so that the later ones have
 no better trained weights). The warm-up, `search.warmup_epochs`, is ours too: what is judged first is otherwise hardly
 trained, and looks the better the fewer weights it has; so are the scored passes, `search.scored_passes`, for a first
-decision that does not rest on eight draws. After every epoch of it, after every draw, and after what was
-validated at the end of a pass, history and checkpoint are committed to the run's journal; a resumed search replays the
-history.
+decision that does not rest on eight draws. L is `search.num_left`: effects of operations do not add up, so that whole
+architectures of the last candidates can have the last word. After every epoch of the warm-up, after every draw, and
+after what was validated at the end of a pass, history and checkpoint are committed to the run's journal; a resumed
+search replays the history.
 """
 
 import time
