@@ -472,7 +472,7 @@ COMMON = '"seed": 0, "dataset": "digits", "num_classes": 10, "image_size": 8, "n
     '"num_channels": 4, "block": "residual", "real_parts": []'
 )
 RULES = ', "indicator": {}, "evaluation": "after_draw", "credit": "draw", ' + (
-    '"performance": "accuracy", "warmup_epochs": 0, "scored_passes": 0}}'
+    '"performance": "accuracy", "warmup_epochs": 0, "scored_passes": 0, "num_left": 1, "final_passes": 0}}'
 )
 
 
