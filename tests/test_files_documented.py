@@ -138,7 +138,8 @@ def documents_of_runs(folder: Path) -> list[tuple[str, dict[str, Any]]]:
         run("search", "--strategy", strategy, *TINY_OPTIONS, *epochs, "--out", strategy)
     for name in ("cpnas", "bnas"):
         rules = ["search.evaluation=after_pass", "search.performance=probability", "search.scored_passes=1"]
-        passes = [word for rule in (*rules, "search.warmup_epochs=1") for word in ("--set", rule)]
+        rules += ["search.warmup_epochs=1", "search.num_left=6", "search.final_passes=1"]
+        passes = [word for rule in rules for word in ("--set", rule)]
         run("search", "--strategy", name, *TINY_OPTIONS, *passes, "--out", f"{name}-passes")
     budgets = ["--max-size", "6KiB", "--max-ops", "1M"]
     run("search", "--strategy", "random", *TINY_OPTIONS, *budgets, "--out", "budgeted")

@@ -542,11 +542,12 @@ def test_what_is_left_is_neither_trained_nor_counted(tmp_path: Path) -> None:
 
 def test_a_search_that_chooses_goes_on_bit_for_bit(tmp_path: Path) -> None:
     """Stopped after every draw, also after those of which one is chosen."""
-    genotype, records = whole_search(tmp_path / "whole", *CHOOSES)
+    few = (*CHOOSES, "search.num_left=7", "search.final_passes=1", "search.scored_passes=0")
+    genotype, records = whole_search(tmp_path / "whole", *few)
     found = None
     while found is None:
         with contextlib.suppress(MaxTimeReached):
-            found = CPNAS.search(make_search(tmp_path / "stopped", CPNAS, *CHOOSES, deadline=Deadline(0.0)))
+            found = CPNAS.search(make_search(tmp_path / "stopped", CPNAS, *few, deadline=Deadline(0.0)))
     assert found == genotype
     assert without_seconds(RunFolder(tmp_path / "stopped").history()) == records
 
