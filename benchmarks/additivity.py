@@ -18,8 +18,7 @@ from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import ALL_CANDIDATES, CELL_KINDS, Genotype
 from cpnas_cli.strategies.additive_effects import additive_effects
 from cpnas_cli.strategies.base import Search
-from cpnas_cli.strategies.one_shot.shared_child import SharedChild
-from cpnas_cli.strategies.spos.search import journal_of
+from cpnas_cli.strategies.spos.search import journal_of, shared_child_of
 
 
 def rows_of(folder: Path) -> Rows:
@@ -27,9 +26,7 @@ def rows_of(folder: Path) -> Rows:
     run = RunFolder(folder)
     config = run.config()
     search = Search(run, config, load_dataset(config.data), open_device("cpu"))
-    shared = SharedChild(
-        search, purpose="spos step", num_epochs=config.spos.num_epochs, num_scored_images=config.spos.num_scored_images
-    )
+    shared = shared_child_of(search)
     saved = journal_of(run).resume()
     if saved is None:
         raise SystemExit(f"{folder} holds no search by spos; run cpnas search --strategy spos --out {folder}")

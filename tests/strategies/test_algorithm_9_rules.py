@@ -477,10 +477,10 @@ def test_an_indicator_is_refused_where_there_is_no_beta() -> None:
 CHOOSES = ("search.num_left=6", "search.final_passes=3", "search.warmup_epochs=1", "search.scored_passes=1")
 
 
-def whole_search(folder: Path, *overrides: str, name: str = "cpnas", **values: Any) -> tuple[Genotype, Records]:
+def whole_search(folder: Path, *overrides: str) -> tuple[Genotype, Records]:
     """What is found, and the history."""
-    search = make_search(folder, strategy_named(name), *overrides, **values)
-    genotype = strategy_named(name).search(search)
+    search = make_search(folder, CPNAS, *overrides)
+    genotype = CPNAS.search(search)
     return genotype, without_seconds(search.run.history())
 
 

@@ -50,19 +50,23 @@ def journal_of(run: RunFolder) -> Journal:
     return Journal(run, schema=CHECKPOINT_SCHEMA, keys=CHECKPOINT_KEYS, most_records=SCORED_PER_COMMIT)
 
 
-def search_spos(search: Search) -> Genotype:
-    """Search by single path one-shot; resumes from the run's checkpoint where there is one.
-
-    Raises what `search_to_the_end` raises.
-    """
+def shared_child_of(search: Search) -> SharedChild:
+    """The shared Child of a search, as it is before the first epoch."""
     settings = search.config.spos
-    shared = SharedChild(
+    return SharedChild(
         search,
         purpose="spos step",
         num_epochs=settings.num_epochs,
         num_scored_images=settings.num_scored_images,
     )
-    state = SposState(settings)
+
+
+def search_spos(search: Search) -> Genotype:
+    """Search by single path one-shot; resumes from the run's checkpoint where there is one.
+
+    Raises what `search_to_the_end` raises.
+    """
+    shared, state = shared_child_of(search), SposState(search.config.spos)
     search_to_the_end(shared, journal_of(search.run), state, functools.partial(_do_next, shared, state))
     return state.best()
 
