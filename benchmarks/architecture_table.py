@@ -2,7 +2,8 @@
 
 Genotype i is the uniform draw i of seed 0. Every run trains Parent and Child as the preset says, on its images, and is
 judged on other training images, which are held out: a search that is judged by the table, and whatever is chosen by
-it, has not seen the test set. The file is written after every run, and the same command goes on with what is missing.
+it, has not seen the test set. The file is written after every run, and the same command goes on with what is missing,
+on another machine too: a run that was not trained where the table was begun says so in its `environment`.
 """
 
 import argparse
@@ -37,6 +38,7 @@ def run_of(config: Config, *, draw: int, num_held_out: int) -> dict[str, Any]:
     epochs = {name: [epoch for epoch in trained.epochs if epoch["network"] == name] for name in NETWORKS}
     return {
         "seed": config.seed,
+        "environment": environment(),
         "accuracy_child": trained.result["accuracy_test"],
         "accuracy_parent": trained.result["accuracy_parent_test"],
         "seconds_child": trained.result["seconds"],
@@ -114,7 +116,10 @@ def main() -> None:
             tasks[pool.submit(run_of, seeded, draw=draw, num_held_out=arguments.held_out)] = draw
         for task in as_completed(tasks):
             row = rows[tasks[task]]
-            row["runs"] = sorted([*row["runs"], task.result()], key=lambda run: run["seed"])
+            run = task.result()
+            if run["environment"] == document["environment"]:
+                del run["environment"]  # the table's own; a run says where it was trained if that was elsewhere
+            row["runs"] = sorted([*row["runs"], run], key=lambda run: run["seed"])
             write_json(arguments.out, document)
             print(f"draw {row['draw']}: {row['runs'][-1]['accuracy_child']:.4f}", flush=True)
 
