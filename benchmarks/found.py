@@ -41,6 +41,7 @@ PUBLISHED_RULES = (
     "search.performance=accuracy",
     "search.evaluation=after_draw",
     "search.credit=draw",
+    "search.num_left=1",
 )
 
 SEARCHES: dict[str, tuple[str, ...]] = {

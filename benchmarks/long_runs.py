@@ -122,7 +122,12 @@ class _Quarters:
 def long_search(num_passes: int, work: Path) -> Rows:
     """Of the default strategy: its draws, which are all alike, none only scored, and none before a warm-up."""
     history = work / "run/history.jsonl"
-    settings = (f"search.num_passes={num_passes}", "search.warmup_epochs=0", "search.scored_passes=0")
+    settings = (
+        f"search.num_passes={num_passes}",
+        "search.warmup_epochs=0",
+        "search.scored_passes=0",
+        "search.num_left=1",
+    )
     words = ["search", *OPTIONS, *(word for each in settings for word in ("--set", each)), "--out", str(work / "run")]
 
     def done() -> int:

@@ -27,6 +27,7 @@ PUBLISHED_RULES = (
     "search.performance=accuracy",
     "search.evaluation=after_draw",
     "search.credit=draw",
+    "search.num_left=1",
 )
 # A whole search (35 draws of a Child and a Parent) in a few seconds.
 TINY_SETTINGS = (

@@ -159,6 +159,7 @@ def test_first_draws_of_many_convolutions_do_not_mislead(seed: int) -> None:
 def test_epochs_of_the_warm_up_have_no_passes_to_be_validated() -> None:
     """12 epochs of 2 s of the Child and of the Parent; 35 draws of 4 s, whose seven passes take a quarter of that."""
     rules = ["search.warmup_epochs=12", "search.scored_passes=0", "search.evaluation=after_pass", "search.num_passes=1"]
+    rules.append("search.num_left=1")
     view: Any = search_view(load_config("digits", overrides=rules), num_images=1433)
     view.console.quiet = True
     for number in range(3):
