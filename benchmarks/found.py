@@ -49,9 +49,11 @@ SEARCHES: dict[str, tuple[str, ...]] = {
     "spos": ("search.strategy=spos",),
     "cpnas": ("search.strategy=cpnas",),
     "bnas": ("search.strategy=bnas",),
+    "cpnas to the last operation": ("search.strategy=cpnas", "search.num_left=1"),
+    "bnas to the last operation": ("search.strategy=bnas", "search.num_left=1"),
     "halving": ("search.strategy=halving",),
     "pcdarts": ("search.strategy=pcdarts",),
-    "cpnas, published rules": ("search.strategy=cpnas", *PUBLISHED_RULES),
+    "cpnas by the published rules": ("search.strategy=cpnas", *PUBLISHED_RULES),
     "cpnas as printed": (
         "search.strategy=cpnas",
         "search.indicator=printed",
@@ -59,7 +61,7 @@ SEARCHES: dict[str, tuple[str, ...]] = {
         *PUBLISHED_RULES,
     ),
 }
-"""What is compared: the settings of each, beside those of the table."""
+"""What is compared: the settings of each, beside those of the table. A comma parts names on the command line."""
 
 
 def search(config: Config, dataset: Dataset) -> tuple[Genotype, float]:
@@ -119,6 +121,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--searches", default=",".join(SEARCHES), help="which, separated by commas")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="of every search")
     arguments = parser.parse_args(words)
+    kinds = arguments.searches.split(",")
+    if unknown := set(kinds) - set(SEARCHES):
+        parser.error(f"--searches: {', '.join(sorted(unknown))}: expected of {', '.join(SEARCHES)}")
     torch.set_num_threads(1)
     table = json.loads(arguments.table.read_text())
     document: dict[str, Any] = {
@@ -133,7 +138,7 @@ def main(words: Sequence[str] | None = None) -> None:
     done = {(run["kind"], run["seed"]) for run in document["runs"]}
     dataset = held_out(settings_of_table(table, arguments.set), table["num_held_out"])
     for seed in map(int, arguments.seeds.split(",")):
-        for kind in arguments.searches.split(","):
+        for kind in kinds:
             if (kind, seed) in done:
                 continue
             config = settings_of_table(table, [*arguments.set, *SEARCHES[kind], f"seed={seed}"])

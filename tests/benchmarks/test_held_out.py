@@ -2,6 +2,9 @@
 
 import json
 import math
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +141,44 @@ def test_a_table_holds_both_networks_without_a_teacher_and_finds_are_trained_lik
     monkeypatch.setattr(found, "search", fail)
     found.main(words)
     assert json.loads((tmp_path / "found.json").read_text())["runs"] == [run]
+
+
+def test_every_search_can_be_named_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A comma parts the names; all of them are the default."""
+    assert ",".join(found.SEARCHES).split(",") == list(found.SEARCHES)
+    with pytest.raises(SystemExit):
+        found.main(["table.json", "--out", str(tmp_path / "found.json"), "--searches", "spos,luck"])
+    assert "--searches: luck: expected of fair, spos, cpnas" in capsys.readouterr().err
+
+
+def test_a_run_of_a_table_says_where_it_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begun on another machine: what was trained there stays as it is."""
+
+    class Here:
+        """A pool of processes that needs none."""
+
+        def __init__(self, *_: object, **__: object) -> None: ...
+        def __enter__(self) -> "Here":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def submit(self, function: Callable[..., Any], *words: Any, **named: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_result(function(*words, **named))
+            return future
+
+    monkeypatch.setattr(architecture_table, "ProcessPoolExecutor", Here)
+    path = tmp_path / "table.json"
+    words = ["--out", str(path), "--preset", "digits", "--held-out", "30", "--genotypes", "1"]
+    words += [word for setting in TINY for word in ("--set", setting)]
+    for seeds, torch_version in (("0", torch.__version__), ("0,1", "another")):
+        monkeypatch.setattr(torch, "__version__", torch_version)
+        monkeypatch.setattr(sys, "argv", ["architecture_table", *words, "--seeds", seeds])
+        architecture_table.main()
+    document = json.loads(path.read_text())
+    (first, second) = document["genotypes"][0]["runs"]
+    assert "environment" not in first
+    assert second["environment"] == {**document["environment"], "torch": "another"}
 
 
 def test_held_out_images_train_nothing() -> None:
