@@ -334,13 +334,13 @@ def test_a_search_that_goes_on_is_judged_by_its_first_draws_as_before() -> None:
 
 
 def test_a_search_is_timed_with_all_that_is_not_a_draw() -> None:
-    """12 epochs of both networks at 4.5 s, 64 draws that take 0.3 of a trained one, 35 of these, and their validation,
-    a quarter more: 24 * 4.5 + (64 * 0.3 + 35 * 1.25) * 9 = 675 s.
+    """12 epochs of both networks at 4.5 s, 64 and again 64 draws that take 0.3 of a trained one, 26 of these, and their
+    validation, a quarter more: 24 * 4.5 + (128 * 0.3 + 26 * 1.25) * 9 = 746 s.
     """
     clock = played_clock(Asked("/photos", time="10m", search=True), [])
     for seconds in (4.0, 5.0):
         clock.notify({"event": "epoch", "seconds": seconds})
-    with pytest.raises(UsageError, match=r"about 11m1\ds here"):
+    with pytest.raises(UsageError, match=r"about 12m2\ds here"):
         clock.notify({"event": "epoch", "seconds": 4.5})
 
 
