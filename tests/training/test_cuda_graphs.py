@@ -235,9 +235,8 @@ def test_on_cuda_graphs_train_what_eager_steps_train(
         first, second = (
             networks.scores(CONVOLUTIONS, draw=draw, starting=lambda _: None) for networks in (eager, replayed)
         )
-        assert numbers_of(first) == pytest.approx(
-            numbers_of(second), abs=0.02
-        )  # 105 images; the Parent's batches are of other sizes
+        # 105 images; the Parent's batches are of other sizes
+        assert numbers_of(first) == pytest.approx(numbers_of(second), abs=0.02)
     for name, weights in weights_of(eager).items():
         assert (weights - weights_of(replayed)[name]).norm() < 1e-6 * weights.norm()
 
