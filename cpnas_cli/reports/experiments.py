@@ -60,14 +60,13 @@ assert tuple(FAMILY_LOOKS) == FAMILIES
 
 @dataclass(frozen=True)
 class SeriesLook:
-    """Of single runs and of their means; the marker tells the series without the colours."""
+    """Of the means of a series, and of its single runs where there are several; the marker tells it without colours."""
 
-    dot: str
-    mean: str
+    colour: str
     marker: str
 
 
-SERIES_LOOKS = (SeriesLook(DOT, MEAN, "D"), SeriesLook("#56b4e9", "#009e73", "s"))
+SERIES_LOOKS = (SeriesLook(MEAN, "D"), SeriesLook("#009e73", "s"))
 
 
 @dataclass(frozen=True)
@@ -292,8 +291,8 @@ def draw_accuracy(info: AccuracyInfo) -> Figure:
                 [group.position + beside - shift + offset for offset in spread],
                 group.values,
                 s=20,
-                color=look.dot,
-                alpha=0.75,
+                color=DOT if len(series) == 1 else look.colour,  # a run is known by the colour of its series
+                alpha=0.75 if len(series) == 1 else 0.45,
                 linewidths=0,
                 label="single run" if len(series) == 1 and group is groups[0] else None,
             )
@@ -302,7 +301,7 @@ def draw_accuracy(info: AccuracyInfo) -> Figure:
             [group.mean for group in groups],
             yerr=[group.deviation or 0.0 for group in groups],
             fmt=f"{look.marker}-" if info.is_scale else look.marker,
-            color=look.mean,
+            color=look.colour,
             markersize=5,
             linewidth=1.0,
             elinewidth=1.6,
