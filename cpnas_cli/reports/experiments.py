@@ -281,9 +281,10 @@ def draw_accuracy(info: AccuracyInfo) -> Figure:
     _label_groups(axes, info)
     step = _step([group.position for group in info.groups])
     series = _series(info.groups)
+    alone = len(series) == 1
     for index, (name, groups) in enumerate(series.items()):
         look = SERIES_LOOKS[index % len(SERIES_LOOKS)]
-        beside = 0.0 if len(series) == 1 else 0.36 * step * (index / (len(series) - 1) - 0.5)
+        beside = 0.0 if alone else 0.36 * step * (index / (len(series) - 1) - 0.5)
         shift = 0.12 * step / len(series)
         for group in groups:
             spread = _spread(len(group.values), 0.16 * step / len(series))
@@ -291,10 +292,10 @@ def draw_accuracy(info: AccuracyInfo) -> Figure:
                 [group.position + beside - shift + offset for offset in spread],
                 group.values,
                 s=20,
-                color=DOT if len(series) == 1 else look.colour,  # a run is known by the colour of its series
-                alpha=0.75 if len(series) == 1 else 0.45,
+                color=DOT if alone else look.colour,  # a run is known by the colour of its series
+                alpha=0.75 if alone else 0.45,
                 linewidths=0,
-                label="single run" if len(series) == 1 and group is groups[0] else None,
+                label="single run" if alone and group is groups[0] else None,
             )
         axes.errorbar(
             [group.position + beside + shift for group in groups],
