@@ -3,7 +3,8 @@
 Every strategy searches on the table's own training images, with several seeds; what it finds is trained as the table's
 genotypes were, with the table's seeds, and judged on the same images, which no search and no training saw. The mean of
 the table is that of random draws. The file is written after every run, and the same command goes on with what is
-missing.
+missing. With --again FOUND nothing is searched: what the searches of that file found is trained with other settings of
+the network (--again-set), such as more channels.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from cpnas_cli.networks.dataflow import dataflow_of
 from cpnas_cli.networks.layers import Surroundings
 from cpnas_cli.runs.folder import RunFolder
 from cpnas_cli.search_space import Genotype
-from cpnas_cli.settings import Config
+from cpnas_cli.settings import Config, change_config, parse_override
 from cpnas_cli.storage.documents import write_json
 from cpnas_cli.storage.genotype_file import parse_genotype
 from cpnas_cli.strategies import run_search
@@ -113,6 +114,10 @@ def _means_by_seed(table: Mapping[str, Any]) -> dict[int, float]:
     }
 
 
+def _with(config: Config, settings: Sequence[str]) -> Config:
+    return change_config(config, dict(map(parse_override, settings)))
+
+
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path)
@@ -120,7 +125,13 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", default="0,1,2,3,4", help="of the searches")
     parser.add_argument("--searches", default=",".join(SEARCHES), help="which, separated by commas")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="of every search")
+    parser.add_argument("--again", type=Path, help="a JSON file of this script, whose searches are not run again")
+    parser.add_argument(
+        "--again-set", action="append", default=[], metavar="NETWORK.KEY=VALUE", help="of every training of --again"
+    )
     arguments = parser.parse_args(words)
+    if arguments.again_set and not arguments.again:
+        parser.error("--again-set: expected with --again; a search and its trainings have one network")
     kinds = arguments.searches.split(",")
     if unknown := set(kinds) - set(SEARCHES):
         parser.error(f"--searches: {', '.join(sorted(unknown))}: expected of {', '.join(SEARCHES)}")
@@ -129,41 +140,51 @@ def main(words: Sequence[str] | None = None) -> None:
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "table": arguments.table.name,
-        "settings": arguments.set,
+        "settings": [*arguments.set, *arguments.again_set],
         "environment": environment(),
         "runs": [],
     }
     if arguments.out.exists():
         document = json.loads(arguments.out.read_text())
     done = {(run["kind"], run["seed"]) for run in document["runs"]}
+    elsewhere = json.loads(arguments.again.read_text())["runs"] if arguments.again else []
+    searched = {(run["kind"], run["seed"]): run for run in elsewhere}
+    wanted = [(kind, seed) for seed in map(int, arguments.seeds.split(",")) for kind in kinds]
+    if arguments.again and (missing := [f"{kind} {seed}" for kind, seed in wanted if (kind, seed) not in searched]):
+        parser.error(f"--again: {arguments.again} has no search of {', '.join(missing)}")
     dataset = held_out(settings_of_table(table, arguments.set), table["num_held_out"])
-    for seed in map(int, arguments.seeds.split(",")):
-        for kind in kinds:
-            if (kind, seed) in done:
-                continue
-            config = settings_of_table(table, [*arguments.set, *SEARCHES[kind], f"seed={seed}"])
+    for kind, seed in wanted:
+        if (kind, seed) in done:
+            continue
+        config = settings_of_table(table, [*arguments.set, *SEARCHES[kind], f"seed={seed}"])
+        if arguments.again:
+            run = searched[kind, seed]
+            genotype, seconds = Genotype(tuple(run["normal"]), tuple(run["reduce"])), run["seconds"]
+        else:
             genotype, seconds = search(config, dataset)
-            shape = Surroundings(config.data.image_size, dataset.train.images.shape[1], dataset.num_classes)
-            counts = estimate(dataflow_of(config.network, genotype, shape, precision="binary"))
-            accuracies = {}
-            for training_seed in _means_by_seed(table):
-                seeded = settings_of_table(table, [f"seed={training_seed}"])
-                accuracies[str(training_seed)] = train(seeded, dataset, genotype).result["accuracy_test"]
-            document["runs"].append(
-                {
-                    "kind": kind,
-                    "seed": seed,
-                    "settings": list(SEARCHES[kind]),
-                    "normal": list(genotype.normal),
-                    "reduce": list(genotype.reduce),
-                    "accuracies": accuracies,
-                    "size_bits": counts.storage.total,
-                    "ops": counts.ops,
-                    "seconds": round(seconds, 1),
-                }
-            )
-            write_json(arguments.out, document)
-            print(kind, seed, accuracies, flush=True)
+        trained = [
+            _with(settings_of_table(table, [f"seed={training_seed}"]), arguments.again_set)
+            for training_seed in _means_by_seed(table)
+        ]
+        shape = Surroundings(config.data.image_size, dataset.train.images.shape[1], dataset.num_classes)
+        counts = estimate(dataflow_of(trained[0].network, genotype, shape, precision="binary"))
+        document["runs"].append(
+            {
+                "kind": kind,
+                "seed": seed,
+                "settings": list(SEARCHES[kind]),
+                "normal": list(genotype.normal),
+                "reduce": list(genotype.reduce),
+                "accuracies": {
+                    str(seeded.seed): train(seeded, dataset, genotype).result["accuracy_test"] for seeded in trained
+                },
+                "size_bits": counts.storage.total,
+                "ops": counts.ops,
+                "seconds": round(seconds, 1),
+            }
+        )
+        write_json(arguments.out, document)
+        print(kind, seed, document["runs"][-1]["accuracies"], flush=True)
     print_table("What is found, on held-out training images", rows_of(document, table))
 
 

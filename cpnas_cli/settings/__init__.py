@@ -18,7 +18,7 @@ from cpnas_cli.settings.documentation import (
     settings_markdown,
 )
 from cpnas_cli.settings.fields import STORED
-from cpnas_cli.settings.loading import change_config, load_config
+from cpnas_cli.settings.loading import change_config, load_config, parse_override
 from cpnas_cli.settings.presets import preset_names, preset_summary, preset_text, presets_folder
 from cpnas_cli.settings.sections import (
     CreditName,
@@ -70,6 +70,7 @@ __all__ = [
     "documented_yaml",
     "flat_settings",
     "load_config",
+    "parse_override",
     "preset_names",
     "preset_summary",
     "preset_text",

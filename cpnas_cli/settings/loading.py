@@ -35,7 +35,7 @@ def load_config(
       UsageError: unknown preset or key, unreadable file, a value out of range, or values that do not fit together.
     """
     document = as_it_was(_parse_yaml(*_read_source(source)))
-    changes = [_parse_override(text) for text in overrides]
+    changes = [parse_override(text) for text in overrides]
     changes += [(key, value) for key, value in (values or {}).items() if value is not None]
     preset = str(source) if str(source) in preset_names() else DEFAULT_PRESET
     return _changed(document, changes, stored=stored, preset=preset)
@@ -107,7 +107,12 @@ def _parse_yaml(text: str, origin: str) -> dict[str, Any]:
     return document
 
 
-def _parse_override(text: str) -> tuple[str, Any]:
+def parse_override(text: str) -> tuple[str, Any]:
+    """The key and the value of section.key=value.
+
+    Raises:
+      UsageError: it has no key, or its value is not YAML.
+    """
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key:

@@ -141,6 +141,28 @@ def test_a_table_holds_both_networks_without_a_teacher_and_finds_are_trained_lik
     found.main(words)
     assert json.loads((tmp_path / "found.json").read_text())["runs"] == [run]
 
+    again = [*words[:2], str(tmp_path / "wider.json"), *words[3:], "--again", str(tmp_path / "found.json")]
+    found.main([*again, "--again-set", "network.num_channels=8", "--again-set", "network.group_width=8"])
+    (wider,) = json.loads((tmp_path / "wider.json").read_text())["runs"]
+    assert {key: wider[key] for key in ("kind", "seed", "normal", "reduce", "seconds")} == {
+        key: run[key] for key in ("kind", "seed", "normal", "reduce", "seconds")
+    }
+    assert wider["size_bits"] > run["size_bits"]
+
+
+def test_what_is_trained_again_is_asked_for_in_full(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "table.json"
+    write_json(table, tiny_table(num_genotypes=1))
+    other = tmp_path / "found.json"
+    write_json(other, {"runs": [{"kind": "spos", "seed": 1}]})
+    words = [str(table), "--out", str(tmp_path / "wider.json"), "--searches", "spos", "--seeds", "0,1"]
+    with pytest.raises(SystemExit):
+        found.main([*words, "--again", str(other)])
+    assert "found.json has no search of spos 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        found.main([*words, "--again-set", "network.num_channels=8"])
+    assert "--again-set: expected with --again" in capsys.readouterr().err
+
 
 def test_every_search_can_be_named_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A comma parts the names; all of them are the default."""
