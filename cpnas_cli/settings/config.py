@@ -70,12 +70,24 @@ class Config(Section):
         Raises:
           UsageError: see `Block.check`.
         """
+        asked = self.search_network().num_channels
         try:
-            self.network.check_block(self.search_network().num_channels)
+            self.network.check_block(asked)
         except ValueError as error:
+            nearest = min(
+                filter(self._can_search, range(2, self.network.num_channels + 1, 2)), key=lambda n: abs(n - asked)
+            )
             raise UsageError(
-                f"the network that the search trains has search.num_channels={self.search.num_channels}: {error}"
+                f"the network that the search trains has search.num_channels={self.search.num_channels}: {error}; "
+                f"--set search.num_channels={nearest} does"
             ) from None
+
+    def _can_search(self, num_channels: int) -> bool:
+        try:
+            self.network.check_block(num_channels)
+        except ValueError:
+            return False
+        return True
 
 
 def config_from_document(document: Mapping[str, Any], *, stored: bool = False) -> Config:

@@ -41,7 +41,7 @@ def test_a_group_width_that_does_not_divide_the_channels_of_the_search() -> None
     with pytest.raises(UsageError) as caught:
         load_config(overrides=list(overrides)).check_search_network()
     said = "the network that the search trains has search.num_channels=12: "
-    assert str(caught.value) == said + WIDTH.format(8, 12)
+    assert str(caught.value) == said + WIDTH.format(8, 12) + "; --set search.num_channels=8 does"
     load_config(overrides=[*overrides[:-1], "search.num_channels=24"]).check_search_network()
 
 
