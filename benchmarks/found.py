@@ -137,15 +137,18 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error(f"--searches: {', '.join(sorted(unknown))}: expected of {', '.join(SEARCHES)}")
     torch.set_num_threads(1)
     table = json.loads(arguments.table.read_text())
+    settings = [*arguments.set, *arguments.again_set]
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "table": arguments.table.name,
-        "settings": [*arguments.set, *arguments.again_set],
+        "settings": settings,
         "environment": environment(),
         "runs": [],
     }
     if arguments.out.exists():
         document = json.loads(arguments.out.read_text())
+        if document["settings"] != settings:
+            parser.error(f"--out: {arguments.out} was made with {document['settings']}, not with {settings}")
     done = {(run["kind"], run["seed"]) for run in document["runs"]}
     elsewhere = json.loads(arguments.again.read_text())["runs"] if arguments.again else []
     searched = {(run["kind"], run["seed"]): run for run in elsewhere}

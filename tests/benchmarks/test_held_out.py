@@ -112,7 +112,7 @@ def test_a_table_trains_as_it_was_made_whatever_its_preset_is_now() -> None:
 
 
 def test_a_table_holds_both_networks_without_a_teacher_and_finds_are_trained_like_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A table of one architecture and two seeds, one search, its find trained with both seeds; and nothing twice."""
     table = tiny_table(num_genotypes=1)
@@ -148,6 +148,9 @@ def test_a_table_holds_both_networks_without_a_teacher_and_finds_are_trained_lik
         key: run[key] for key in ("kind", "seed", "normal", "reduce", "seconds")
     }
     assert wider["size_bits"] > run["size_bits"]
+    with pytest.raises(SystemExit):
+        found.main([*again, "--again-set", "network.num_channels=16"])
+    assert "wider.json was made with ['network.num_channels=8'" in capsys.readouterr().err
 
 
 def test_what_is_trained_again_is_asked_for_in_full(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
