@@ -68,7 +68,7 @@ def search(
 ) -> None:
     """Search an architecture on images; writes genotype.json.
 
-    With no option at all: scikit-learn's digits, a minute and a half on two cores.
+    With no option at all: scikit-learn's digits, one to two and a half minutes on two cores.
     """
     with reported_errors():
         from cpnas_cli.runs.folder import goes_on
